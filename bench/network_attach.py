@@ -1,0 +1,96 @@
+"""What the network adds to a start: reserve, hosts files, attach with a published port, release.
+
+    python bench/network_attach.py [rounds]
+
+Prints the median and the worst of each step in milliseconds. Needs root; works in a namespace of its own.
+"""
+
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+import time
+
+sys.path[:0] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+sys.path.append(os.path.join(sys.path[0], "tests"))
+
+from netns_hosts import Host  # noqa: E402
+
+from corten.linux.libc import check, libc  # noqa: E402
+from corten.linux.netlink import CLONE_NEWNET, Batch, Socket  # noqa: E402
+
+STEPS = ("reserve", "etc_files", "attach", "release")
+
+
+def new_namespace() -> int:
+    """A fresh network namespace, without a process; the caller closes the descriptor."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    check(libc.unshare(CLONE_NEWNET), "unshare")
+    made = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    check(libc.setns(home, CLONE_NEWNET), "setns")
+    os.close(home)
+    return made
+
+
+async def one(host: Host, number: int, keep: bool, times: dict[str, list[float]]) -> int:
+    record = host.record(ports={"80/tcp": ("", str(20000 + number))})
+    networks = host.networks
+    netns = new_namespace()
+
+    async def timed(name, operation):
+        start = time.perf_counter()
+        result = operation()
+        if asyncio.iscoroutine(result):
+            await result
+        times[name].append((time.perf_counter() - start) * 1e3)
+
+    await timed("reserve", lambda: networks.reserve(record))
+    await timed("etc_files", lambda: networks.etc_files(record))
+    await timed("attach", lambda: networks.attach(record, netns))
+    if not keep:
+        await timed("release", lambda: networks.release(record))
+    return netns
+
+
+async def measure(host: Host, title: str, rounds: int, keep: bool) -> None:
+    times: dict[str, list[float]] = {step: [] for step in STEPS}
+    kept = []
+    for number in range(rounds):
+        netns = await one(host, number + (5000 if keep else 0), keep, times)
+        if keep:
+            kept.append(netns)
+        else:
+            os.close(netns)
+    print(title)
+    total = 0.0
+    for step, values in times.items():
+        if values:
+            values.sort()
+            median = values[len(values) // 2]
+            total += median if step != "release" else 0.0
+            print(f"  {step:10} median {median:6.3f} ms   worst {values[-1]:6.3f} ms")
+    print(f"  start total       {total:6.3f} ms")
+    for netns in kept:
+        os.close(netns)
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    check(libc.unshare(CLONE_NEWNET), "unshare")
+    with Socket() as own:
+        batch = Batch()
+        batch.up(1)
+        own.run(batch)
+    folder = tempfile.mkdtemp(prefix="corten-bench-", dir="/var/tmp")
+    host = Host(folder)
+    try:
+        asyncio.run(measure(host, "one after the other, each released", rounds, keep=False))
+        asyncio.run(measure(host, "all kept on one network", rounds, keep=True))
+    finally:
+        host.close()
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The Engine HTTP API: requests are decoded here and answers encoded; nothing is decided."""

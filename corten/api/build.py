@@ -1,0 +1,147 @@
+"""POST /build (the classic builder: a tar in, a stream of messages out) and POST /build/prune.
+
+Decodes the query; what is known and not done is refused by name. Source: moby api/swagger.yaml, ImageBuild, BuildPrune.
+"""
+
+import base64
+import binascii
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from corten.api.request import Query, Request
+from corten.api.response import JSON, Response, json_response, streaming
+from corten.api.router import Route
+from corten.base.errors import InvalidArgument, Unsupported
+from corten.base.files import parse_json
+from corten.build.classic import arguments_from, check_platform
+from corten.engine.builds import BuildRequest
+from corten.engine.records import Ulimit
+
+if TYPE_CHECKING:
+    from corten.engine.engine import Engine
+
+_REFUSED = ("outputs", "buildid", "cgroupns", "isolation")
+_FALSE_ONLY = ("squash",)
+
+
+async def build(request: Request, engine: "Engine") -> Response:
+    """Refusals before the first step are HTTP errors; later ones are the stream's last message."""
+    asked = read_query(request.query, request.headers.get("x-registry-config", ""))
+    kind = request.headers.get("content-type", "")
+    if kind and kind.partition(";")[0].strip() not in ("application/x-tar", "application/tar",
+                                                       "application/octet-stream"):
+        raise InvalidArgument(f"Content-Type header {kind!r} is not 'application/x-tar'")
+    return streaming(await engine.builds.prepare(asked, request.stream()), JSON)
+
+
+def read_query(query: Query, registry_config: str) -> BuildRequest:
+    """Raises InvalidArgument and Unsupported."""
+    _refuse(query)
+    asked = BuildRequest()
+    asked.tags = [name for name in query.all("t") if name]
+    asked.dockerfile = query.get("dockerfile")
+    options = asked.options
+    options.arguments = arguments_from(_mapping(query, "buildargs"))
+    options.labels = {name: str(value) for name, value in _mapping(query, "labels").items()}
+    options.target = query.get("target")
+    options.platform = query.get("platform")
+    check_platform(options.platform)
+    options.use_cache = not query.flag("nocache")
+    options.pull = query.flag("pull")
+    options.quiet = query.flag("q")
+    options.remove = query.flag("rm", True)
+    options.force_remove = query.flag("forcerm")
+    _read_limits(query, asked)
+    asked.auths = _auths(registry_config)
+    return asked
+
+
+def _refuse(query: Query) -> None:
+    version = query.get("version", "1")
+    if version == "2":
+        raise Unsupported("BuildKit (version=2) is not done yet: set DOCKER_BUILDKIT=0 to use the classic builder")
+    if version not in ("", "1"):
+        raise InvalidArgument(f'invalid version "{version}"')
+    if query.get("remote"):
+        raise Unsupported(f"building from a remote context ({query.get('remote')}) is not done yet: send a tar")
+    for name in _REFUSED:
+        if query.get(name) and (name, query.get(name)) != ("isolation", "default"):
+            raise Unsupported(f"the build option {name}={query.get(name)} is not done yet")
+    for name in _FALSE_ONLY:
+        if query.flag(name):
+            raise Unsupported(f"the build option {name} is not done yet")
+
+
+def _read_limits(query: Query, asked: BuildRequest) -> None:
+    limits = asked.limits
+    limits.memory, limits.memory_swap = query.number("memory"), query.number("memswap")
+    limits.cpu_shares, limits.cpu_period = query.number("cpushares"), query.number("cpuperiod")
+    limits.cpu_quota, limits.shm_size = query.number("cpuquota"), query.number("shmsize")
+    limits.cpuset_cpus, limits.cpuset_mems = query.get("cpusetcpus"), query.get("cpusetmems")
+    limits.cgroup_parent = query.get("cgroupparent")
+    limits.network_mode = query.get("networkmode") or "default"
+    limits.extra_hosts = _strings(query, "extrahosts")
+    limits.security_opt = _strings(query, "securityopt")
+    if "cachefrom" in query:
+        _strings(query, "cachefrom")  # every image on this machine is looked at anyway
+    if text := query.get("ulimits"):
+        try:
+            limits.ulimits = msgspec.json.decode(text, type=list[Ulimit] | None) or []
+        except msgspec.DecodeError as error:
+            raise InvalidArgument(f"error reading ulimit settings: {error}") from None
+
+
+def _mapping(query: Query, name: str) -> dict[str, Any]:
+    text = query.get(name)
+    value = parse_json(text, limit_bytes=1 << 20, limit_depth=2) if text else {}
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidArgument(f"error reading {name}: not a JSON object")
+    return value
+
+
+def _strings(query: Query, name: str) -> list[str]:
+    """A JSON list, or the parameter given more than once, or words with commas between (extrahosts)."""
+    found: list[str] = []
+    for text in query.all(name):
+        if not text.startswith(("[", "null")):
+            found += text.split(",") if text else []
+            continue
+        value = parse_json(text, limit_bytes=1 << 20, limit_depth=2)
+        if value is not None and not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+            raise InvalidArgument(f"error reading {name}: not a list of strings")
+        found += value or []
+    return found
+
+
+def _auths(header: str) -> dict[str, dict[str, str]]:
+    """X-Registry-Config: base64 of {host: {username, password, …}}. A broken one counts as none, as for docker."""
+    if not header:
+        return {}
+    try:
+        padded = header + "=" * (-len(header) % 4)
+        value = parse_json(base64.urlsafe_b64decode(padded), limit_bytes=1 << 20, limit_depth=4)
+    except (binascii.Error, InvalidArgument, ValueError):
+        return {}
+    if not isinstance(value, dict):
+        return {}
+    return {host: {key: text for key, text in entry.items() if isinstance(text, str)}
+            for host, entry in value.items() if isinstance(entry, dict)}
+
+
+async def prune(request: Request, engine: "Engine") -> Response:
+    """What was freed. `filters` and the storage bounds are BuildKit's and refused."""
+    for name in ("keep-storage", "reserved-space", "max-used-space", "min-free-space"):
+        if request.query.number(name):
+            raise Unsupported(f"builder prune: {name} is not done yet")
+    if request.query.filters():
+        raise Unsupported("builder prune: filters are not done yet")
+    return json_response(await engine.builds.prune(request.query.flag("all")))
+
+
+ROUTES = [
+    Route("POST", "/build", build, ends_with_client=True),
+    Route("POST", "/build/prune", prune),
+]

@@ -1,0 +1,82 @@
+"""The exec family of the API: create, start (a hijacked stream, or detached), resize, inspect."""
+
+import asyncio
+
+from corten.api.attach import stream_type
+from corten.api.request import Request
+from corten.api.response import Response, empty, hijacked, json_response
+from corten.api.router import Route
+from corten.base.errors import Error
+from corten.base.units import parse_number
+from corten.engine.engine import Engine
+from corten.engine.exec import close_all
+from corten.engine.records import ExecRequest, ExecStartRequest
+from corten.engine.streams import STDOUT, frame_header, parse_detach_keys, run_duplex
+
+EXIT_WAIT_S = 2.0
+
+
+async def create(request: Request, engine: Engine) -> Response:
+    """POST /containers/{id}/exec"""
+    body = await request.json(ExecRequest)
+    parse_detach_keys(body.detach_keys)
+    return json_response({"Id": engine.execs.create(request.params["id"], body)}, 201)
+
+
+async def start(request: Request, engine: Engine) -> Response:
+    """POST /exec/{id}/start: a failure after the take-over is told in the stream, as Docker does."""
+    body = await request.json(ExecStartRequest)
+    exec_id = request.params["id"]
+    made = engine.execs.check_start(exec_id)
+    if body.detach:
+        close_all(await engine.execs.start(exec_id, attach=False, console_size=body.console_size))
+        return empty(200)
+    asked = made.request
+    exited = engine.execs.exited(exec_id)
+    connection = await request.hijack(stream_type(request, asked.tty))
+    try:
+        started = await engine.execs.start(exec_id, attach=True, console_size=body.console_size)
+    except Error as error:
+        text = f"{error}\r\n".encode()
+        await connection.write(text if asked.tty else frame_header(STDOUT, len(text)) + text)
+        connection.close()
+        return hijacked()
+    stdin = started.stdin if asked.attach_stdin else -1
+    keys = parse_detach_keys(asked.detach_keys) if asked.tty else None
+    try:
+        ended = await run_duplex(connection, stdin_fd=stdin, stdout_fd=started.stdout, stderr_fd=started.stderr,
+                                 tty=asked.tty, detach_keys=keys, exited=exited.wait())
+        if not ended.detached and not ended.disconnected:
+            await _until_exit(exited)
+    finally:
+        connection.close()
+    return hijacked()
+
+
+async def _until_exit(exited: asyncio.Event) -> None:
+    """The output's end comes a little before the process's; a client asks for the code as soon as the stream ends."""
+    try:
+        await asyncio.wait_for(exited.wait(), EXIT_WAIT_S)
+    except TimeoutError:
+        return  # it has closed its output and goes on
+
+
+async def resize(request: Request, engine: Engine) -> Response:
+    """POST /exec/{id}/resize?h=&w="""
+    rows = parse_number(request.query.get("h") or "0", "h", maximum=65535)
+    columns = parse_number(request.query.get("w") or "0", "w", maximum=65535)
+    await engine.execs.resize(request.params["id"], rows, columns)
+    return empty(200)
+
+
+async def inspect(request: Request, engine: Engine) -> Response:
+    """GET /exec/{id}/json"""
+    return json_response(engine.execs.inspect(request.params["id"]))
+
+
+ROUTES = [
+    Route("POST", "/containers/{id}/exec", create),
+    Route("POST", "/exec/{id}/start", start),
+    Route("POST", "/exec/{id}/resize", resize),
+    Route("GET", "/exec/{id}/json", inspect),
+]

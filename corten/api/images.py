@@ -1,0 +1,171 @@
+"""Images over HTTP: list, inspect, history, tag, remove, prune, load, save, import, commit.
+
+Translates only. Pull, push, search and login are distribution.py's. Source: Engine API 1.51, "Image", POST /commit.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from corten.api.errors import error_text
+from corten.api.request import Request
+from corten.api.response import JSON, Response, empty, encode, json_response, streaming
+from corten.api.router import Route
+from corten.base.errors import InvalidArgument, Unsupported
+from corten.base.files import parse_json
+from corten.engine.image_transfer import CommitRequest, ImportRequest
+from corten.engine.images import new_name
+from corten.engine.streams import FileSpan
+
+_TAR = "application/x-tar"
+_NONE = "<none>:<none>"
+
+
+def _line(message: dict[str, Any]) -> bytes:
+    return encode(message)[:-1] + b"\r\n"
+
+
+async def list_images(request: Request, engine: Any) -> Response:
+    """GET /images/json."""
+    query = request.query
+    if query.flag("manifests"):
+        raise Unsupported("manifests is not supported: images here have one manifest each")
+    filters = query.filters()
+    if query.get("filter"):  # before API 1.41
+        filters.setdefault("reference", []).append(query.get("filter"))
+    found = engine.images.list(query.flag("all"), filters, shared_size=query.flag("shared-size"))
+    if request.version < (1, 43):  # clients of then cannot take an image without a name
+        for summary in found:
+            if not summary["RepoTags"] and not summary["RepoDigests"]:
+                summary["RepoTags"], summary["RepoDigests"] = [_NONE], ["<none>@<none>"]
+    if request.version < (1, 44):
+        for summary in found:
+            summary["VirtualSize"] = summary["Size"]
+    return json_response(found)
+
+
+async def inspect(request: Request, engine: Any) -> Response:
+    """GET /images/{name}/json."""
+    if request.query.flag("manifests") and request.query.get("platform"):
+        raise InvalidArgument("conflicting options: manifests and platform options cannot both be set")
+    found = engine.images.inspect(request.params["name"])
+    if request.version < (1, 44):
+        found["VirtualSize"] = found["Size"]
+    return json_response(found)
+
+
+async def history(request: Request, engine: Any) -> Response:
+    """GET /images/{name}/history."""
+    return json_response(engine.images.history(request.params["name"]))
+
+
+async def tag(request: Request, engine: Any) -> Response:
+    """POST /images/{name}/tag."""
+    engine.images.tag(request.params["name"], request.query.get("repo"), request.query.get("tag"))
+    return empty(201)
+
+
+async def remove(request: Request, engine: Any) -> Response:
+    """DELETE /images/{name}."""
+    query = request.query
+    if not request.params["name"].strip():
+        raise InvalidArgument("image name cannot be blank")
+    if query.all("platforms"):
+        raise Unsupported("platforms is not supported: images here have one platform each")
+    return json_response(engine.images.remove(request.params["name"], query.flag("force"), not query.flag("noprune")))
+
+
+async def prune(request: Request, engine: Any) -> Response:
+    """POST /images/prune."""
+    return json_response(engine.images.prune(request.query.filters()))
+
+
+async def load(request: Request, engine: Any) -> Response:
+    """POST /images/load."""
+    query = request.query
+    messages = engine.images.load_archive(request.stream(), _platform(query.get("platform")), query.flag("quiet"))
+
+    async def lines() -> AsyncIterator[bytes]:
+        try:
+            for message in await messages:
+                yield _line(message)
+        except Exception as error:
+            text = error_text(error)
+            yield _line({"errorDetail": {"message": text}, "error": text})
+
+    return streaming(lines(), JSON)
+
+
+def _platform(text: str) -> str:
+    """`{"os":"linux","architecture":"arm64"}` -> `linux/arm64`."""
+    if not text:
+        return ""
+    value = parse_json(text, 4096)
+    if not isinstance(value, dict) or not all(isinstance(part, str) for part in value.values()):
+        raise InvalidArgument(f"failed to parse platform: {text}")
+    return "/".join(part for part in (value.get("os"), value.get("architecture"), value.get("variant")) if part)
+
+
+async def save(request: Request, engine: Any) -> Response:
+    """GET /images/{name}/get."""
+    return _archive(engine.images.save([request.params["name"]], _platform(request.query.get("platform"))))
+
+
+async def save_many(request: Request, engine: Any) -> Response:
+    """GET /images/get?names=…"""
+    names = [name for value in request.query.all("names") for name in value.split(",") if name]
+    return _archive(engine.images.save(names, _platform(request.query.get("platform"))))
+
+
+def _archive(pieces: Iterator[bytes | FileSpan]) -> Response:
+    async def stream() -> AsyncIterator[bytes | FileSpan]:
+        for piece in pieces:
+            yield piece
+
+    return streaming(stream(), _TAR)
+
+
+async def import_image(request: Request, engine: Any) -> Response:
+    """POST /images/create with fromSrc (handed on by distribution.py)."""
+    query = request.query
+    source = query.get("fromSrc")
+    if source != "-":
+        raise Unsupported("import from a URL is not supported: fetch it and import the file")
+    name = new_name(query.get("repo"), query.get("tag")) if query.get("repo") else ""
+    wanted = ImportRequest(source, name, query.get("message"), query.all("changes"), query.get("platform"))
+
+    async def lines() -> AsyncIterator[bytes]:
+        try:
+            yield _line({"status": await engine.images.import_archive(request.stream(), wanted)})
+        except Exception as error:
+            text = error_text(error)
+            yield _line({"errorDetail": {"message": text}, "error": text})
+
+    return streaming(lines(), JSON)
+
+
+async def commit(request: Request, engine: Any) -> Response:
+    """POST /commit; the body may hold config fields that replace the container's."""
+    query = request.query
+    body = await request.body()
+    config = parse_json(body) if body.strip() else {}
+    if not isinstance(config, dict | None):
+        raise InvalidArgument("invalid JSON: the body is not an object")
+    container = query.get("container")
+    name = new_name(query.get("repo"), query.get("tag")) if query.get("repo") else ""
+    wanted = CommitRequest(name, query.get("comment"), query.get("author"), query.all("changes"),
+                           query.flag("pause", request.version >= (1, 13)), config or {})
+    return json_response({"Id": await engine.images.commit(container, wanted)}, 201)
+
+
+ROUTES = [
+    Route("GET", "/images/json", list_images),
+    Route("GET", "/images/get", save_many),
+    Route("POST", "/images/load", load),
+    Route("POST", "/images/prune", prune),
+    Route("GET", "/images/{name:path}/json", inspect),
+    Route("GET", "/images/{name:path}/history", history),
+    Route("GET", "/images/{name:path}/get", save),
+    Route("POST", "/images/{name:path}/tag", tag),
+    Route("DELETE", "/images/{name:path}", remove),
+    Route("POST", "/commit", commit),
+]

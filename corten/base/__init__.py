@@ -1,0 +1,1 @@
+"""Words every layer uses: errors, ids, paths, units. No policy and no kernel."""

@@ -1,0 +1,1 @@
+"""The command line: docker's verbs and flags, spoken over the daemon's socket."""

@@ -1,0 +1,60 @@
+"""The daemon's command line: dockerd's flags as a table."""
+
+import argparse
+import ipaddress
+import os
+
+from corten.base.errors import InvalidArgument
+from corten.engine.settings import DaemonConfig
+
+LEVELS = ("debug", "info", "warn", "error", "fatal")
+
+# flags, attribute, what argparse is told
+FLAGS: tuple[tuple[tuple[str, ...], str, dict[str, object]], ...] = (
+    (("-H", "--host"), "hosts", {"action": "append", "help": "Socket to listen on (unix:///path); may be repeated"}),
+    (("--data-root",), "data_root", {"help": "Root folder of persistent state"}),
+    (("--exec-root",), "exec_root", {"help": "Root folder of run-time state"}),
+    (("-p", "--pidfile"), "pidfile", {"help": "Path of the PID file"}),
+    (("-G", "--group"), "group", {"help": "Group that may use the socket besides root"}),
+    (("-b", "--bridge"), "bridge", {"help": "Name of the default network's bridge"}),
+    (("--bip",), "bip", {"help": "Address of the bridge with its prefix, 172.17.0.1/16"}),
+    (("--registry-mirror",), "registry_mirrors", {"action": "append", "help": "Preferred mirror; may be repeated"}),
+    (("--insecure-registry",), "insecure_registries",
+     {"action": "append", "help": "Registry that may be spoken to without TLS; may be repeated"}),
+    (("-l", "--log-level"), "log_level", {"choices": LEVELS, "help": "Level of the log on stderr"}),
+    (("-D", "--debug"), "debug", {"action": "store_true", "default": None, "help": "Same as --log-level debug"}),
+)
+
+
+def parse(arguments: list[str]) -> DaemonConfig:
+    """The configuration a command line asks for. Raises InvalidArgument; --help and unknown flags end the process."""
+    parser = argparse.ArgumentParser(prog="corten daemon", description="The engine: serves the API on a unix socket.")
+    for names, attribute, options in FLAGS:
+        parser.add_argument(*names, dest=attribute, **options)  # type: ignore[arg-type]
+    given = parser.parse_args(arguments)
+    config = DaemonConfig()
+    for _, attribute, _options in FLAGS:
+        value = getattr(given, attribute)
+        if value is not None:
+            setattr(config, attribute, value)
+    if given.exec_root and not given.hosts:
+        config.hosts = [f"unix://{os.path.abspath(config.exec_root)}/corten.sock"]
+    config.pidfile = config.pidfile or f"{os.path.abspath(config.exec_root)}/corten.pid"
+    if config.debug:
+        config.log_level = "debug"
+    for address in config.hosts:
+        socket_path(address)
+    if config.bip:
+        try:
+            ipaddress.ip_interface(config.bip)
+        except ValueError:
+            raise InvalidArgument(f"invalid --bip: {config.bip}") from None
+    return config
+
+
+def socket_path(address: str) -> str:
+    """`unix:///run/corten/corten.sock` -> the path. Raises InvalidArgument: nothing but unix sockets is served."""
+    scheme, separator, rest = address.partition("://")
+    if not separator or scheme not in ("unix",) or not rest.startswith("/"):
+        raise InvalidArgument(f"invalid --host: {address}: only unix:///path is supported")
+    return rest

@@ -1,0 +1,1 @@
+"""The only place that decides: containers, images, networks and volumes as one engine."""

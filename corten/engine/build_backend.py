@@ -1,0 +1,323 @@
+"""The powers a build is lent: containers for RUN, overlay trees for COPY, layers, images, the cache.
+
+No mount appears on the host: a tree is a detached overlay that only its descriptor reaches, and it goes with it.
+A RUN step is a container like any other (default capabilities, seccomp and limits), removed when its layer is taken.
+"""
+
+import asyncio
+import os
+import stat
+import struct
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from corten.base.errors import Error, InvalidArgument, NotFound, Unsupported
+from corten.base.files import remove_tree
+from corten.base.ids import new_id
+from corten.build.classic import Options, in_thread
+from corten.build.context import Tree
+from corten.build.files import Cancelled
+from corten.build.ops import CommandFailed, Observer, RunStep
+from corten.build.stage import BuildImage, Layer
+from corten.engine.build_context import Context
+from corten.engine.records import CreateRequest, HealthConfig, HostConfig, Ulimit
+from corten.image.content import Lease
+from corten.image.diff import STUBS, add_layer
+from corten.linux.overlay import new_overlay
+from corten.linux.path import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+from corten.zygote.log_format import LOG_NAME
+
+if TYPE_CHECKING:
+    from corten.engine.engine import Engine
+
+_FRAME = struct.Struct(">BxxxL")
+_MADE = (*sorted(STUBS, key=len, reverse=True), "etc")  # what the runtime makes where an image lacks it
+_LOOK_S = 0.02  # how often a running step's output is looked for
+_CHUNK = 1 << 18
+_DOWNLOAD_LIMIT = 1 << 30
+
+
+class Limits:
+    """What POST /build says of the containers it runs; memory in bytes, CPU times in microseconds."""
+
+    __slots__ = ("cgroup_parent", "cpu_period", "cpu_quota", "cpu_shares", "cpuset_cpus", "cpuset_mems", "extra_hosts",
+                 "memory", "memory_swap", "network_mode", "security_opt", "shm_size", "ulimits")
+
+    def __init__(self) -> None:
+        self.memory = self.memory_swap = self.cpu_shares = self.cpu_period = self.cpu_quota = self.shm_size = 0
+        self.cpuset_cpus = self.cpuset_mems = self.cgroup_parent = ""
+        self.network_mode = "default"
+        self.extra_hosts: list[str] = []
+        self.security_opt: list[str] = []
+        self.ulimits: list[Ulimit] = []
+
+    def host_config(self) -> HostConfig:
+        """As the container is asked for."""
+        return HostConfig(
+            memory=self.memory, memory_swap=self.memory_swap, cpu_shares=self.cpu_shares, cpu_period=self.cpu_period,
+            cpu_quota=self.cpu_quota, cpuset_cpus=self.cpuset_cpus, cpuset_mems=self.cpuset_mems,
+            shm_size=self.shm_size, network_mode=self.network_mode or "default", cgroup_parent=self.cgroup_parent,
+            extra_hosts=self.extra_hosts or None, security_opt=self.security_opt or None, ulimits=self.ulimits,
+        )
+
+
+class EngineBackend:
+    """The `Backend` of one build (corten.build.ops)."""
+
+    lease: Lease
+
+    def __init__(self, engine: "Engine", context: Context, limits: Limits, options: Options,
+                 auths: dict[str, dict[str, str]]) -> None:
+        self._engine, self._context, self._limits, self._options = engine, context, limits, options
+        self._auths = auths
+        self._store = engine.images.store
+        self._cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        """Have threads that work for this build stop."""
+        self._cancelled.set()
+
+    def check(self) -> None:
+        if self._cancelled.is_set():
+            raise Cancelled
+
+    def new_id(self) -> str:
+        return new_id()
+
+    async def _thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return await in_thread(function, *arguments)
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+
+    # --- images
+
+    async def resolve(self, reference: str, pull: bool) -> BuildImage:
+        images = self._engine.images
+        if not pull:
+            try:
+                return self._image(await images.resolve(reference))
+            except NotFound:
+                pass
+        await self._engine.distribution.bring(reference, self._auths)
+        return self._image(await images.resolve(reference))
+
+    def _image(self, image: Any) -> BuildImage:
+        if image.is_host:
+            raise Unsupported(f"{image.names[0] if image.names else 'host'}: the embedded image is this machine's own "
+                              "/usr and cannot be built on; see examples/base for a base image made from this machine")
+        self.lease.add(image.id)
+        for chain in image.record.chain_ids:
+            self.lease.add(chain)
+        return BuildImage(image.id, image.config, image.layers)
+
+    def register(self, document: dict[str, Any], layers: list[str], parent: str) -> BuildImage:
+        image = self._store.register_document(msgspec.json.encode(document), (), parent)
+        return BuildImage(image.id, image.config, image.layers)
+
+    def recall(self, key: str) -> BuildImage | None:
+        builds = self._engine.builds
+        image_id = builds.recall(key)
+        if image_id is None:
+            return None
+        image = self._store.get(image_id)
+        if image is None:
+            builds.forget(key)
+            return None
+        return self._image(image)
+
+    def remember(self, key: str, image: BuildImage) -> None:
+        self._engine.builds.remember(key, image.id)
+
+    # --- trees and layers
+
+    def _lowers(self, image: BuildImage) -> list[str]:
+        return [self._store.snapshots.path(layer) for layer in reversed(image.layers)]
+
+    @asynccontextmanager
+    async def tree(self, image: BuildImage) -> AsyncIterator[Tree]:
+        tree = Tree(self._open(self._lowers(image)), False)
+        try:
+            yield tree
+        finally:
+            tree.close()
+
+    @staticmethod
+    def _open(lowers: list[str], upper: str = "", work: str = "") -> int:
+        """A descriptor of the tree's root: an overlay, or the one folder there is."""
+        if upper and lowers:
+            return new_overlay(lowers, upper, work)
+        if not upper and len(lowers) > 1:
+            return new_overlay(lowers, "", "")
+        return os.open(upper or lowers[0], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    async def change(self, image: BuildImage, work: Callable[[int], None]) -> Layer | None:
+        staging = self._store.snapshots.stage()
+        try:
+            upper, scratch = f"{staging}/up/fs", f"{staging}/up/work"
+            os.makedirs(upper, mode=0o755)
+            os.mkdir(scratch, 0o700)
+            await self._thread(self._change, self._lowers(image), upper, scratch, work)
+            return await self._layer(image, upper, stubs=())
+        finally:
+            self._store.snapshots.discard(staging)
+
+    def _change(self, lowers: list[str], upper: str, scratch: str, work: Callable[[int], None]) -> None:
+        if lowers:
+            top = os.stat(lowers[0])
+            os.chown(upper, top.st_uid, top.st_gid)
+            os.chmod(upper, top.st_mode & 0o7777)
+        root = self._open(lowers, upper, scratch)
+        try:
+            work(root)
+        finally:
+            os.close(root)
+        remove_tree(scratch)
+
+    async def _layer(self, image: BuildImage, upper: str, **how: Any) -> Layer | None:
+        if not os.listdir(upper):
+            return None
+        below = list(image.document["rootfs"]["diff_ids"])
+        record = await add_layer(self._store, upper, below, self.lease, move=True, keep_empty=False, **how)
+        return Layer(record.snapshot, record.diff_id) if record else None
+
+    async def unpack(self, archive: int) -> int | None:
+        return await self._context.archive(archive)
+
+    async def download(self, url: str) -> tuple[str, bytes]:
+        """ADD of a URL. Raises InvalidArgument with the reason."""
+        import aiohttp  # 250 ms that only this needs
+
+        name = url.split("?")[0].split("#")[0].rstrip("/").rsplit("/", 1)[-1]
+        try:
+            timeout = aiohttp.ClientTimeout(total=3600, sock_connect=30, sock_read=60)
+            async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
+                if response.status >= 400:
+                    raise InvalidArgument(f"failed to GET {url} with status {response.status} {response.reason}: ")
+                content = b""
+                async for piece in response.content.iter_chunked(_CHUNK):
+                    content += piece
+                    if len(content) > _DOWNLOAD_LIMIT:
+                        raise InvalidArgument(f"{url}: longer than {_DOWNLOAD_LIMIT} bytes")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise InvalidArgument(f'Get "{url}": {error}') from None
+        return name or "download", content
+
+    # --- RUN
+
+    async def run(self, image: BuildImage, step: RunStep, observer: Observer) -> Layer | None:
+        if not image.id:
+            observer.running(new_id())
+            raise InvalidArgument("failed to create task for container: failed to create shim task: OCI runtime create "
+                                  "failed: runc create failed: unable to start container process: error during "
+                                  f'container init: exec: "{step.program[0]}": stat {step.program[0]}: no such file or '
+                                  "directory")
+        containers = self._engine.containers
+        request = CreateRequest(
+            image=image.id, cmd=step.program, entrypoint=[""], env=step.environment, user=step.user,
+            working_dir=step.working_dir, healthcheck=HealthConfig(test=["NONE"]),
+            host_config=self._limits.host_config(),
+        )
+        container_id, _ = await containers.create("", request)
+        try:
+            observer.running(container_id)
+            code = await self._run(container_id, observer)
+            if code:
+                raise CommandFailed(step.program, code)
+            upper = self._store.snapshots.upper_dir(container_id)
+            drop_stubs(upper, self._lowers(image))
+            return await self._layer(image, upper)
+        finally:
+            await self._remove(container_id)
+
+    async def _run(self, container_id: str, observer: Observer) -> int:
+        containers = self._engine.containers
+        exited = containers.wait(container_id, "next-exit")
+        await containers.start(container_id)
+        log = os.open(f"{self._engine.layout.container(container_id)}/{LOG_NAME}", os.O_RDONLY | os.O_CLOEXEC)
+        drained = asyncio.ensure_future(containers.drained(container_id).wait())
+        try:
+            rest = b""
+            while True:
+                done = drained.done() and exited.done()
+                rest = self._tell(log, rest, observer)
+                if done:
+                    return int(exited.result())
+                await asyncio.wait({drained if exited.done() else exited}, timeout=_LOOK_S)
+        finally:
+            drained.cancel()
+            os.close(log)
+
+    @staticmethod
+    def _tell(log: int, rest: bytes, observer: Observer) -> bytes:
+        """Pass on what the log has new, neighbours of one stream together; returns a frame that is not whole yet."""
+        while data := os.read(log, _CHUNK):
+            data = rest + data
+            at, pieces, last = 0, list[bytes](), 0
+            while at + _FRAME.size <= len(data):
+                stream, size = _FRAME.unpack_from(data, at)
+                if at + _FRAME.size + size > len(data):
+                    break
+                if stream != last and pieces:
+                    observer.output(last, b"".join(pieces))
+                    pieces.clear()
+                last = stream
+                pieces.append(data[at + _FRAME.size:at + _FRAME.size + size])
+                at += _FRAME.size + size
+            if pieces:
+                observer.output(last, b"".join(pieces))
+            rest = data[at:]
+        return rest
+
+    async def _remove(self, container_id: str) -> None:
+        try:
+            await self._engine.containers.remove(container_id, force=True, volumes=True)
+        except Error:
+            return
+
+
+def drop_stubs(upper: str, lowers: list[str]) -> None:
+    """Take the empty files and folders out of a step's layer that the runtime made to mount something over.
+
+    They are in the image already, or nobody put them there: the next COPY must not find an /etc that no instruction
+    made. Looks through no symbolic link.
+    """
+    above = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in (upper, *lowers)]
+    try:
+        for path in _MADE:
+            if not any(_exists(lower, path) for lower in above[1:]):
+                _remove_empty(above[0], path)
+    finally:
+        for descriptor in above:
+            os.close(descriptor)
+
+
+def _exists(root: int, path: str) -> bool:
+    try:
+        os.close(openat2(root, path, os.O_PATH | os.O_NOFOLLOW, RESOLVE_BENEATH))
+    except OSError:
+        return False
+    return True
+
+
+def _remove_empty(root: int, path: str) -> None:
+    folder, _, name = path.rpartition("/")
+    try:
+        parent = openat2(root, folder or ".", os.O_PATH | os.O_DIRECTORY, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+    except OSError:
+        return
+    try:
+        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            os.rmdir(name, dir_fd=parent)
+        elif stat.S_ISREG(status.st_mode) and not status.st_size:
+            os.unlink(name, dir_fd=parent)
+    except OSError:
+        return  # not there, or not empty: then it is the step's
+    finally:
+        os.close(parent)

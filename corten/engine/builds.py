@@ -1,0 +1,212 @@
+"""Builds of the engine: contexts, the build cache, and the powers the build layer is lent.
+
+    build = await engine.builds.prepare(options, tar_pieces)   # refusals that are HTTP errors are raised here
+    async with aclosing(build):
+        async for lines in build: ...                          # the classic stream; leaving it early cancels the build
+
+A build owns `layout.build/<id>` (context, unpacked archives) and a lease on what it makes; both go with it.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from corten.base.errors import Error, InvalidArgument
+from corten.base.files import remove_tree
+from corten.base.ids import new_id, short_id
+from corten.build import classic
+from corten.build.context import Tree, drop_ignored_dockerfile, read_dockerfile
+from corten.build.files import Cancelled
+from corten.build.instructions import Plan
+from corten.build.ops import CommandFailed
+from corten.engine.build_backend import EngineBackend, Limits
+from corten.engine.build_context import Context
+from corten.oci import reference
+
+if TYPE_CHECKING:
+    from corten.engine.engine import Engine
+
+
+class BuildRequest:
+    """POST /build, decoded. `options` are the builder's own; `limits` those of the containers it runs."""
+
+    __slots__ = ("auths", "dockerfile", "limits", "options", "tags")
+
+    def __init__(self) -> None:
+        self.options = classic.Options()
+        self.limits = Limits()
+        self.tags: list[str] = []
+        self.dockerfile = ""
+        self.auths: dict[str, dict[str, str]] = {}
+
+
+class Builds:
+    """All builds of one daemon."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self.engine = engine
+        self._cache: dict[str, str] = {}
+        self.running: set[Build] = set()
+
+    def load(self) -> None:
+        """Read the cache's index; throw away what a killed daemon's builds left on the disk."""
+        for key, data in self.engine.db.all("build_cache"):
+            self._cache[key] = data.decode()
+        for name in os.listdir(self.engine.layout.build):
+            remove_tree(f"{self.engine.layout.build}/{name}")
+
+    async def prepare(self, request: BuildRequest, tar: AsyncIterator[bytes]) -> "Build":
+        """Take the context in and read the Dockerfile. Raises InvalidArgument, NotFound with docker's texts."""
+        names = [tag_name(tag) for tag in request.tags]
+        context = Context(f"{self.engine.layout.build}/{new_id()[:12]}")
+        try:
+            await context.receive(tar)
+            text = await context.early_dockerfile(request.dockerfile)
+            if text is None:
+                tree = await context.tree()
+                text = await asyncio.to_thread(read_dockerfile, tree, request.dockerfile)
+            plan = classic.read(text, request.options)
+        except BaseException:
+            await context.close()
+            raise
+        return Build(self, request, context, plan, names)
+
+    # --- the cache
+
+    def recall(self, key: str) -> str | None:
+        """The id of the image remembered under a vertex's digest."""
+        return self._cache.get(key)
+
+    def remember(self, key: str, image_id: str) -> None:
+        """Write it down."""
+        if self._cache.get(key) != image_id:
+            self.engine.db.put("build_cache", key, image_id.encode())
+            self._cache[key] = image_id
+
+    def forget(self, key: str) -> None:
+        """The image is gone."""
+        self._cache.pop(key, None)
+        self.engine.db.delete("build_cache", key)
+
+    async def prune(self, everything: bool) -> dict[str, Any]:
+        """POST /build/prune: forget the cache, and the images that only it kept. {"CachesDeleted", "SpaceReclaimed"}.
+
+        Without `everything`, entries whose image still leads to a tagged one, or is used by a container, stay.
+        """
+        if self.running:
+            return {"CachesDeleted": [], "SpaceReclaimed": 0}  # their steps are not tied to a name yet
+        store = self.engine.images.store
+        named = {image_id for image_id in store.images if store.names_of(image_id)}
+        kept = _ancestry(store, named) | {record.image_id for record in self.engine.containers}
+        deleted: set[str] = set()
+        with self.engine.db.transaction():
+            for key, image_id in list(self._cache.items()):
+                if everything or image_id not in kept:
+                    self.forget(key)
+                if image_id not in kept and store.get(image_id) is not None:
+                    deleted.add(image_id)
+        for image_id in deleted:
+            store.forget(image_id)
+        freed = store.collect().bytes_freed
+        self.engine.events.publish("builder", "prune", "", {"reclaimed": str(freed)})
+        return {"CachesDeleted": sorted(short_id(image_id) for image_id in deleted), "SpaceReclaimed": freed}
+
+
+def _ancestry(store: Any, ids: set[str]) -> set[str]:
+    """These images and all that they were built on."""
+    found: set[str] = set()
+    waiting = list(ids)
+    while waiting:
+        image_id = waiting.pop()
+        if image_id and image_id not in found:
+            found.add(image_id)
+            image = store.get(image_id)
+            if image is not None:
+                waiting.append(image.record.parent)
+    return found
+
+
+def tag_name(text: str) -> str:
+    """The full reference of a `t=`. Raises InvalidArgument with docker's text."""
+    parsed = reference.parse(text)
+    if parsed.digest:
+        raise InvalidArgument("build tag cannot contain a digest")
+    return parsed.with_default_tag().full()
+
+
+class Build:
+    """One build under way: an asynchronous iterator of the stream's bytes. `aclose` it, whether it ran or not."""
+
+    def __init__(self, builds: Builds, request: BuildRequest, context: Context, plan: Plan, names: list[str]) -> None:
+        self._builds, self._request, self._context, self._plan = builds, request, context, plan
+        self._names = names
+        self._pending: list[bytes] = []
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def _write(self, message: dict[str, Any]) -> None:
+        self._pending.append(msgspec.json.encode(message) + b"\r\n")
+        self._news.set()
+
+    def __aiter__(self) -> "Build":
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The stream's next JSON lines. The first call begins the build."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+            self._task.add_done_callback(lambda _: self._news.set())
+        while not self._pending:
+            if self._task.done():
+                raise StopAsyncIteration
+            await self._news.wait()
+            self._news.clear()
+        pieces, self._pending = b"".join(self._pending), []
+        return pieces
+
+    async def aclose(self) -> None:
+        """Leave: a build that still runs is cancelled, and everything of it cleaned up when this returns."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._context.close()
+
+    async def _run(self) -> None:
+        engine, options = self._builds.engine, self._request.options
+        self._builds.running.add(self)
+        backend = EngineBackend(engine, self._context, self._request.limits, options, self._request.auths)
+        try:
+            with engine.images.store.content.lease() as lease:
+                backend.lease = lease
+                build = classic.ClassicBuild(self._plan, options, self._open_context, backend, self._write)
+                image_id = await build.run()
+                self._finish(image_id)
+        except (Error, CommandFailed, OSError) as error:
+            self._write(classic.failure(error))
+        except asyncio.CancelledError:
+            backend.cancel()
+            raise
+        except Cancelled:
+            self._write(classic.failure(InvalidArgument("build cancelled")))
+        finally:
+            self._builds.running.discard(self)
+            await self._context.close()
+
+    async def _open_context(self) -> Tree:
+        tree = await self._context.tree()
+        await asyncio.to_thread(drop_ignored_dockerfile, tree, self._request.dockerfile)
+        return tree
+
+    def _finish(self, image_id: str) -> None:
+        engine, quiet = self._builds.engine, self._request.options.quiet
+        if quiet:
+            self._write({"stream": f"{image_id}\n"})
+        else:
+            self._write({"stream": f"Successfully built {short_id(image_id)}\n"})
+        for full in self._names:
+            engine.images.give_name(engine.images.find(image_id), full)
+            if not quiet:
+                self._write({"stream": f"Successfully tagged {reference.parse(full).familiar()}\n"})

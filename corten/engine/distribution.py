@@ -1,0 +1,305 @@
+"""Images to and from registries: what `docker pull`, `push`, `login`, `search` and `manifest inspect` ask for.
+
+It decides where to ask, with whose login and in which order, and tells the events; moving and checking content is
+image.pull and image.push. Answers are streams of docker's progress messages; what fails before the first message is
+raised, what fails later is raised out of the stream.
+"""
+
+import asyncio
+import urllib.parse
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
+
+from corten.base.errors import Error, Forbidden, Internal, InvalidArgument, NotFound, Unsupported
+from corten.base.files import parse_json
+from corten.engine.events import Events
+from corten.image.host import refuse
+from corten.image.progress import Emit, plain
+from corten.image.pull import Puller, mismatch, translate
+from corten.image.push import Pusher
+from corten.image.records import Image
+from corten.image.store import ImageStore
+from corten.oci.image_spec import CONFIG_LIMIT, INDEXES, parse_config, parse_index, parse_manifest
+from corten.oci.platform import Platform, parse_platform, platform_of
+from corten.oci.reference import DEFAULT_DOMAIN, Reference, parse, parse_with_tag
+from corten.registry.auth import Credentials, credentials_from
+from corten.registry.client import Client, Registries
+from corten.registry.errors import RegistryUnauthorized
+from corten.registry.settings import HUB, Settings, registry_host
+
+Messages = AsyncGenerator[dict[str, Any], None]
+
+_BEHIND_LIMIT = 256  # messages a reader may be behind before bars are left out
+_SEARCH_URL = "https://index.docker.io/v1/search"
+_SEARCH_LIMIT_BYTES = 4 << 20
+
+
+class _Stream:
+    """Messages of one operation on their way to one reader."""
+
+    __slots__ = ("_arrived", "_queue", "_task")
+
+    def __init__(self, work: Callable[[Emit], Awaitable[None]]) -> None:
+        self._queue: deque[dict[str, Any]] = deque()
+        self._arrived = asyncio.Event()
+        self._task = asyncio.ensure_future(work(self.emit))
+        self._task.add_done_callback(lambda _: self._arrived.set())
+
+    def emit(self, message: dict[str, Any]) -> None:
+        if len(self._queue) >= _BEHIND_LIMIT and "progress" in message:
+            return
+        self._queue.append(message)
+        self._arrived.set()
+
+    async def begin(self) -> Messages:
+        """The messages, once there is one. Raises what the work raises before."""
+        try:
+            await self._arrived.wait()
+            if not self._queue:
+                await self._task
+        except BaseException:
+            await self._end()
+            raise
+        return self._messages()
+
+    async def _messages(self) -> Messages:
+        try:
+            while True:
+                while self._queue:
+                    yield self._queue.popleft()
+                if self._task.done():
+                    break
+                self._arrived.clear()
+                if not self._queue and not self._task.done():
+                    await self._arrived.wait()
+            await self._task
+        finally:
+            await self._end()
+
+    async def _end(self) -> None:
+        """The reader has gone or all is told: nothing goes on behind its back."""
+        if not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+
+def settings_of(mirrors: list[str], insecure: list[str]) -> Settings:
+    """The daemon's flags `--registry-mirror` (docker.io only, as docker has it) and `--insecure-registry`.
+
+    Raises InvalidArgument.
+    """
+    return Settings({DEFAULT_DOMAIN: mirrors} if mirrors else {}, insecure)
+
+
+class Distribution:
+    """One daemon's dealings with registries. Make it inside the running loop's life; `close` at the end."""
+
+    def __init__(self, store: ImageStore, events: Events, settings: Settings) -> None:
+        self.registries = Registries(settings)
+        self._store = store
+        self._events = events
+        self._puller = Puller(store)
+        self._pusher = Pusher(store)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.registries.close()
+
+    # --- pull
+
+    async def pull(self, name: str, tag: str, platform: str, credentials: Credentials) -> Messages:
+        """Messages of a pull; `tag` may be a digest, and "" without one in `name` means every tag there is.
+
+        Raises InvalidArgument (name, platform), Forbidden (scratch), NotFound, Unauthorized, Internal (no connection).
+        """
+        reference = parse_with_tag(name, tag)
+        if reference.domain == DEFAULT_DOMAIN and reference.path == "library/scratch":
+            raise Forbidden("'scratch' is a reserved name")
+        wanted = parse_platform(platform) if platform else None
+
+        async def work(emit: Emit) -> None:
+            await self._pull(reference, wanted, credentials, emit)
+
+        return await _Stream(work).begin()
+
+    async def _pull(
+        self, reference: Reference, platform: Platform | None, credentials: Credentials, emit: Emit
+    ) -> None:
+        here = self._store.by_name(reference.with_default_tag().full())
+        if here is not None and here.is_host:
+            emit(plain(f"Status: Image is up to date for {reference.familiar()}"))
+            return
+        bases = self.registries.settings.bases(reference.domain)
+        for at, base in enumerate(bases):
+            try:
+                client = await self.registries.client(base, reference.path, credentials)
+                fresh = await self._pull_from(client, reference, platform, emit)
+                break
+            except Error as error:
+                if at == len(bases) - 1:
+                    raise translate(error, reference) from error
+        status = "Downloaded newer image" if fresh else "Image is up to date"
+        emit(plain(f"Status: {status} for {reference.familiar()}"))
+
+    async def _pull_from(
+        self, client: Client, reference: Reference, platform: Platform | None, emit: Emit
+    ) -> bool:
+        """Whether anything was new; every tag when the reference names none."""
+        if reference.tag or reference.digest:
+            wanted = [reference]
+        else:
+            wanted = [reference.with_tag(tag) for tag in await client.tags()]
+            if not wanted:
+                raise NotFound(f"manifest for {reference.familiar()} not found: no tags")
+        fresh = False
+        for one in wanted:
+            image, new = await self._puller.pull(client, one, platform, emit)
+            fresh = fresh or new
+            self._events.publish("image", "pull", one.familiar(), _attributes(image, one))
+            if platform and (warning := mismatch(image, one, platform)):
+                emit(plain(f"WARNING: {warning}"))
+        return fresh
+
+    async def bring(self, name: str, logins: dict[str, dict[str, str]], platform: str = "") -> None:
+        """Pull to the end, shown to nobody: what a build's FROM needs. `logins`: address -> AuthConfig.
+
+        Raises as `pull` and its stream.
+        """
+        reference = parse(name).with_default_tag()
+        host = registry_host(reference.domain)
+        found = [fields for address, fields in logins.items() if _login_host(address) == host]
+        credentials = credentials_from(found[0]) if found else Credentials()
+        async for _ in await self.pull(reference.full(), "", platform, credentials):
+            pass
+
+    # --- push
+
+    async def push(self, name: str, tag: str, credentials: Credentials) -> Messages:
+        """Messages of a push; `tag` "" means every tag of that name here.
+
+        Raises InvalidArgument (name), Forbidden (the host image).
+        """
+        reference = parse_with_tag(name, tag)
+        if reference.digest:
+            raise InvalidArgument("cannot import digest reference")
+        for _, image in self._tagged(reference):
+            refuse(image, "pushed")
+
+        async def work(emit: Emit) -> None:
+            emit(plain(f"The push refers to repository [{reference.name}]"))
+            await self._push(reference, credentials, emit)
+
+        return await _Stream(work).begin()
+
+    def _tagged(self, reference: Reference) -> list[tuple[Reference, Image]]:
+        """The tags here under the reference's name, or the one it has."""
+        found = []
+        for full, image_id in sorted(self._store.names.items()):
+            if full.startswith(f"{reference.name}:") and "@" not in full:
+                one = parse(full)
+                if one.path == reference.path and reference.tag in ("", one.tag):
+                    found.append((one, self._store.images[image_id]))
+        return found
+
+    async def _push(self, reference: Reference, credentials: Credentials, emit: Emit) -> None:
+        found = self._tagged(reference)
+        if not found:
+            if reference.tag and self._tagged(reference.without_tag()):
+                raise NotFound(f"tag does not exist: {reference.familiar()}")
+            raise NotFound(f"An image does not exist locally with the tag: {reference.familiar_name()}")
+        client = await self.registries.client(registry_host(reference.domain), reference.path, credentials, "pull,push")
+        for one, image in found:
+            digest, size = await self._pusher.push(client, one, image, emit)
+            emit(plain(f"{one.tag}: digest: {digest} size: {size}"))
+            emit({"progressDetail": {}, "aux": {"Tag": one.tag, "Digest": digest, "Size": size}})
+        self._events.publish("image", "push", reference.familiar(), _attributes(found[-1][1], reference))
+
+    # --- the rest
+
+    async def login(self, server_address: str, credentials: Credentials) -> dict[str, str]:
+        """The answer to POST /auth. Raises Unauthorized, Internal, InvalidArgument."""
+        client = await self.registries.client(_login_host(server_address), "", credentials)
+        try:
+            await client.login()
+        except RegistryUnauthorized as error:
+            raise RegistryUnauthorized(f'Get "{client.base}/v2/": {error}', error.status, error.code) from None
+        return {"IdentityToken": "", "Status": "Login Succeeded"}
+
+    async def inspect(self, name: str, credentials: Credentials) -> dict[str, Any]:
+        """The answer to GET /distribution/{name}/json: what the registry has under a name, without pulling it.
+
+        Raises InvalidArgument, NotFound, Unauthorized, Internal.
+        """
+        reference = parse(name).with_default_tag()
+        client = await self.registries.client(registry_host(reference.domain), reference.path, credentials)
+        wanted = reference.digest or reference.tag
+        await client.head_manifest(wanted)  # asks for the login in docker's words
+        data, described = await client.manifest(wanted)
+        if described.media_type in INDEXES:
+            platforms = [entry.platform for entry in parse_index(data, described.media_type) if entry.platform]
+        else:
+            manifest = parse_manifest(data, described.media_type)
+            described.media_type = described.media_type or manifest.media_type
+            config = parse_config(await client.small_blob(manifest.config, CONFIG_LIMIT))
+            own = platform_of(config)
+            platforms = [own.json()] if own else []
+        return {"Descriptor": described.json(), "Platforms": platforms}
+
+    async def search(self, term: str, limit: int, filters: dict[str, list[str]]) -> list[dict[str, Any]]:
+        """The answer to GET /images/search, asked of the hub. Raises InvalidArgument, Unsupported, Internal."""
+        if limit == 0:
+            limit = 25
+        if not 1 <= limit <= 100:
+            raise InvalidArgument(f"limit {limit} is outside the range of [1, 100]")
+        for key in filters:
+            if key not in ("is-automated", "is-official", "stars"):
+                raise InvalidArgument(f"invalid filter '{key}'")
+        first = term.partition("/")[0]
+        if "/" in term and ("." in first or ":" in first or first == "localhost") and first != DEFAULT_DOMAIN:
+            raise Unsupported(f"search at {first} is not supported: only docker.io can be searched")
+        query = urllib.parse.urlencode({"q": term.removeprefix(f"{DEFAULT_DOMAIN}/"), "n": limit})
+        status, _, body = await self.registries.transport.small(
+            "GET", f"{_SEARCH_URL}?{query}", {"X-Docker-Token": "true"}, None, _SEARCH_LIMIT_BYTES
+        )
+        if status != 200:
+            raise Internal(f"Unexpected status code {status}")
+        return [item for item in _results(body) if _passes(item, filters)][:limit]
+
+
+def _attributes(image: Image, reference: Reference) -> dict[str, str]:
+    labels = image.container_config.get("Labels") or {}
+    return {**{key: str(value) for key, value in labels.items()}, "name": reference.familiar_name()}
+
+
+def _login_host(address: str) -> str:
+    """`https://index.docker.io/v1/` -> the hub's host; `127.0.0.1:5000` stays."""
+    host = address.removeprefix("https://").removeprefix("http://").partition("/")[0]
+    if host in ("", DEFAULT_DOMAIN, "index.docker.io", HUB):
+        return HUB
+    parse(f"{host}/x")
+    return host
+
+
+def _results(body: bytes) -> list[dict[str, Any]]:
+    found = parse_json(body, limit_bytes=_SEARCH_LIMIT_BYTES)
+    items = found.get("results") if isinstance(found, dict) else None
+    return [
+        {
+            "star_count": item.get("star_count") or 0, "is_official": bool(item.get("is_official")),
+            "name": item.get("name") or "", "is_automated": False, "description": item.get("description") or "",
+        }
+        for item in (items if isinstance(items, list) else ()) if isinstance(item, dict)
+    ]
+
+
+def _passes(item: dict[str, Any], filters: dict[str, list[str]]) -> bool:
+    for value in filters.get("is-official", ()):
+        if value.lower() in ("true", "1") and not item["is_official"]:
+            return False
+        if value.lower() in ("false", "0") and item["is_official"]:
+            return False
+    if any(value.lower() in ("true", "1") for value in filters.get("is-automated", ())):
+        return False
+    stars = [int(value) for value in filters.get("stars", ()) if value.isascii() and value.isdigit()]
+    return all(item["star_count"] >= least for least in stars)

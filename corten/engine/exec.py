@@ -1,0 +1,250 @@
+"""Further processes in a container that runs: docker exec and health checks. An exec dies with its container.
+
+A running exec is kept in the database so that a new daemon knows it again; a finished one lives in memory until its
+container goes, at most the last few hundred.
+"""
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from corten.base.errors import Conflict, Error, Internal, InvalidArgument, NotFound
+from corten.base.ids import new_id
+from corten.engine.records import ContainerRecord, ExecRequest, Schema
+from corten.engine.spec import ALL_CAPABILITIES, build_exec_process, capabilities
+from corten.engine.users import resolve_user
+from corten.zygote.client import ExecStarted, StartFailed
+
+if TYPE_CHECKING:
+    from corten.engine.engine import Engine
+
+PREFIX = "OCI runtime exec failed: exec failed: unable to start container process: "
+KEPT_FINISHED = 512
+
+
+class ExecRecord(Schema):
+    """One exec; `exit_code` is None until it has ended."""
+
+    id: str
+    container_id: str
+    request: ExecRequest
+    started: bool = False
+    running: bool = False
+    exit_code: int | None = None
+    pid: int = 0
+    silent: bool = False  # a health check: not kept
+
+
+class ExecFailed(InvalidArgument):
+    """The program of an exec is not there or cannot be run; `exit_code` is 127 or 126."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+class Execs:
+    """All execs of one daemon."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self.engine = engine
+        self._records: dict[str, ExecRecord] = {}
+        self._ended: dict[str, asyncio.Event] = {}
+
+    def get(self, exec_id: str) -> ExecRecord:
+        """Raises NotFound."""
+        found = self._records.get(exec_id)
+        if found is None:
+            raise NotFound(f"No such exec instance: {exec_id}")
+        return found
+
+    def of(self, container_id: str) -> list[str]:
+        """The ids of a container's execs that have not ended, None-like empty when there are none."""
+        return [r.id for r in self._records.values() if r.container_id == container_id and r.exit_code is None]
+
+    def exited(self, exec_id: str) -> asyncio.Event:
+        """Set when it has ended; for streams."""
+        return self._ended[exec_id]
+
+    # --- create and start
+
+    def create(self, ref: str, request: ExecRequest, silent: bool = False) -> str:
+        """A new exec's id; nothing runs yet. Raises Conflict, InvalidArgument. POST /containers/{id}/exec."""
+        record = self.engine.containers.get(ref)
+        if not request.cmd or not request.cmd[0]:
+            raise InvalidArgument("No exec command specified")
+        self._check(record, ref)
+        if request.console_size and (len(request.console_size) != 2 or min(request.console_size) < 0):
+            raise InvalidArgument("invalid ConsoleSize")
+        made = ExecRecord(id=new_id(), container_id=record.id, request=request, silent=silent)
+        self._records[made.id] = made
+        self._ended[made.id] = asyncio.Event()
+        self._publish(made, "exec_create", command=True)
+        return made.id
+
+    def _check(self, record: ContainerRecord, ref: str) -> None:
+        if record.state.status == "paused":
+            raise Conflict(f"Container {ref} is paused, unpause the container before exec")
+        if record.state.status == "restarting":
+            raise Conflict(f"Container {ref} is restarting, wait until the container is running")
+        if not record.running:
+            raise Conflict(f"container {record.id} is not running")
+
+    def check_start(self, exec_id: str) -> ExecRecord:
+        """Whether it may be started now; to be asked before a connection is taken over. Raises NotFound, Conflict."""
+        made = self.get(exec_id)
+        if made.exit_code is not None:
+            raise Conflict(f"exec command {exec_id} has already run")
+        if made.started:
+            raise Conflict(f"exec command {exec_id} is already running")
+        record = self.engine.containers.find(made.container_id)
+        if record is None:
+            raise NotFound(f"No such container: {made.container_id}")
+        self._check(record, record.id)
+        return made
+
+    async def start(
+        self, exec_id: str, *, attach: bool, console_size: list[int] | None = None
+    ) -> ExecStarted:
+        """Run it; the caller closes the descriptors (`attach`) and awaits `exited`. Raises ExecFailed, Error."""
+        made = self.check_start(exec_id)
+        made.started = True
+        record = self.engine.containers.get(made.container_id)
+        request = made.request
+        try:
+            process = self._process(record, request, console_size or request.console_size)
+            self._publish(made, "exec_start", command=True)
+            started = await self.engine.zygote.exec(
+                record.id, made.id, process, tty=request.tty, stdin=attach and request.attach_stdin,
+                output=attach and (request.attach_stdout or request.attach_stderr),
+            )
+        except StartFailed as error:
+            self._finish(made, error.exit_code if error.exit_code in (126, 127) else 126)
+            raise ExecFailed(PREFIX + str(error), made.exit_code or 126) from None
+        except Error:
+            self._finish(made, 126)
+            raise
+        except OSError as error:
+            self._finish(made, 126)
+            raise Internal(f"{PREFIX}{error}") from None
+        made.pid = started.pid
+        if made.exit_code is None:
+            made.running = True
+            if not made.silent:
+                self.engine.db.put("exec", made.id, msgspec.json.encode(made))
+        return started
+
+    def _process(
+        self, record: ContainerRecord, request: ExecRequest, console_size: list[int] | None
+    ) -> dict[str, Any]:
+        rootfs = self.engine.snapshots.rootfs(record.id)
+        lower = rootfs["lower"]
+        assert isinstance(lower, list)
+        user = resolve_user(request.user or record.config.user, [str(rootfs["upper"]), *lower],
+                            None if request.user else record.host_config.group_add)
+        names = capabilities(record.host_config, self.engine.bounding)
+        if request.privileged:
+            bounding = self.engine.bounding
+            names = [name for name in ALL_CAPABILITIES if bounding is None or name in bounding]
+        return build_exec_process(record, request, user, names, console_size)
+
+    # --- ends
+
+    def on_exit(self, event: dict[str, Any]) -> None:
+        """The zygote says that one has ended."""
+        made = self._records.get(event["exec_id"])
+        if made is not None and made.exit_code is None:
+            self._finish(made, event["status"])
+            self._publish(made, "exec_die", exitCode=str(event["status"]))
+        self.engine.spawn(self._forget(event["id"], event["exec_id"]))
+
+    async def _forget(self, container_id: str, exec_id: str) -> None:
+        try:
+            await self.engine.zygote.forget(container_id, exec_id)
+        except Error as error:
+            self.engine.log.warning("exec %s: %s", exec_id[:12], error)
+
+    def _finish(self, made: ExecRecord, exit_code: int) -> None:
+        made.exit_code, made.running = exit_code, False
+        if not made.silent:
+            self.engine.db.delete("exec", made.id)
+        self._ended[made.id].set()
+        if made.silent:
+            self._drop(made.id)
+        elif len(self._records) > KEPT_FINISHED:
+            for old in [r.id for r in self._records.values() if r.exit_code is not None][:KEPT_FINISHED // 4]:
+                self._drop(old)
+
+    def _drop(self, exec_id: str) -> None:
+        self._records.pop(exec_id, None)
+        self._ended.pop(exec_id, None)
+
+    def container_ended(self, container_id: str) -> None:
+        """Its execs have been killed with it; their own exits say the codes, this is for those that never ran."""
+        for made in list(self._records.values()):
+            if made.container_id == container_id and made.exit_code is None and not made.started:
+                self._finish(made, 137)
+
+    def container_removed(self, container_id: str) -> None:
+        """Forget its execs."""
+        for made in list(self._records.values()):
+            if made.container_id == container_id:
+                self._ended[made.id].set()
+                if made.running:
+                    self.engine.db.delete("exec", made.id)
+                self._drop(made.id)
+
+    def adopt(self, entries: dict[str, dict[str, Any]]) -> None:
+        """At the daemon's start: know again what still runs; `entries` are the zygote's, by exec id."""
+        for key, data in self.engine.db.all("exec"):
+            made = msgspec.json.decode(data, type=ExecRecord)
+            held = entries.get(key)
+            if held is None:
+                self.engine.db.delete("exec", key)
+                continue
+            self._records[key] = made
+            self._ended[key] = asyncio.Event()
+
+    # --- the rest of the API
+
+    async def resize(self, exec_id: str, rows: int, columns: int) -> None:
+        """Set the size of its terminal. POST /exec/{id}/resize."""
+        made = self.get(exec_id)
+        if not made.running:
+            raise Conflict(f"exec process {exec_id} is not running") if made.started else Conflict(
+                f"exec process {exec_id} is not started")
+        await self.engine.zygote.resize(made.container_id, rows, columns, made.id)
+
+    def inspect(self, exec_id: str) -> dict[str, Any]:
+        """GET /exec/{id}/json."""
+        made = self.get(exec_id)
+        request = made.request
+        command = request.cmd or [""]
+        process: dict[str, Any] = {
+            "tty": request.tty, "entrypoint": command[0], "arguments": command[1:], "privileged": request.privileged,
+        }
+        if request.user:
+            process["user"] = request.user
+        return {
+            "ID": made.id, "Running": made.running, "ExitCode": made.exit_code, "ProcessConfig": process,
+            "OpenStdin": request.attach_stdin, "OpenStderr": request.attach_stderr,
+            "OpenStdout": request.attach_stdout, "CanRemove": False, "ContainerID": made.container_id,
+            "DetachKeys": request.detach_keys, "Pid": made.pid,
+        }
+
+    def _publish(self, made: ExecRecord, action: str, command: bool = False, **extra: str) -> None:
+        record = self.engine.containers.find(made.container_id)
+        if record is None:
+            return
+        if command:
+            action = f"{action}: {' '.join(made.request.cmd or ())}"
+        self.engine.containers.publish(record, action, 0, execID=made.id, **extra)
+
+
+def close_all(started: ExecStarted) -> None:
+    """Close what a detached or abandoned start has handed over."""
+    for descriptor in {started.stdin, started.stdout, started.stderr}:
+        if descriptor >= 0:
+            os.close(descriptor)

@@ -1,0 +1,185 @@
+"""Images as docker's JSON: list, inspect, history. Reads only.
+
+Source: Engine API 1.51, `ImageSummary`, `ImageInspect`, `HistoryResponseItem`; compared with dockerd in the tests.
+"""
+
+import fnmatch
+from typing import TYPE_CHECKING, Any
+
+from corten.base.errors import InvalidArgument
+from corten.base.units import ZERO_TIME, format_time, parse_time
+from corten.image.gc import layer_users
+from corten.image.records import Image
+from corten.oci import reference
+
+if TYPE_CHECKING:
+    from corten.engine.images import Images
+
+_LIST_FILTERS = frozenset(("before", "dangling", "label", "reference", "since", "until"))
+_TRUE = frozenset(("1", "true", "True", "t", "T", "TRUE"))
+_FALSE = frozenset(("0", "false", "False", "f", "F", "FALSE"))
+
+
+def created_ns(image: Image) -> int:
+    """When it was made, by its own word; 0 when it has none."""
+    text = image.config.get("created")
+    if not isinstance(text, str) or not text or text == ZERO_TIME:
+        return 0
+    try:
+        return parse_time(text)
+    except InvalidArgument:
+        return 0
+
+
+def check_filters(filters: dict[str, list[str]], known: frozenset[str]) -> None:
+    """Raise InvalidArgument for a filter nobody knows."""
+    for name in filters:
+        if name not in known:
+            raise InvalidArgument(f"invalid filter '{name}'")
+
+
+def truth(filters: dict[str, list[str]], name: str, default: bool | None) -> bool | None:
+    """A boolean filter. Raises InvalidArgument."""
+    values = filters.get(name)
+    if not values:
+        return default
+    if all(value in _TRUE for value in values):
+        return True
+    if all(value in _FALSE for value in values):
+        return False
+    raise InvalidArgument(f"invalid filter '{name}={values}'")
+
+
+def has_label(image: Image, wanted: str) -> bool:
+    """`key` or `key=value`."""
+    labels = image.container_config.get("Labels") or {}
+    key, separator, value = wanted.partition("=")
+    return key in labels and (not separator or labels[key] == value)
+
+
+def list_images(images: "Images", everything: bool, filters: dict[str, list[str]],
+                shared_size: bool) -> list[dict[str, Any]]:
+    """GET /images/json."""
+    check_filters(filters, _LIST_FILTERS)
+    dangling = truth(filters, "dangling", None)
+    before = [created_ns(images.find(value)) for value in filters.get("before", ())]
+    before += [parse_time(value) for value in filters.get("until", ())]
+    since = [created_ns(images.find(value)) for value in filters.get("since", ())]
+    users = layer_users(images.store) if shared_size else {}
+    parents = {image.record.parent for image in images.store.images.values()}
+    found = []
+    for image in images.store.images.values():
+        made = created_ns(image)
+        if any(made >= moment for moment in before) or any(made <= moment for moment in since):
+            continue
+        if not all(has_label(image, wanted) for wanted in filters.get("label", ())):
+            continue
+        names, digests = image.names, image.digests
+        if "reference" in filters:
+            names = [name for name in names if _matches(name, filters["reference"])]
+            digests = [name for name in digests if _matches(name, filters["reference"])]
+            if not names and not digests:
+                continue
+        if not image.names and not image.digests:
+            if image.id in parents and (not everything or dangling is not None):
+                continue
+            if dangling is False:
+                continue
+        elif dangling:
+            continue
+        found.append(_summary(images, image, names, digests, users))
+    found.sort(key=lambda summary: (-summary["Created"], summary["Id"]))
+    return found
+
+
+def _matches(name: str, patterns: list[str]) -> bool:
+    """Go's path.Match on the familiar name, with and without the tag: a star stays within one path part."""
+    bare = reference.parse(name).familiar_name()
+    return any(_path_match(pattern, name) or _path_match(pattern, bare) for pattern in patterns)
+
+
+def _path_match(pattern: str, name: str) -> bool:
+    parts, wanted = name.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(
+        fnmatch.fnmatchcase(part, want) for part, want in zip(parts, wanted, strict=True))
+
+
+def _summary(images: "Images", image: Image, names: list[str], digests: list[str],
+             users: dict[str, int]) -> dict[str, Any]:
+    shared = -1
+    if users:
+        shared = sum(images.store.layers[chain].size for chain in image.record.chain_ids if users[chain] > 1)
+    return {
+        "Containers": -1, "Created": created_ns(image) // 1_000_000_000, "Id": image.id,
+        "Labels": image.container_config.get("Labels"), "ParentId": image.record.parent, "RepoDigests": digests,
+        "RepoTags": names, "SharedSize": shared, "Size": image.size,
+    }
+
+
+_CONFIG_ALWAYS = ("Cmd", "Entrypoint", "Env", "Labels", "OnBuild", "Volumes")
+_CONFIG_TEXTS = ("User", "WorkingDir")
+_CONFIG_GIVEN = ("ArgsEscaped", "ExposedPorts", "Healthcheck", "Shell", "StopSignal")
+
+
+def inspect(images: "Images", image: Image) -> dict[str, Any]:
+    """GET /images/{name}/json."""
+    own, config = image.container_config, image.config
+    shown: dict[str, Any] = {name: own.get(name) for name in _CONFIG_ALWAYS}
+    shown.update({name: own.get(name) or "" for name in _CONFIG_TEXTS})
+    shown.update({name: own[name] for name in _CONFIG_GIVEN if own.get(name)})
+    history = config.get("history") or []
+    made = created_ns(image)
+    rootfs: dict[str, Any] = {"Type": "layers"}
+    if image.diff_ids:
+        rootfs["Layers"] = image.diff_ids
+    found = {
+        "Id": image.id, "RepoTags": image.names, "RepoDigests": image.digests, "Parent": image.record.parent,
+        "Comment": config.get("comment") or (history[-1].get("comment", "") if history else ""),
+        "Created": format_time(made) if made else ZERO_TIME, "DockerVersion": config.get("docker_version") or "",
+        "Author": config.get("author") or "", "Architecture": config.get("architecture") or "",
+        "Variant": config.get("variant"), "Os": config.get("os") or "linux", "OsVersion": config.get("os.version"),
+        "Size": image.size, "GraphDriver": {"Data": _driver_data(images, image), "Name": "overlayfs"},
+        "RootFS": rootfs,
+        "Metadata": {"LastTagTime": format_time(image.record.tagged_ns)}, "Config": shown,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _driver_data(images: "Images", image: Image) -> dict[str, str] | None:
+    """Where its files are: docker shows a merged and a work folder too, ours exist for containers only."""
+    folders = [images.store.snapshots.path(layer) for layer in reversed(image.layers)]
+    if not folders:
+        return None
+    found = {"UpperDir": folders[0]}
+    if folders[1:]:
+        found["LowerDir"] = ":".join(folders[1:])
+    return found
+
+
+def history(images: "Images", image: Image) -> list[dict[str, Any]]:
+    """GET /images/{name}/history: the config's own history with the sizes of the layers it made."""
+    sizes = iter([images.store.layers[chain].size for chain in image.record.chain_ids])
+    found: list[dict[str, Any]] = []
+    for step in image.config.get("history") or []:
+        size = 0 if step.get("empty_layer") else next(sizes, 0)
+        found.append({
+            "Comment": step.get("comment") or "", "Created": _seconds(step.get("created")),
+            "CreatedBy": step.get("created_by") or "", "Id": "<missing>", "Size": size, "Tags": None,
+        })
+    found.reverse()
+    at: Image | None = image
+    for item in found:  # the ancestors that are images here have ids and names of their own
+        if at is None:
+            break
+        item["Id"], item["Tags"] = at.id, at.names or None
+        at = images.store.get(at.record.parent) if at.record.parent else None
+    return found
+
+
+def _seconds(text: object) -> int:
+    if not isinstance(text, str) or not text:
+        return -62135596800  # Go's zero time
+    try:
+        return parse_time(text) // 1_000_000_000
+    except InvalidArgument:
+        return -62135596800

@@ -1,0 +1,197 @@
+"""Starting a container's process: addresses, files, spec, bundle, init, network, go. What fails is undone.
+
+The order matters: nothing is made before the addresses are had, and the network is up before the program runs.
+"""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from corten.base.errors import Error, Internal, InvalidArgument
+from corten.base.files import remove_tree
+from corten.base.units import now_ns
+from corten.engine.devices import all_devices, host_devices
+from corten.engine.records import ContainerRecord, MountPoint
+from corten.engine.spec import Inputs, build_spec
+from corten.engine.users import resolve_user
+from corten.zygote.client import StartFailed
+
+if TYPE_CHECKING:
+    from corten.engine.containers import Containers
+
+PREFIX = ("failed to create task for container: failed to create shim task: OCI runtime create failed: "
+          "runc create failed: unable to start container process: error during container init: ")
+_encode = msgspec.json.Encoder().encode
+
+NOT_FOUND, NOT_EXECUTABLE, UNKNOWN = 127, 126, 128
+
+
+class LaunchFailed(InvalidArgument):
+    """The program is not there or cannot be run: the request's fault. The text is what runc and docker say."""
+
+
+def cgroup_path(record: ContainerRecord) -> str:
+    """Where a container's processes are kept in every cgroup hierarchy."""
+    return f"/corten/{record.id}"
+
+
+async def launch(containers: "Containers", record: ContainerRecord) -> None:
+    """Run the container's program; `record.state` is filled in but not saved. The caller holds the lock.
+
+    Raises LaunchFailed, or whatever kind of error a part has; nothing is left behind then.
+    """
+    engine = containers.engine
+    live = containers.live(record.id)
+    if live.cleanup is not None:
+        await live.cleanup
+        live.cleanup = None
+    try:
+        await engine.networks.reserve(record)
+        engine.networks.etc_files(record)
+        write_bundle(containers, record)
+        live.begin()
+        created = await engine.zygote.create(
+            record.id, tty=record.config.tty, open_stdin=record.config.open_stdin,
+            stdin_once=record.config.stdin_once, log_dir=engine.layout.container(record.id),
+        )
+        try:
+            await engine.networks.attach(record, created.netns)
+        finally:
+            os.close(created.netns)
+            os.close(created.pidfd)
+        await engine.zygote.start(record.id)
+    except BaseException as error:
+        await undo_launch(containers, record)
+        live.exited.set()
+        live.drained.set()
+        raise _translated(record, error) from None
+    state = record.state
+    state.status, state.pid, state.start_time = "running", created.pid, created.start_time
+    state.exit_code, state.error, state.oom_killed = 0, "", False
+    state.started_ns, state.finished_ns = now_ns(), state.finished_ns
+
+
+def _translated(record: ContainerRecord, error: BaseException) -> BaseException:
+    """The failure as Docker tells it, and the exit code that stays in the record."""
+    state = record.state
+    if isinstance(error, StartFailed):
+        state.exit_code = error.exit_code if error.exit_code in (NOT_FOUND, NOT_EXECUTABLE) else UNKNOWN
+        text = PREFIX + str(error)
+        error = LaunchFailed(text) if state.exit_code != UNKNOWN else Internal(text)
+    else:
+        state.exit_code = UNKNOWN
+        if isinstance(error, OSError):
+            error = Internal(f"{PREFIX}{error}")
+    if isinstance(error, Error):
+        state.error = str(error)
+    return error
+
+
+async def undo_launch(containers: "Containers", record: ContainerRecord) -> None:
+    """Take back all that a start has made; each step is tried. What is absent is fine."""
+    engine = containers.engine
+    try:
+        await engine.zygote.forget(record.id)
+    except Error as error:
+        engine.log.warning("container %s: %s", record.id[:12], error)
+    try:
+        await engine.networks.release(record)
+    except (Error, OSError) as error:
+        engine.log.warning("releasing the network of container %s: %s", record.id[:12], error)
+    remove_bundle(engine.layout.bundle(record.id))
+
+
+def remove_bundle(path: str) -> None:
+    """Remove a bundle; the few files it has by name, which is quicker than walking."""
+    try:
+        for name in os.listdir(path):
+            if name == "rootfs":
+                os.rmdir(f"{path}/{name}")
+            else:
+                os.unlink(f"{path}/{name}")
+        os.rmdir(path)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        remove_tree(path)
+
+
+# --- the bundle
+
+
+def write_bundle(containers: "Containers", record: ContainerRecord) -> None:
+    """config.json and rootfs.json on the run root. Raises InvalidArgument: unknown user, device, mount source."""
+    engine = containers.engine
+    bundle = engine.layout.bundle(record.id)
+    rootfs: dict[str, Any] = dict(engine.snapshots.rootfs(record.id))
+    rootfs["init"] = bool(record.host_config.init)
+    spec = build_spec(record, _inputs(containers, record, bundle, rootfs))
+    try:
+        os.mkdir(bundle, 0o700)
+    except FileExistsError:  # left by a daemon that was killed
+        remove_bundle(bundle)
+        os.mkdir(bundle, 0o700)
+    os.mkdir(f"{bundle}/rootfs", 0o755)
+    _write(f"{bundle}/rootfs.json", _encode(rootfs))
+    _write(f"{bundle}/config.json", _encode(spec))
+
+
+def _write(path: str, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, data)
+    finally:
+        os.close(descriptor)
+
+
+def _inputs(containers: "Containers", record: ContainerRecord, bundle: str, rootfs: dict[str, Any]) -> Inputs:
+    engine, host = containers.engine, record.host_config
+    for point in record.mounts:
+        _make_source(point)
+    layers = [rootfs["upper"], *rootfs["lower"]]
+    devices = all_devices() if host.privileged else []
+    if host.devices:
+        devices = devices + host_devices(host.devices)
+    return Inputs(
+        rootfs=f"{bundle}/rootfs", user=resolve_user(record.config.user, layers, host.group_add),
+        network=engine.networks.namespace_of(record), ipc=_ipc(containers, record),
+        files=etc_files(containers, record), mounts=record.mounts,
+        image_mounts=engine.images.container_mounts(rootfs["lower"]), devices=devices,
+        cgroup_path=cgroup_path(record), bounding=engine.bounding,
+    )
+
+
+def _make_source(point: MountPoint) -> None:
+    """The source of a bind: made when it is absent, as `-v` does; `--mount` refuses (no_copy stands for that)."""
+    if point.type != "bind" or os.path.exists(point.source):
+        return
+    if point.no_copy:
+        raise InvalidArgument(
+            f'invalid mount config for type "bind": bind source path does not exist: {point.source}'
+        )
+    try:
+        os.makedirs(point.source, 0o755)
+    except OSError as error:
+        raise Internal(
+            f"error while creating mount source path '{point.source}': mkdir {point.source}: "
+            f"{(error.strerror or '').lower()}"
+        ) from None
+
+
+def etc_files(containers: "Containers", record: ContainerRecord) -> list[tuple[str, str]]:
+    """The files the engine keeps for a container: those of the one whose network it joins, or its own."""
+    folder = containers.engine.networks.etc_folder(record)
+    return [(f"{folder}/{name}", f"/etc/{name}") for name in ("resolv.conf", "hostname", "hosts")]
+
+
+def _ipc(containers: "Containers", record: ContainerRecord) -> str:
+    mode = record.host_config.ipc_mode
+    if mode == "host":
+        return "host"
+    if not mode.startswith("container:"):
+        return "new"
+    other = containers.get(mode.removeprefix("container:"))
+    if not other.running:
+        raise InvalidArgument(f"cannot join IPC of a non running container: {other.id}")
+    return f"/proc/{other.state.pid}/ns/ipc"

@@ -1,0 +1,290 @@
+"""The verbs that change a container that is there: start, stop, restart, kill, pause, unpause, rename, update."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from corten.base.errors import Conflict, Error, InvalidArgument, NotFound, NotModified
+from corten.engine import exits, health, remove, validate
+from corten.engine.launch import cgroup_path, launch
+from corten.engine.records import ContainerRecord, HostConfig, RestartPolicy, Schema, decode
+
+if TYPE_CHECKING:
+    from corten.engine.containers import Containers
+
+STOP_TIMEOUT_S = 10
+KILL_TIMEOUT_S = 10.0
+
+
+def need_running(record: ContainerRecord) -> None:
+    """Raises Conflict when the container does not run."""
+    if not record.running:
+        raise Conflict(f"container {record.id} is not running")
+
+
+# --- start
+
+
+async def start(containers: "Containers", record: ContainerRecord) -> None:
+    """Raises NotModified, Conflict, and what launch raises; AutoRemove of one that cannot start removes it."""
+    live = containers.live(record.id)
+    async with live.lock:
+        status = record.state.status
+        if status == "paused":
+            raise Conflict("cannot start a paused container, try unpause instead")
+        if status == "running":
+            raise NotModified("")
+        if status in ("removing", "dead") or containers.find(record.id) is None:
+            raise Conflict("container is marked for removal and cannot be started")
+        live.cancel_restart()
+        live.backoff.reset()
+        record.manually_stopped = False
+        record.restart_count = 0
+        failed = await start_locked(containers, record)
+    if failed is not None:
+        if record.host_config.auto_remove:
+            await remove.remove(containers, record, force=True, volumes=True)
+        raise failed
+
+
+async def start_locked(containers: "Containers", record: ContainerRecord) -> BaseException | None:
+    """Launch and save; the failure, if there is one, is in the record too. The caller holds the lock."""
+    before = record.state.status
+    try:
+        await launch(containers, record)
+    except Exception as error:
+        record.state.status = before if before == "created" else "exited"
+        containers.save(record)
+        return error
+    if record.config.healthcheck:
+        health.begin(containers, record)
+    containers.save(record)
+    containers.publish(record, "start")
+    return None
+
+
+# --- stop and kill
+
+
+def _stop_timeout(record: ContainerRecord, timeout_s: int | None) -> float | None:
+    if timeout_s is None:
+        timeout_s = record.config.stop_timeout
+    if timeout_s is None:
+        timeout_s = STOP_TIMEOUT_S
+    return None if timeout_s < 0 else float(timeout_s)
+
+
+async def stop(containers: "Containers", record: ContainerRecord, timeout_s: int | None, signal: str) -> None:
+    """The stop signal, then KILL after the timeout. Raises NotModified when it does not run."""
+    number = validate.signal_number(signal or record.config.stop_signal or "SIGTERM")
+    live = containers.live(record.id)
+    if record.state.status == "restarting":
+        await _end_restarting(containers, record)
+        return
+    if not record.running:
+        raise NotModified("")
+    record.manually_stopped = True
+    live.stop_requested = True
+    await _end(containers, record, number, _stop_timeout(record, timeout_s))
+    await _after_stop(containers, record)
+    if containers.find(record.id):
+        containers.publish(record, "stop")
+
+
+async def _end_restarting(containers: "Containers", record: ContainerRecord) -> None:
+    live = containers.live(record.id)
+    live.cancel_restart()
+    async with live.lock:
+        record.manually_stopped = live.stop_requested = True
+        if record.state.status == "restarting":
+            record.state.status = "exited"
+            containers.save(record)
+            containers.publish(record, "stop")
+            return
+    if record.running:
+        await stop(containers, record, None, "")
+
+
+async def _end(containers: "Containers", record: ContainerRecord, number: int, timeout_s: float | None) -> None:
+    """Signal, wait, kill, wait. A paused container is let go on, so that it can hear the signal."""
+    live, zygote = containers.live(record.id), containers.engine.zygote
+    try:
+        await zygote.signal(record.id, number)
+        containers.publish(record, "kill", signal=str(number))
+        if record.state.status == "paused":
+            await _thaw(containers, record)
+        await asyncio.wait_for(live.exited.wait(), timeout_s)
+        return
+    except TimeoutError:
+        pass
+    except NotFound:
+        await live.exited.wait()
+        return
+    try:
+        await zygote.signal(record.id, 9)
+        containers.publish(record, "kill", signal="9")
+    except NotFound:
+        pass
+    await live.exited.wait()
+
+
+async def _thaw(containers: "Containers", record: ContainerRecord) -> None:
+    await containers.engine.zygote.unpause(cgroup_path(record))
+    if record.state.status == "paused":
+        record.state.status = "running"
+
+
+async def _after_stop(containers: "Containers", record: ContainerRecord) -> None:
+    live = containers.live(record.id) if containers.find(record.id) else None
+    if live and live.cleanup:
+        await live.cleanup
+
+
+async def kill(containers: "Containers", record: ContainerRecord, signal: str) -> None:
+    """Send a signal; KILL (and what ends it) counts as stopped by hand. Raises Conflict."""
+    number = validate.signal_number(signal) if signal and signal != "0" else 9
+    if record.state.status == "restarting":
+        await _end_restarting(containers, record)
+        return
+    if not record.running:
+        raise Conflict(f"cannot kill container: {record.name}: container {record.id} is not running")
+    live = containers.live(record.id)
+    stop_number = validate.signal_number(record.config.stop_signal or "SIGTERM")
+    if number in (9, stop_number):
+        record.manually_stopped = True
+        live.stop_requested = True
+    if number == 9 and record.state.status == "paused":
+        await containers.engine.zygote.signal(record.id, 9)
+        await _thaw(containers, record)
+    else:
+        try:
+            await containers.engine.zygote.signal(record.id, number)
+        except NotFound:
+            raise Conflict(f"cannot kill container: {record.name}: container {record.id} is not running") from None
+    containers.publish(record, "kill", signal=str(number))
+    if number == 9:
+        try:
+            await asyncio.wait_for(live.exited.wait(), KILL_TIMEOUT_S)
+        except TimeoutError:
+            raise Error(f"cannot kill container: {record.name}: it does not end") from None
+
+
+async def restart(containers: "Containers", record: ContainerRecord, timeout_s: int | None, signal: str) -> None:
+    """Stop it if it runs, then start it; AutoRemove waits this once."""
+    live = containers.live(record.id)
+    keep = record.host_config.auto_remove
+    record.host_config.auto_remove = False
+    try:
+        try:
+            await stop(containers, record, timeout_s, signal)
+        except NotModified:
+            pass
+        await start(containers, record)
+    finally:
+        record.host_config.auto_remove = keep
+        if containers.find(record.id):
+            containers.save(record)
+    if not record.running and keep and live.exited.is_set():
+        await exits.auto_remove(containers, record)
+    containers.publish(record, "restart")
+
+
+# --- pause
+
+
+async def pause(containers: "Containers", record: ContainerRecord) -> None:
+    """Freeze its cgroup. Raises Conflict."""
+    async with containers.live(record.id).lock:
+        if record.state.status == "paused":
+            raise Conflict(f"Container {record.id} is already paused")
+        if record.state.status == "restarting":
+            raise Conflict(f"Container {record.id} is restarting, wait until the container is running")
+        need_running(record)
+        await containers.engine.zygote.pause(cgroup_path(record))
+        record.state.status = "paused"
+        containers.save(record)
+    containers.publish(record, "pause")
+
+
+async def unpause(containers: "Containers", record: ContainerRecord) -> None:
+    """Thaw its cgroup. Raises Conflict."""
+    async with containers.live(record.id).lock:
+        if record.state.status != "paused":
+            raise Conflict(f"Container {record.id} is not paused")
+        await containers.engine.zygote.unpause(cgroup_path(record))
+        record.state.status = "running"
+        containers.save(record)
+    containers.publish(record, "unpause")
+
+
+# --- rename and update
+
+
+async def rename(containers: "Containers", record: ContainerRecord, name: str) -> None:
+    """Raises InvalidArgument, Conflict (the name is taken)."""
+    if not name:
+        raise InvalidArgument("Neither old nor new names may be empty")
+    try:
+        name = validate.check_name(name)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"Error when allocating new name: {error}") from None
+    if name == record.name:
+        raise InvalidArgument("Renaming a container with the same name as its current name")
+    taken = containers.named(name)
+    owner = taken.id if taken else containers.reserved.get(name)
+    if owner:
+        raise Conflict(
+            f'Error when allocating new name: Conflict. The container name "/{name}" is already in use by container '
+            f'"{owner}". You have to remove (or rename) that container to be able to reuse that name.'
+        )
+    old = record.name
+    record.name = name
+    containers.renamed(record, old)
+    containers.publish(record, "rename", oldName=f"/{old}")
+
+
+class UpdateRequest(HostConfig, Schema):
+    """The body of POST /containers/{id}/update: the limits of a HostConfig, absent ones stay."""
+
+
+_LIMITS = ("cpu_shares", "memory", "nano_cpus", "cpu_period", "cpu_quota", "cpuset_cpus", "cpuset_mems",
+           "memory_reservation", "memory_swap", "pids_limit")
+
+
+async def update(containers: "Containers", record: ContainerRecord, body: bytes) -> list[str]:
+    """Change limits, in the cgroup of one that runs too, and the restart policy. Raises InvalidArgument."""
+    from corten.engine.honoured import refuse_unsupported
+    from corten.engine.spec_resources import build_resources
+    from corten.linux import cgroup
+
+    asked = decode(body, UpdateRequest)
+    refuse_unsupported(record.config, asked, {})
+    async with containers.live(record.id).lock:
+        merged = decode(_merged(record.host_config, asked), HostConfig)
+        if asked.memory and not asked.memory_swap and 0 < merged.memory_swap < merged.memory:
+            raise Conflict("Memory limit should be smaller than already set memoryswap limit, update the memoryswap "
+                           "at the same time")
+        warnings = validate.check_host_config(merged)
+        if merged.auto_remove and asked.restart_policy.name not in ("", "no"):
+            raise Conflict("Restart policy cannot be updated because AutoRemove is enabled for the container")
+        if record.running:
+            resources = build_resources(merged, [])
+            resources.pop("devices")
+            await asyncio.to_thread(cgroup.apply, cgroup_path(record), resources)
+        record.host_config = merged
+        containers.save(record)
+    containers.publish(record, "update")
+    return warnings
+
+
+def _merged(old: HostConfig, asked: UpdateRequest) -> bytes:
+    import msgspec
+
+    kept = msgspec.to_builtins(old)
+    new = msgspec.to_builtins(asked)
+    for field, name in zip(HostConfig.__struct_fields__, HostConfig.__struct_encode_fields__, strict=True):
+        if field in _LIMITS and new[name]:
+            kept[name] = new[name]
+    if asked.restart_policy.name:
+        kept["RestartPolicy"] = msgspec.to_builtins(RestartPolicy(
+            name=asked.restart_policy.name, maximum_retry_count=asked.restart_policy.maximum_retry_count))
+    return msgspec.json.encode(kept)

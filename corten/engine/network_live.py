@@ -1,0 +1,210 @@
+"""Networks and what runs already: connect and disconnect, reconcile after a restart, teardown after the last."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from corten.base.errors import Conflict, Error, Forbidden, InvalidArgument
+from corten.base.ids import new_id
+from corten.engine import endpoints, network_etc
+from corten.engine.network_records import Network, host_end, rules_of
+from corten.engine.records import ContainerRecord, EndpointConfig
+from corten.network.bridge import default_route
+from corten.network.firewall import Published, Rules
+from corten.network.ports import Held, Request, bind
+
+if TYPE_CHECKING:
+    from corten.engine.networks import Networks
+
+log = logging.getLogger("corten.network")
+
+
+# --- connect and disconnect
+
+
+def connect(networks: Networks, network: Network, record: ContainerRecord, endpoint: EndpointConfig) -> None:
+    """Add a network to a container, at once if it runs. Raises Conflict, Forbidden, InvalidArgument, Internal."""
+    name = network.record.name
+    if not network.bridged:
+        what = "cannot connect container to host network - container must be created in host network mode"
+        if network.record.driver == "host":
+            raise InvalidArgument(what)
+        raise Forbidden("container cannot be connected to network 'none': it would have no others")
+    mode = record.host_config.network_mode
+    if mode == "host" or mode.startswith("container:"):
+        raise InvalidArgument("container sharing network namespace with another container or host cannot be connected "
+                              "to any other network")
+    if mode == "none" and record.running:
+        raise InvalidArgument("container cannot be connected to multiple networks with one of the networks in private "
+                              "(none) mode")
+    if name in record.networking:
+        raise Forbidden(f"endpoint with name {record.name} already exists in network {name}")
+    endpoints.check_endpoint(name, endpoint, network)
+    record.networking.pop("none", None)
+    if not record.running:
+        endpoint.network_id = network.record.id
+        record.networking[name] = endpoint
+        networks.containers.save(record)
+        return
+    _connect_running(networks, network, record, endpoint)
+    networks.publish(network, "connect", container=record.id)
+
+
+def _connect_running(networks: Networks, network: Network, record: ContainerRecord, endpoint: EndpointConfig) -> None:
+    name = network.record.name
+    with networks.db.transaction():
+        address = endpoints.lease(networks, network, endpoint, record.id)
+    endpoints.fill(endpoint, network, address, new_id())
+    record.networking[name] = endpoint
+    namespace = _namespace(record)
+    try:
+        networks.bridges.plug(endpoints.plugs(networks, record, [name], _free_index(record, name)), namespace)
+    except BaseException:
+        del record.networking[name]
+        _drop_lease(networks, network, record)
+        raise
+    finally:
+        os.close(namespace)
+    network_etc.append_hosts(networks, record)
+    _move_ports(networks, record)
+    networks.containers.save(record)
+
+
+def _free_index(record: ContainerRecord, name: str) -> int:
+    """The number of the container's next interface."""
+    return sum(1 for other, endpoint in record.networking.items() if other != name and endpoint.endpoint_id)
+
+
+def disconnect(networks: Networks, network: Network, record: ContainerRecord, force: bool) -> None:
+    """Take a network from a container, at once if it runs. Raises Forbidden, Conflict."""
+    name = network.record.name
+    if name not in record.networking or (record.running and not record.networking[name].endpoint_id and not force):
+        raise Forbidden(f"container {record.id} is not connected to network {name}")
+    if network.record.driver == "host" or record.host_config.network_mode.startswith("container:"):
+        raise Conflict("container cannot be disconnected from host network - "
+                       "container was created in host network mode")
+    endpoint = record.networking.pop(name)
+    if record.running and endpoint.endpoint_id:
+        networks.bridges.unplug(host_end(endpoint.endpoint_id))
+        _drop_lease(networks, network, record)
+        _new_route(networks, record)
+        network_etc.append_hosts(networks, record)
+        _move_ports(networks, record)
+        networks.publish(network, "disconnect", container=record.id)
+    networks.containers.save(record)
+
+
+def _drop_lease(networks: Networks, network: Network, record: ContainerRecord) -> None:
+    networks.db.execute(
+        "DELETE FROM lease WHERE network_id = ? AND container_id = ?", network.record.id, record.id,
+    )
+
+
+def _namespace(record: ContainerRecord) -> int:
+    """The network namespace of a running container; the caller closes it. Raises Conflict when it ended meanwhile."""
+    try:
+        return os.open(f"/proc/{record.state.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        raise Conflict(f"container {record.id} is not running") from None
+
+
+def _new_route(networks: Networks, record: ContainerRecord) -> None:
+    """The default route over the network that carries it now."""
+    name = endpoints.uplink(networks, record)
+    if not name or not record.networking[name].endpoint_id:
+        return
+    network = networks.get(name)
+    namespace = _namespace(record)
+    try:
+        if network.gateway:
+            default_route(namespace, record.networking[name].mac_address, network.gateway)
+    finally:
+        os.close(namespace)
+
+
+def _move_ports(networks: Networks, record: ContainerRecord) -> None:
+    """Published ports lead to the address that carries them now."""
+    networks.firewall.withdraw(record.id)
+    ports = endpoints.published(networks, record)
+    if ports:
+        networks.firewall.publish(record.id, ports)
+
+
+# --- the whole
+
+
+def reconcile(networks: Networks, live: list[ContainerRecord]) -> None:
+    """Leases of the dead go, bridges, rules and ports of the living are there, links of nobody are removed."""
+    ids = {record.id for record in live}
+    _drop_dead(networks, ids)
+    used: dict[str, Network] = {}
+    ports: dict[str, list[Published]] = {}
+    expected: set[str] = set()
+    for record in live:
+        for name, endpoint in record.networking.items():
+            network = networks.named().get(name)
+            if network and network.bridged and endpoint.endpoint_id:
+                used[name] = network
+                expected.add(host_end(endpoint.endpoint_id))
+        found = endpoints.published(networks, record)
+        if found:
+            ports[record.id] = found
+            networks.held[record.id] = [_hold(port) for port in found]
+    if not used:
+        teardown(networks)
+        return
+    _restore(networks, used, ports)
+    for end in networks.bridges.ports({network.record.bridge for network in used.values()}):
+        if end.startswith("veth") and end not in expected:
+            endpoints.sweep(networks, [end])
+
+
+def _drop_dead(networks: Networks, alive: set[str]) -> None:
+    with networks.db.transaction():
+        for table in ("lease", "port"):
+            for (container_id,) in networks.db.execute(f"SELECT DISTINCT container_id FROM {table}"):  # noqa: S608
+                if container_id not in alive:
+                    networks.db.execute(f"DELETE FROM {table} WHERE container_id = ?", container_id)  # noqa: S608
+
+
+def _restore(networks: Networks, used: dict[str, Network], ports: dict[str, list[Published]]) -> None:
+    """Devices first, then the table: left as it is when it is whole, made anew in one transaction when not."""
+    rules: list[Rules] = []
+    for network in used.values():
+        networks.bridges.ensure(network.record.bridge, network.gateway_interface, network.options.mtu)
+        network.ready = True
+        rules.append(rules_of(network))
+    networks.firewall.know(rules, ports)
+    networks.firewall.adopt()
+
+
+def _hold(port: Published) -> Held:
+    """Bind a port again that the kernel goes on serving; who took its number meanwhile gets nothing, and we say so."""
+    request = Request(port.protocol, port.container_port, port.host, port.host_port, port.host_port)
+    try:
+        return Held(request, port.host_port, bind(port.protocol, port.host, port.host_port))
+    except OSError as error:
+        log.warning("port %s:%d/%s is published, yet a process of the host has it too: %s",
+                    port.host, port.host_port, port.protocol, error.strerror)
+        return Held(request, port.host_port, None)
+
+
+def teardown(networks: Networks) -> None:
+    """Remove the bridges and the table; goes on past failures, raises none."""
+    endpoints.sweep(networks, networks.leaving)
+    for network in networks.all():
+        network.ready = False
+        if network.bridged:
+            _quietly(networks.bridges.remove, network.record.bridge)
+    _quietly(networks.firewall.remove)
+
+
+def _quietly(function: Callable[..., None], *arguments: object) -> None:
+    try:
+        function(*arguments)
+    except (Error, OSError) as error:
+        log.warning("network teardown: %s", error)
+

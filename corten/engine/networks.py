@@ -1,0 +1,339 @@
+"""The networks of one daemon: made, listed, removed, connected; and what a container's start and end ask of them.
+
+Devices and rules are made when first needed: a daemon that runs no container with a network leaves the host alone.
+The kernel's state outlives the daemon; `reconcile` compares the two. Names are not resolved between containers yet.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING, Any
+
+from corten.base.errors import Conflict, Forbidden, InvalidArgument, NotFound
+from corten.base.ids import is_id_prefix, new_id
+from corten.base.paths import EXEC_ROOT
+from corten.base.units import now_ns, parse_time
+from corten.engine import endpoints, network_create, network_etc, network_live
+from corten.engine.network_records import (
+    ContainerTable,
+    CreateNetwork,
+    Network,
+    NetworkRecord,
+    bridge_name,
+    decode_network,
+    rules_of,
+    table_name,
+)
+from corten.engine.network_views import check_filters, has_label, matches, network_json, settings_json
+from corten.engine.records import ContainerRecord, EndpointConfig, encode
+from corten.network import driver, ipam
+from corten.network.bridge import Bridges
+from corten.network.firewall import ANY, Firewall
+from corten.network.ports import Held, Reserver
+
+if TYPE_CHECKING:
+    from corten.base.paths import Layout
+    from corten.engine.db import Database
+    from corten.engine.events import Events
+
+Names = list[str]  # the class below has a method `list`
+Records = list[ContainerRecord]
+Objects = list[dict[str, Any]]
+HeldPorts = dict[str, list[Held]]
+NetworkList = list[Network]
+Subnets = list[IPv4Network]
+Filters = dict[str, list[str]]
+
+_BUILTIN = (("host", "host"), ("none", "null"))
+
+
+class Networks:
+    """All networks; `containers` must be set (to the engine's) before anything but `open` is called."""
+
+    containers: ContainerTable
+
+    def __init__(
+        self, layout: Layout, db: Database, events: Events, bridge: str = "", bip: str | None = None
+    ) -> None:
+        """`bridge` is the default network's device (its name follows from the run root), `bip` its address.
+
+        Raises InvalidArgument for an impossible bridge name or address.
+        """
+        self.layout = layout
+        self.db = db
+        self.events = events
+        self.bridge = bridge or bridge_name(layout.exec_root, EXEC_ROOT)
+        driver.check_link_name(self.bridge)
+        self.bip = ipam.parse_bridge_address(bip) if bip else None
+        self.bridges = Bridges()
+        self.firewall = Firewall(table_name(self.bridge))
+        self.reserver = Reserver(self._port_holders)
+        self.held: HeldPorts = {}  # host ports by container id
+        self.leaving: set[str] = set()  # host ends of links that should go with their namespace
+        self._networks: dict[str, Network] = {}
+
+    # --- life
+
+    async def open(self) -> None:
+        """Read the networks; the first time make bridge, host and none. Touches no device."""
+        for _, data in self.db.all("network"):
+            record = decode_network(data)
+            self._networks[record.name] = Network(record)
+        for name, kind in _BUILTIN:
+            if name not in self._networks:
+                self._store(NetworkRecord(id=new_id(), name=name, created_ns=now_ns(), driver=kind))
+        self._open_default()
+
+    def _open_default(self) -> None:
+        """The default network keeps its subnet unless `bip` says otherwise or the host now routes it elsewhere."""
+        known = self._networks.get("bridge")
+        record = known.record if known else NetworkRecord(
+            id=new_id(), name="bridge", created_ns=now_ns(), driver="bridge",
+        )
+        taken = [*self.bridges.host_networks(self.devices()), *self.subnets(but="bridge")]
+        there = self.bip or self.bridges.address_of(self.bridge)
+        if there:
+            subnet, gateway = there.network, there.ip
+        elif known and known.subnet and known.gateway and not any(known.subnet.overlaps(other) for other in taken):
+            subnet, gateway = known.subnet, known.gateway
+        else:
+            subnet = ipam.default_subnet(taken)
+            gateway = ipam.gateway_of(subnet)
+        record.subnet, record.gateway, record.bridge = str(subnet), str(gateway), self.bridge
+        record.options = {
+            driver.DEFAULT_BRIDGE: "true", driver.ICC: "true", driver.MASQUERADE: "true",
+            driver.HOST_BINDING: str(ANY), driver.NAME: self.bridge, driver.MTU: "1500",
+        }
+        self._store(record)
+
+    async def reconcile(self, live: Records) -> None:
+        """Make kernel and database agree with the containers that run: orphans go, what is missing is put back."""
+        network_live.reconcile(self, live)
+
+    async def teardown(self) -> None:
+        """Take devices and the table away. Only when no container of ours runs any more."""
+        network_live.teardown(self)
+
+    def close(self) -> None:
+        """Let go of sockets, host ports among them; the kernel keeps devices and rules."""
+        self.bridges.close()
+        self.firewall.close()
+        for held in self.held.values():
+            for each in held:
+                each.close()
+        self.held.clear()
+
+    # --- look-up
+
+    def all(self) -> NetworkList:
+        """Every network, oldest first."""
+        return sorted(self._networks.values(), key=lambda network: network.record.created_ns)
+
+    def named(self) -> dict[str, Network]:
+        """Every network by name."""
+        return self._networks
+
+    def get(self, ref: str) -> Network:
+        """By full id, name or unique beginning of an id. Raises NotFound, InvalidArgument when more than one fits."""
+        for network in self._networks.values():
+            if network.record.id == ref:
+                return network
+        found = self._networks.get(ref)
+        if found:
+            return found
+        fits = [n for n in self._networks.values() if n.record.id.startswith(ref)] if is_id_prefix(ref) else []
+        if len(fits) > 1:
+            raise InvalidArgument(f"network {ref} is ambiguous ({len(fits)} matches found on ID prefix)")
+        if not fits:
+            raise NotFound(f"network {ref} not found")
+        return fits[0]
+
+    def connected(self, network: Network) -> Records:
+        """The containers that have an endpoint on it now."""
+        name = network.record.name
+        return [
+            record for record in self.containers
+            if name in record.networking and record.networking[name].endpoint_id
+        ]
+
+    def users(self, network: Network) -> Records:
+        """The containers that name it, running or not."""
+        return [record for record in self.containers if network.record.name in record.networking]
+
+    # --- verbs on networks
+
+    async def create(self, request: CreateNetwork) -> tuple[str, str]:
+        """(id, warning). POST /networks/create. Raises Conflict, Forbidden, InvalidArgument, NotFound."""
+        driver.check_name(request.name)
+        network_create.refuse(request)
+        if request.name in driver.PREDEFINED:
+            raise Forbidden(f"operation is not permitted on predefined {request.name} network")
+        if request.name in self._networks:
+            raise Conflict(f"network with name {request.name} already exists")
+        kind = driver.check_driver(request.driver)
+        options = driver.BridgeOptions(request.options)
+        record = NetworkRecord(
+            id=new_id(), name=request.name, created_ns=now_ns(), driver=kind, internal=request.internal,
+            attachable=request.attachable, options=request.options, labels=request.labels,
+        )
+        record.bridge = options.bridge or f"br-{record.id[:12]}"
+        if record.bridge in self.devices():
+            raise Forbidden(f"network {record.name}: bridge {record.bridge} already belongs to another network")
+        network_create.addresses(self, record, request)
+        network = self._store(record)
+        try:
+            self.ensure(network)
+        except BaseException:
+            self._forget(network)
+            raise
+        self.publish(network, "create")
+        return record.id, ""
+
+    def list(self, filters: Filters | None = None) -> Objects:
+        """GET /networks."""
+        filters = filters or {}
+        check_filters(filters)
+        return [
+            network_json(network, ()) for network in self.all()
+            if matches(network, filters, bool(self.users(network)) if "dangling" in filters else False)
+        ]
+
+    def inspect(self, ref: str) -> dict[str, Any]:
+        """GET /networks/{id}."""
+        network = self.get(ref)
+        return network_json(network, self.connected(network))
+
+    async def remove(self, ref: str) -> None:
+        """DELETE /networks/{id}. Raises Forbidden while a container is connected, and for the predefined ones."""
+        network = self.get(ref)
+        name = network.record.name
+        if name in driver.PREDEFINED:
+            raise Forbidden(f"{name} is a pre-defined network and cannot be removed")
+        active = self.connected(network)
+        if active:
+            ends = ", ".join(f'name:"{r.name}" id:"{r.networking[name].endpoint_id[:12]}"' for r in active)
+            raise Forbidden(f"error while removing network: network {name} has active endpoints ({ends})")
+        self.firewall.remove_bridge(network.record.bridge)
+        self.bridges.remove(network.record.bridge)
+        self._forget(network)
+        self.publish(network, "destroy")
+
+    async def prune(self, filters: Filters) -> Names:
+        """Remove the user's networks that no container names; their names. POST /networks/prune."""
+        check_filters(filters, ("label", "label!", "until"))
+        until = min((parse_time(value) for value in filters.get("until", ())), default=0)
+        removed = []
+        for network in self.all():
+            record = network.record
+            if record.name in driver.PREDEFINED or self.users(network) or (until and record.created_ns > until):
+                continue
+            if not all(has_label(record.labels, value) for value in filters.get("label", ())):
+                continue
+            if any(has_label(record.labels, value) for value in filters.get("label!", ())):
+                continue
+            await self.remove(record.id)
+            removed.append(record.name)
+        return removed
+
+    async def connect(self, ref: str, container: str, endpoint: EndpointConfig | None = None) -> None:
+        """POST /networks/{id}/connect."""
+        network_live.connect(self, self.get(ref), self.containers.get(container), endpoint or EndpointConfig())
+
+    async def disconnect(self, ref: str, container: str, force: bool = False) -> None:
+        """POST /networks/{id}/disconnect."""
+        network_live.disconnect(self, self.get(ref), self.containers.get(container), force)
+
+    # --- what a container's life asks; bodies in endpoints.py and network_etc.py
+
+    def check_create(self, record: ContainerRecord) -> Names:
+        """Refuse what no start could do; warnings. Networks need not exist yet. Raises InvalidArgument, Unsupported."""
+        return endpoints.check_create(self, record)
+
+    async def reserve(self, record: ContainerRecord) -> None:
+        """Addresses and host ports for a start, into `record`, or nothing at all.
+
+        Raises NotFound, Conflict, Internal (a port is taken) with docker's texts.
+        """
+        endpoints.reserve(self, record)
+
+    def etc_files(self, record: ContainerRecord) -> None:
+        """Write hosts, hostname and resolv.conf into the container's folder; after `reserve`."""
+        network_etc.write(self, record)
+
+    def etc_folder(self, record: ContainerRecord) -> str:
+        """Where the files of `record` are: with `container:X` they are X's."""
+        return network_etc.folder(self, record)
+
+    async def attach(self, record: ContainerRecord, netns_fd: int) -> None:
+        """Connect the namespace of a container that is being started: links, addresses, routes, published ports."""
+        endpoints.attach(self, record, netns_fd)
+
+    async def release(self, record: ContainerRecord) -> None:
+        """Give back what `reserve` and `attach` took, and clear it from `record`; idempotent."""
+        endpoints.release(self, record)
+
+    async def removed(self, record: ContainerRecord) -> None:
+        """The container is gone for good."""
+        endpoints.release(self, record)
+
+    def settings(self, record: ContainerRecord) -> dict[str, Any]:
+        """The NetworkSettings of inspect."""
+        return settings_json(record, self._networks)
+
+    def namespace_of(self, record: ContainerRecord) -> str:
+        """"new", "host" or the path of the namespace to join. Raises NotFound, Conflict when X does not run."""
+        mode = record.host_config.network_mode
+        if mode == "host":
+            return "host"
+        if not mode.startswith("container:"):
+            return "new"
+        return f"/proc/{self.joined(record).state.pid}/ns/net"
+
+    def joined(self, record: ContainerRecord) -> ContainerRecord:
+        """The X of `container:X`, which must run. Raises NotFound, Conflict."""
+        try:
+            target = self.containers.get(record.host_config.network_mode.removeprefix("container:"))
+        except NotFound as error:
+            raise NotFound(f"joining network namespace of container: {error}") from None
+        if target.id == record.id:
+            raise InvalidArgument("cannot join own network namespace")
+        if not target.running:
+            raise Conflict(f"cannot join network namespace of a non running container: {target.id}")
+        return target
+
+    # --- for the modules beside this one
+
+    def ensure(self, network: Network) -> None:
+        """Device and rules of a bridge network are there after this. Raises Internal."""
+        if network.ready:
+            return
+        record, options = network.record, network.options
+        self.bridges.ensure(record.bridge, network.gateway_interface, options.mtu)
+        self.firewall.add_bridge(rules_of(network))
+        network.ready = True
+
+    def publish(self, network: Network, action: str, **attributes: str) -> None:
+        """Tell an event of a network."""
+        record = network.record
+        self.events.publish("network", action, record.id, {"name": record.name, "type": record.driver, **attributes})
+
+    def _store(self, record: NetworkRecord) -> Network:
+        self.db.put("network", record.id, encode(record), record.name)
+        network = self._networks[record.name] = Network(record)
+        return network
+
+    def _forget(self, network: Network) -> None:
+        self.db.delete("network", network.record.id)
+        self._networks.pop(network.record.name, None)
+
+    def devices(self) -> set[str]:
+        """The bridge devices of all networks."""
+        return {self.bridge, *(n.record.bridge for n in self._networks.values() if n.record.bridge)}
+
+    def subnets(self, but: str = "") -> Subnets:
+        """The subnets of all networks, less the one named `but`."""
+        return [n.subnet for name, n in self._networks.items() if n.subnet and name != but]
+
+    def _port_holders(self, protocol: str, port: int) -> Names:
+        rows = self.db.execute("SELECT host_ip FROM port WHERE proto = ? AND port = ?", protocol, port)
+        return [str(row[0]) for row in rows]

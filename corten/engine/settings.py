@@ -1,0 +1,23 @@
+"""What an operator chose for one daemon. Data; the command line is read in corten/daemon/config.py."""
+
+from corten.base.paths import DATA_ROOT, EXEC_ROOT, SOCKET
+
+
+class DaemonConfig:
+    """Names are those of dockerd's flags. `hosts` are unix:// addresses; `bip` is an address with prefix or None."""
+
+    __slots__ = ("bip", "bridge", "data_root", "debug", "exec_root", "group", "hosts", "insecure_registries",
+                 "log_level", "pidfile", "registry_mirrors")
+
+    def __init__(self) -> None:
+        self.hosts: list[str] = [f"unix://{SOCKET}"]
+        self.data_root = DATA_ROOT
+        self.exec_root = EXEC_ROOT
+        self.pidfile = ""  # default: <exec root>/corten.pid
+        self.bridge = ""  # default: the networks choose
+        self.bip: str | None = None
+        self.registry_mirrors: list[str] = []
+        self.insecure_registries: list[str] = []
+        self.log_level = "info"
+        self.debug = False
+        self.group = ""  # who may use the socket besides root

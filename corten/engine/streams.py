@@ -1,0 +1,354 @@
+"""Bytes between an API connection and the file descriptors of a process, without ever blocking the loop.
+
+What a connection is, how to wait for a descriptor, the detach keys, and `run_duplex` for exec. Container output is
+not read here: it comes from the log file (follow.py).
+"""
+
+import array
+import asyncio
+import fcntl
+import os
+import termios
+from collections.abc import Awaitable
+from typing import NamedTuple, Protocol
+
+from corten.base.errors import InvalidArgument
+
+CHUNK_BYTES = 256 << 10
+PIPE_BYTES = 1 << 20
+STDOUT, STDERR = 1, 2
+EXIT_DRAIN_S = 2.0  # output that a left-behind child may still hold open after the process itself has ended
+DETACH_KEYS = b"\x10\x11"  # ctrl-p,ctrl-q
+
+
+class FileSpan(NamedTuple):
+    """A part of a regular file, sent by sendfile(2): the file need not be read into memory."""
+
+    fd: int
+    offset: int
+    size: int
+
+
+class Connection(Protocol):
+    """A raw connection after the hijack; corten.api.stream has the real one."""
+
+    async def read(self, limit: int = CHUNK_BYTES) -> bytes: ...
+    async def write(self, data: bytes | memoryview) -> None: ...
+    async def sendfile(self, fd: int, offset: int, count: int) -> None: ...
+    async def splice_from(self, pipe: int, count: int) -> None: ...
+    async def splice_to(self, pipe: int) -> int: ...
+    async def hung_up(self) -> None: ...
+    def write_eof(self) -> None: ...
+    def close(self) -> None: ...
+    def fileno(self) -> int: ...
+
+
+# --- waiting
+
+
+def _wake(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def wait_readable(fd: int) -> None:
+    """Sleep until `fd` has something to read or is at its end. One waiter a descriptor."""
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+    loop.add_reader(fd, _wake, future)
+    try:
+        await future
+    finally:
+        loop.remove_reader(fd)
+
+
+async def wait_writable(fd: int) -> None:
+    """Sleep until `fd` takes something or its reader is gone. One waiter a descriptor."""
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+    loop.add_writer(fd, _wake, future)
+    try:
+        await future
+    finally:
+        loop.remove_writer(fd)
+
+
+async def read_fd(fd: int, limit: int = CHUNK_BYTES) -> bytes:
+    """The next bytes of a non-blocking pipe or terminal; b"" at its end (a terminal's end is EIO)."""
+    while True:
+        try:
+            return os.read(fd, limit)
+        except BlockingIOError:
+            await wait_readable(fd)
+        except OSError:
+            return b""
+
+
+async def write_fd(fd: int, data: bytes) -> bool:
+    """Write all of `data` to a non-blocking pipe or terminal; False when its reader is gone."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view):]
+        except BlockingIOError:
+            await wait_writable(fd)
+        except OSError:
+            return False
+    return True
+
+
+def grow_pipe(fd: int) -> None:
+    """Give a pipe a 1 MiB buffer; anything else, or a user over the system's pipe limit, stays as it is. fcntl(2)."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    except OSError:
+        pass
+
+
+def waiting_bytes(fd: int) -> int:
+    """How much a pipe holds. ioctl(2) FIONREAD."""
+    count = array.array("i", (0,))
+    fcntl.ioctl(fd, termios.FIONREAD, count)
+    return count[0]
+
+
+# --- frames
+
+
+def frame_header(stream: int, size: int) -> bytes:
+    """The 8 bytes before each piece of a multiplexed stream: stream, three zeros, size (big endian)."""
+    return bytes((stream, 0, 0, 0)) + size.to_bytes(4, "big")
+
+
+# --- detach keys
+
+
+def parse_detach_keys(text: str) -> bytes:
+    """`ctrl-p,ctrl-q` -> b"\\x10\\x11"; empty is the default. Raises InvalidArgument."""
+    if not text:
+        return DETACH_KEYS
+    keys = bytearray()
+    for key in text.split(","):
+        name = key.lower().removeprefix("ctrl-")
+        if len(key) == 1 and key.isascii():
+            keys += key.encode()
+        elif key[:5].lower() == "ctrl-" and len(name) == 1 and name.isascii() and name.isalpha():
+            keys.append(ord(name) - ord("a") + 1)
+        elif key[:5].lower() == "ctrl-" and name in _CONTROL:
+            keys.append(_CONTROL[name])
+        else:
+            raise InvalidArgument(f"Invalid detach keys ({text}) provided")
+    return bytes(keys)
+
+
+_CONTROL = {"@": 0, "[": 27, "\\": 28, "]": 29, "^": 30, "_": 31}
+
+
+class DetachScanner:
+    """Finds the detach keys in what a user types; keys that may be the beginning of them are held back."""
+
+    __slots__ = ("_held", "_keys")
+
+    def __init__(self, keys: bytes) -> None:
+        self._keys = keys
+        self._held = 0
+
+    def feed(self, data: bytes) -> tuple[bytes, bool]:
+        """What to pass on, and whether the user has asked to detach (the rest is dropped then)."""
+        if not self._held and self._keys[:1] not in data:
+            return data, False
+        out = bytearray()
+        for byte in data:
+            if byte == self._keys[self._held]:
+                self._held += 1
+                if self._held == len(self._keys):
+                    self._held = 0
+                    return bytes(out), True
+                continue
+            out += self._keys[:self._held]
+            self._held = 0
+            if byte == self._keys[0]:
+                self._held = 1
+            else:
+                out.append(byte)
+        return bytes(out), False
+
+
+# --- copying
+
+
+async def copy_input(connection: Connection, fd: int, *, detach_keys: bytes | None) -> bool:
+    """From the client to a process's input until the client ends it. True: the user typed the detach keys.
+
+    `detach_keys` None: nothing is looked at, and bytes move socket to pipe inside the kernel where they can.
+    """
+    scanner = DetachScanner(detach_keys) if detach_keys else None
+    try:
+        if scanner is None:
+            await _splice_input(connection, fd)
+            return False
+        while data := await connection.read():
+            data, detached = scanner.feed(data)
+            if not await write_fd(fd, data):
+                break
+            if detached:
+                return True
+    except (ConnectionError, BrokenPipeError):
+        pass
+    return False
+
+
+async def _splice_input(connection: Connection, fd: int) -> None:
+    while True:
+        try:
+            if not await connection.splice_to(fd):
+                return
+        except BrokenPipeError:
+            return
+        except OSError:  # not a pipe: copy
+            break
+    while data := await connection.read():
+        if not await write_fd(fd, data):
+            return
+
+
+async def _copy_raw(connection: Connection, fd: int) -> None:
+    while data := await read_fd(fd):
+        await connection.write(data)
+
+
+async def _copy_framed(connection: Connection, fd: int, stream: int, turn: asyncio.Lock) -> None:
+    """Frame what a pipe holds: the header by write, the bytes by splice(2)."""
+    while True:
+        size = waiting_bytes(fd)
+        if not size:
+            # empty and readable is the end; anything else is a byte that has just come
+            try:
+                first = os.read(fd, 1 << 16)
+            except BlockingIOError:
+                await wait_readable(fd)
+                continue
+            except OSError:
+                return
+            if not first:
+                return
+            async with turn:
+                await connection.write(frame_header(stream, len(first)) + first)
+            continue
+        async with turn:
+            if size <= 1 << 16:
+                data = os.read(fd, size)
+                await connection.write(frame_header(stream, len(data)) + data)
+            else:
+                await connection.write(frame_header(stream, size))
+                await connection.splice_from(fd, size)
+
+
+async def copy_output(connection: Connection, stdout_fd: int, stderr_fd: int, *, tty: bool) -> None:
+    """From a process's outputs to the client until both are at their end. Raises ConnectionError: nobody listens."""
+    if tty:
+        await _copy_raw(connection, stdout_fd)
+        return
+    turn = asyncio.Lock()
+    copies = [
+        _copy_framed(connection, fd, stream, turn)
+        for fd, stream in ((stdout_fd, STDOUT), (stderr_fd, STDERR)) if fd >= 0
+    ]
+    if len(copies) == 1:
+        await copies[0]
+    else:
+        async with asyncio.TaskGroup() as group:
+            for copy in copies:
+                group.create_task(copy)
+
+
+class Ended(NamedTuple):
+    """How a duplex came to its end: by the detach keys, by the client going away, or (both False) by the process."""
+
+    detached: bool
+    disconnected: bool
+
+
+async def run_duplex(
+    connection: Connection, *, stdin_fd: int = -1, stdout_fd: int = -1, stderr_fd: int = -1, tty: bool = False,
+    detach_keys: bytes | None = None, exited: "Awaitable[object] | None" = None,
+) -> Ended:
+    """Join a hijacked connection to a process's descriptors (exec start). Takes the descriptors and closes them.
+
+    tty: `stdout_fd` is the terminal's master (stdin_fd too), output is raw. Else frames of two pipes; a client that
+    ends its input ends the process's. `exited`: awaits the process's end, after which output gets 2 s to end.
+    The connection stays open: the caller closes it.
+    """
+    return await Duplex(connection, stdin_fd, stdout_fd, stderr_fd, tty).run(detach_keys, exited)
+
+
+class Duplex:
+    """One connection and three descriptors; see run_duplex."""
+
+    __slots__ = ("_connection", "_stderr", "_stdin", "_stdout", "_tty")
+
+    def __init__(self, connection: Connection, stdin_fd: int, stdout_fd: int, stderr_fd: int, tty: bool) -> None:
+        if tty and 0 <= stdin_fd == stdout_fd:
+            stdin_fd = os.dup(stdout_fd)
+        self._connection = connection
+        self._stdin, self._stdout, self._stderr, self._tty = stdin_fd, stdout_fd, stderr_fd, tty
+        for fd in (stdin_fd, stdout_fd, stderr_fd):
+            if fd >= 0:
+                os.set_blocking(fd, False)
+                if not tty:
+                    grow_pipe(fd)
+
+    async def run(self, detach_keys: bytes | None, exited: "Awaitable[object] | None") -> Ended:
+        tasks: dict[str, asyncio.Task[object]] = {}
+        if self._stdout >= 0 or self._stderr >= 0:
+            tasks["output"] = asyncio.ensure_future(
+                copy_output(self._connection, self._stdout, self._stderr, tty=self._tty))
+        if self._stdin >= 0:
+            tasks["input"] = asyncio.ensure_future(self._input(detach_keys))
+        tasks["hung up"] = asyncio.ensure_future(self._connection.hung_up())
+        if exited is not None:
+            tasks["exited"] = asyncio.ensure_future(_ended(exited))
+        try:
+            return await self._until_end(tasks)
+        finally:
+            for task in tasks.values():
+                task.cancel()
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
+            self._close()
+
+    async def _until_end(self, tasks: dict[str, "asyncio.Task[object]"]) -> Ended:
+        output, given, gone = tasks.get("output"), tasks.get("input"), tasks["hung up"]
+        process = tasks.get("exited")
+        pending = set(tasks.values())
+        while pending:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            if given in done and given is not None and given.result():
+                return Ended(True, False)
+            if output in done and output is not None:
+                return Ended(False, output.exception() is not None)
+            if gone in done:
+                return Ended(False, True)
+            if process in done:
+                if output is not None:
+                    await asyncio.wait({output}, timeout=EXIT_DRAIN_S)
+                return Ended(False, False)
+            if output is None and process is None and given in done:
+                break
+        return Ended(False, False)
+
+    async def _input(self, detach_keys: bytes | None) -> bool:
+        keys = (detach_keys or DETACH_KEYS) if self._tty else None
+        detached = await copy_input(self._connection, self._stdin, detach_keys=keys)
+        if not detached and not self._tty:
+            fd, self._stdin = self._stdin, -1
+            os.close(fd)
+        return detached
+
+    def _close(self) -> None:
+        for fd in {self._stdin, self._stdout, self._stderr} - {-1}:
+            os.close(fd)
+        self._stdin = self._stdout = self._stderr = -1
+
+
+async def _ended(what: "Awaitable[object]") -> object:
+    return await what

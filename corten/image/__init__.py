@@ -1,0 +1,1 @@
+"""Images on this machine: content, snapshots, unpacking, archives, pull and push."""

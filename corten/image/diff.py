@@ -1,0 +1,95 @@
+"""What a container changed, as a layer: a confined worker reads the overlay upper, the daemon hashes what it sends.
+
+The tar goes straight into the content store; its digest is the layer's diff id, for it is not compressed.
+"""
+
+import asyncio
+import os
+
+from corten.image import unpack, worker
+from corten.image.content import Lease, Writer
+from corten.image.records import LayerRecord
+from corten.image.store import ImageStore
+from corten.oci.image_spec import chain_ids
+
+STUBS = (  # where the runtime mounts something of its own over: an empty file or folder there is no change
+    ".dockerenv", "dev", "dev/console", "dev/mqueue", "dev/pts", "dev/shm", "etc/hostname", "etc/hosts",
+    "etc/resolv.conf", "proc", "sys", "sys/fs/cgroup",
+)
+TIMEOUT_S = 3600.0
+_PIPE = 1 << 20
+
+
+class Packed:
+    """A tree as a tar blob: its digest, the bytes of its files, the number of members."""
+
+    __slots__ = ("digest", "entries", "size")
+
+    def __init__(self, digest: str, size: int, entries: int) -> None:
+        self.digest, self.size, self.entries = digest, size, entries
+
+
+async def pack(store: ImageStore, root: str, lease: Lease, *, whiteouts: bool = True, stubs: tuple[str, ...] = STUBS,
+               lowers: tuple[str, ...] = ()) -> Packed:
+    """Make a tar of the tree at `root` (a folder of ours) and keep it as a blob under the lease.
+
+    Raises Unsupported (overlay features a layer cannot express), OSError, Internal.
+    """
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    below = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in lowers]
+    question = {"root": root, "out": write_end, "whiteouts": whiteouts, "stubs": stubs, "lowers": below,
+                "cpu_seconds": int(TIMEOUT_S), "memory_bytes": unpack.MEMORY_BYTES}
+    with store.content.writer() as writer:
+        draining = asyncio.get_running_loop().run_in_executor(None, _drain, read_end, writer)
+        try:
+            asking = asyncio.ensure_future(
+                worker.ask("corten.image.diff_worker", question, [write_end, *below], TIMEOUT_S))
+            await asyncio.sleep(0)
+            answer = await asking
+        finally:
+            for descriptor in (write_end, *below):
+                os.close(descriptor)
+            await draining
+        lease.add(writer.digest)
+        digest = writer.commit()
+    return Packed(digest, int(answer["size"]), int(answer["entries"]))
+
+
+def _drain(descriptor: int, writer: Writer) -> None:
+    """Everything the worker writes, into the blob. In a thread: it hashes."""
+    with open(descriptor, "rb", buffering=0) as stream:
+        while piece := stream.read(_PIPE):
+            writer.write(piece)
+
+
+async def add_layer(store: ImageStore, upper: str, below: list[str], lease: Lease, *, move: bool = False,
+                    keep_empty: bool = True, stubs: tuple[str, ...] = STUBS,
+                    extra_stubs: tuple[str, ...] = ()) -> LayerRecord | None:
+    """A layer of what an upper folder holds, on top of the chain `below` (diff ids, bottom first).
+
+    `move`: the folder itself becomes the layer's (its container is done with it); else it is unpacked from the tar.
+    `extra_stubs`: where this container has mounts of its own. Returns None when nothing changed and `keep_empty` is
+    not set.
+    """
+    chain_below = chain_ids(below)
+    lowers = tuple(store.snapshots.path(store.layers[chain].snapshot) for chain in reversed(chain_below))
+    packed = await pack(store, upper, lease, stubs=(*stubs, *extra_stubs), lowers=lowers)
+    if not packed.entries and not keep_empty:
+        return None
+    chain = chain_ids([*below, packed.digest])
+    lease.add(chain[-1])
+    if chain[-1] in store.layers:
+        return store.layers[chain[-1]]
+    if not move:
+        await store.ensure_layers([*below, packed.digest], [*[""] * len(below), packed.digest], lease)
+        return store.layers[chain[-1]]
+    staging = store.snapshots.stage()
+    try:
+        os.mkdir(f"{staging}/0", 0o700)
+        os.rename(upper, f"{staging}/0/fs")
+        record = LayerRecord(chain[-1], packed.digest, store.snapshots.adopt(f"{staging}/0"), packed.size,
+                             packed.digest)
+        store.put_layer(record)
+    finally:
+        store.snapshots.discard(staging)
+    return record

@@ -1,0 +1,70 @@
+"""Sweeping: which layers, folders and blobs nothing needs any more. Marks are read from records, nothing is counted.
+
+Runs on the loop without a pause, so it cannot come between a pull's look and its record; what an operation under way
+needs, it holds by a lease.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from corten.image.store import ImageStore
+
+
+class Swept:
+    """What one sweep took away: chain ids of layers, and the bytes freed (blobs whole, layers by their files)."""
+
+    __slots__ = ("bytes_freed", "layers")
+
+    def __init__(self) -> None:
+        self.layers: list[str] = []
+        self.bytes_freed = 0
+
+
+def collect(store: "ImageStore") -> Swept:
+    """Remove layers no image names, folders no layer or container uses, blobs no image or layer names."""
+    swept = Swept()
+    leased = store.content.leased()
+    needed = {chain for image in store.images.values() for chain in image.record.chain_ids} | leased
+    for chain in [chain for chain in store.layers if chain not in needed]:
+        layer = store.layers[chain]
+        swept.layers.append(chain)
+        swept.bytes_freed += layer.size
+        store.drop_layer(chain)
+    _folders(store, leased)
+    swept.bytes_freed += _blobs(store, leased)
+    return swept
+
+
+def _folders(store: "ImageStore", leased: set[str]) -> None:
+    used = {layer.snapshot for layer in store.layers.values()} | leased
+    orphans = {name for name in store.snapshots.layers() if name not in used and not name.startswith("host-")}
+    if orphans:
+        for name in orphans - store.snapshots.used_by_containers():
+            store.snapshots.remove_layer(name)
+
+
+def _blobs(store: "ImageStore", leased: set[str]) -> int:
+    kept = set(leased)
+    for image in store.images.values():
+        record = image.record
+        kept.update((record.id, record.manifest, record.pushed))
+        kept.update(blob.digest for blob in record.blobs)
+    for layer in store.layers.values():
+        kept.update((layer.blob, layer.gzip))
+    return sum(store.content.remove(digest) for digest in store.content.all() if digest not in kept)
+
+
+def layer_users(store: "ImageStore") -> dict[str, int]:
+    """How many images use each layer, by chain id; for `system df`."""
+    users: dict[str, int] = {}
+    for image in store.images.values():
+        for chain in image.record.chain_ids:
+            users[chain] = users.get(chain, 0) + 1
+    return users
+
+
+def host_folders_unused(store: "ImageStore", current: str) -> list[str]:
+    """Older skeletons of the host image that no container stands on."""
+    found = {name for name in store.snapshots.layers() if name.startswith("host-") and name != current}
+    return sorted(found - store.snapshots.used_by_containers()) if found else []
+

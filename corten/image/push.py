@@ -1,0 +1,238 @@
+"""Pushing: an image here goes to a name at a registry. Which registry, with whose login, is told by the engine.
+
+An image that was pulled goes out with the very manifest and blobs it came with; what is kept uncompressed (built,
+committed, loaded) is compressed once and kept for the next push. Blobs the registry has are not sent.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from corten.base.errors import NotFound
+from corten.base.ids import short_id
+from corten.image.content import Lease, Writer
+from corten.image.flights import Flights
+from corten.image.progress import Bar, Emit, plain
+from corten.image.records import Blob, Image, LayerRecord
+from corten.image.store import ImageStore
+from corten.oci.image_spec import (
+    DOCKER_CONFIG,
+    DOCKER_LAYER,
+    DOCKER_LAYER_GZIP,
+    DOCKER_MANIFEST,
+    LAYER_COMPRESSION,
+    MANIFEST_LIMIT,
+    OCI_CONFIG,
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCI_MANIFEST,
+    Descriptor,
+    Manifest,
+    parse_manifest,
+)
+from corten.oci.reference import Reference, parse
+from corten.registry import blobs
+from corten.registry.client import Client
+from corten.registry.errors import RegistryError
+
+_LEVEL = 1  # of isal: 670 MB/s a core, a few per cent bigger than gzip's default
+_PIECE_BYTES = 4 << 20
+_OCI_NAMES = {DOCKER_LAYER: OCI_LAYER, DOCKER_LAYER_GZIP: OCI_LAYER_GZIP}
+
+
+class Pusher:
+    """Pushes out of one store; shared by all pushes of a daemon, so that equal uploads and compressions are one."""
+
+    __slots__ = ("_flights", "_store")
+
+    def __init__(self, store: ImageStore) -> None:
+        self._store = store
+        self._flights = Flights()
+
+    async def push(self, client: Client, reference: Reference, image: Image, emit: Emit) -> tuple[str, int]:
+        """(digest, size in bytes) of the manifest now at `reference`, which has a tag.
+
+        Raises RegistryError kinds, Unreachable, NoCredentials, OSError.
+        """
+        with self._store.content.lease() as lease:
+            for digest in (image.id, image.record.manifest, *image.record.chain_ids):
+                lease.add(digest)
+            names = [short_id(diff_id) for diff_id in image.diff_ids]
+            for at, name in enumerate(reversed(names)):
+                emit(plain("Preparing" if at < client.settings.parallel_uploads else "Waiting", name))
+            kept = self._kept(image, lease)
+            turn = asyncio.Semaphore(client.settings.parallel_uploads)
+            layers: list[Blob] = []
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [
+                        group.create_task(self._layer(client, reference, image, at, kept, lease, turn, emit))
+                        for at in reversed(range(len(names)))
+                    ]
+            except BaseExceptionGroup as failures:
+                raise failures.exceptions[0] from None
+            layers = [task.result() for task in reversed(tasks)]
+            data, media_type = self._manifest(image, kept, layers)
+            config = kept.config if kept else Descriptor(DOCKER_CONFIG, image.id, self._store.content.size(image.id))
+            await self._send(client, Blob(config.media_type, config.digest, config.size), _silent)
+            await client.put_manifest(reference.tag, media_type, data)
+            digest = self._record(image, reference, data, pulled=kept is not None)
+        return digest, len(data)
+
+    def _kept(self, image: Image, lease: Lease) -> Manifest | None:
+        """The manifest the image was pulled with, when all it names is here."""
+        record, content = image.record, self._store.content
+        if not record.manifest or not content.has(record.manifest):
+            return None
+        manifest = parse_manifest(content.read(record.manifest, MANIFEST_LIMIT))
+        for layer in (manifest.config, *manifest.layers):
+            lease.add(layer.digest)
+            if not content.has(layer.digest):
+                return None
+        return manifest
+
+    def _manifest(self, image: Image, kept: Manifest | None, layers: list[Blob]) -> tuple[bytes, str]:
+        if kept:
+            return self._store.content.read(image.record.manifest, MANIFEST_LIMIT), kept.media_type
+        docker = all(blob.media_type in (DOCKER_LAYER, DOCKER_LAYER_GZIP) for blob in layers)
+        media_type, config_type = (DOCKER_MANIFEST, DOCKER_CONFIG) if docker else (OCI_MANIFEST, OCI_CONFIG)
+        config = Descriptor(config_type, image.id, self._store.content.size(image.id))
+        names = {} if docker else _OCI_NAMES  # docker's schema has no word for zstd
+        described = [Descriptor(names.get(b.media_type, b.media_type), b.digest, b.size) for b in layers]
+        return msgspec.json.encode(Manifest(media_type, config, described).json()), media_type
+
+    def _record(self, image: Image, reference: Reference, data: bytes, pulled: bool) -> str:
+        """Remember the digest as one of the image's names."""
+        digest = self._store.content.add(data)
+        if not pulled and image.record.pushed != digest:
+            image.record.pushed = digest
+            self._store.put_image(image.record)
+        full = Reference(reference.domain, reference.path, "", digest).full()
+        if self._store.get(image.id) is image and self._store.names.get(full) != image.id:
+            self._store.tag(image.id, full)
+        return digest
+
+    # --- layers
+
+    async def _layer(
+        self, client: Client, reference: Reference, image: Image, at: int, kept: Manifest | None, lease: Lease,
+        turn: asyncio.Semaphore, emit: Emit,
+    ) -> Blob:
+        """One layer at the registry; returns the blob it is there."""
+        name = short_id(image.diff_ids[at])
+        async with turn:
+            if kept:
+                found = kept.layers[at]
+                blob = Blob(found.media_type, found.digest, found.size)
+            else:
+                blob = await self._compressed(self._store.layers[image.record.chain_ids[at]], lease)
+            sources = self._sources(reference, blob.digest)
+
+            async def work(tell: Emit) -> None:
+                await self._send(client, blob, _named(tell, name), name, sources)
+
+            await self._flights.join(f"{client.base} {client.repository} {blob.digest}", work, emit)
+        return blob
+
+    async def _send(
+        self, client: Client, blob: Blob, emit: Emit, name: str = "", sources: list[str] | None = None
+    ) -> None:
+        """A blob to the registry, unless it has it."""
+        if await client.blob_size(blob.digest) is not None:
+            emit(plain("Layer already exists", name))
+            return
+        location: str | None = None
+        for source in sources or ():
+            try:
+                location = await blobs.mount(client, blob.digest, source)
+            except RegistryError:
+                continue  # not ours to read there: upload
+            if location is None:
+                emit(plain(f"Mounted from {_familiar_path(client, source)}", name))
+                return
+            break
+        bar: Callable[[int], None] = Bar(emit, "Pushing", name, blob.size)
+        descriptor = self._store.content.open(blob.digest)
+        try:
+            await blobs.upload(client, descriptor, blob.digest, blob.size, bar, location)
+        finally:
+            os.close(descriptor)
+        emit(plain("Pushed", name))
+
+    def _sources(self, reference: Reference, digest: str) -> list[str]:
+        """Other repositories of the same registry that may have a blob, as far as the names here tell."""
+        found: list[str] = []
+        for full, image_id in self._store.names.items():
+            image = self._store.images[image_id]
+            if full.startswith(reference.domain + "/") and self._names_blob(image, digest):
+                path = parse(full).path
+                if path != reference.path and path not in found:
+                    found.append(path)
+        return found[:1]
+
+    def _names_blob(self, image: Image, digest: str) -> bool:
+        if any(blob.digest == digest for blob in image.record.blobs):
+            return True
+        return any(self._store.layers[chain].gzip == digest for chain in image.record.chain_ids)
+
+    async def _compressed(self, layer: LayerRecord, lease: Lease) -> Blob:
+        """The layer as it is pushed: as it came when that was compressed, else its kept gzip, else made now."""
+        own = self._store.blob_of(layer)
+        if LAYER_COMPRESSION.get(own.media_type):
+            lease.add(own.digest)
+            return own
+        if not (layer.gzip and self._store.content.has(layer.gzip)):
+
+            async def work(_emit: Emit) -> None:
+                with self._store.content.writer() as writer:
+                    await _finished(asyncio.create_task(asyncio.to_thread(self._compress, own.digest, writer)))
+                    digest = writer.commit()
+                for same in [record for record in self._store.layers.values() if record.blob == own.digest]:
+                    same.gzip = digest  # no await since the commit: gc finds it named
+                    self._store.put_layer(same)
+
+            await self._flights.join(f"gzip {own.digest}", work, _silent)
+            layer = self._store.layers.get(layer.chain_id, layer)
+        if not layer.gzip:
+            raise NotFound(f"layer {layer.diff_id} is gone")
+        lease.add(layer.gzip)
+        return Blob(DOCKER_LAYER_GZIP, layer.gzip, self._store.content.size(layer.gzip))
+
+    def _compress(self, digest: str, writer: Writer) -> None:
+        """On a thread: gzip a blob into the writer."""
+        from isal import isal_zlib
+
+        packer = isal_zlib.compressobj(level=_LEVEL, wbits=31)
+        source = self._store.content.open(digest)
+        try:
+            while piece := os.read(source, _PIECE_BYTES):
+                writer.write(packer.compress(piece))
+            writer.write(packer.flush())
+        finally:
+            os.close(source)
+
+
+async def _finished(task: "asyncio.Task[None]") -> None:
+    """A thread cannot be cancelled: see it through."""
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+def _silent(_message: dict[str, Any]) -> None:
+    """For what nobody is shown."""
+
+
+def _named(tell: Emit, name: str) -> Emit:
+    """Equal layers have one upload and each its own line."""
+    return lambda message: tell({**message, "id": name})
+
+
+def _familiar_path(client: Client, source: str) -> str:
+    """`library/x` -> `x` on the hub."""
+    return source.removeprefix("library/") if "docker.io" in client.base else source

@@ -1,0 +1,201 @@
+"""The process that reads and writes a container's files for `cp` and `export`: it sees that container's tree alone.
+
+Question (one JSON object on stdin): {"op": "stat" | "get" | "put" | "export", "path", "data": descriptor,
+"namespace": descriptor of a running container's mount namespace or -1, "overlay": {"lower", "upper", "work"} of a stopped
+one, "place": an empty folder to mount it on, "mounts": [{"source", "destination", "rw", "type"}], "kind": compression,
+"keep_kinds": refuse to replace a folder by a file or the other way round, "owner": [uid, gid] or null}.
+Answer: {"stat"} as one line for stat and get, then {"done"} at the end; or {"error", "text"}. Tar goes over `data`.
+Standard library only.
+"""
+
+import json
+import os
+import sys
+
+from corten.base.errors import Error, NotFound
+from corten.image import rootfs_view
+from corten.image.beneath import open_across
+from corten.image.confine import CLONE_NEWNS, MNT_DETACH, enter_here
+from corten.image.extract import Extractor
+from corten.image.inflate import StreamSource, chunks_of, preload
+from corten.image.pack import Packer
+from corten.image.tar_reader import Reader
+from corten.image.worker_side import error_answer
+from corten.linux import mount
+from corten.linux.libc import check, libc
+from corten.linux.overlay import new_overlay
+from corten.linux.path import make_folder, open_in_root
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from corten.image.tar_reader import Entry
+
+CPU_SECONDS = 3600
+MEMORY_BYTES = 512 << 20
+LIMIT_BYTES = 1 << 42
+MS_PRIVATE = 1 << 18
+
+
+# --- the view: what is `/` for this process
+
+
+def _view_running(namespace: int, kept: "set[str]") -> None:
+    """A private copy of a running container's mounts, less all that is neither its root nor wanted (proc, sys, dev)."""
+    own = os.open("/proc/self", os.O_PATH | os.O_CLOEXEC)
+    check(libc.setns(namespace, CLONE_NEWNS), "setns")
+    check(libc.unshare(CLONE_NEWNS), "unshare")
+    mount.set_propagation("/", MS_PRIVATE, True)
+    table = os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=own)
+    with open(table, encoding="utf-8", errors="surrogateescape") as lines:
+        points = [rootfs_view.unescape(line.split(" ", 5)[4]) for line in lines]
+    os.close(own)
+    for point in reversed(points):
+        if point != "/" and not any(point == keep or point.startswith(keep + "/") for keep in kept):
+            try:
+                mount.umount(point, MNT_DETACH)
+            except OSError:
+                continue  # gone with the mount it was below
+    os.chdir("/")
+
+
+def _view_stopped(question: "dict[str, Any]", write: bool) -> None:
+    """The overlay of a stopped container with its volumes, mounted where nobody else sees it."""
+    check(libc.unshare(CLONE_NEWNS), "unshare")
+    mount.set_propagation("/", MS_PRIVATE, True)
+    overlay = question["overlay"]
+    lower = list(overlay["lower"])
+    if write:
+        tree = new_overlay(lower, overlay["upper"], overlay["work"])
+    else:  # nothing is written: the container's own layer is just the topmost
+        tree = new_overlay([overlay["upper"], *lower], "", "")
+    place = os.open(question["place"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    mount.attach(tree, place)
+    os.close(place)
+    root = os.open(question["place"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    for point in question["mounts"]:
+        _add_mount(root, point, write)
+    os.fchdir(root)
+    check(libc.chroot(b"."), "chroot")
+    os.chdir("/")
+    for descriptor in (root, tree):
+        os.close(descriptor)
+
+
+def _add_mount(root: int, point: "dict[str, Any]", write: bool) -> None:
+    try:
+        tree = mount.copy_tree(point["source"], recursive=True)
+    except OSError:
+        return  # its source is gone: the container shows what is below
+    try:
+        if not (write and point["rw"]):
+            mount.set_attributes(tree, mount.MOUNT_ATTR_RDONLY, recursive=True)
+        try:
+            target = open_in_root(root, point["destination"])
+        except FileNotFoundError:
+            if not write or not rootfs_view.is_directory(tree):
+                return
+            target = make_folder(root, point["destination"])
+        mount.attach(tree, target)
+        os.close(target)
+    finally:
+        os.close(tree)
+
+
+# --- the operations
+
+
+def _say(answer: "dict[str, Any]") -> None:
+    data = json.dumps(answer).encode() + b"\n"
+    while data:
+        data = data[os.write(1, data):]
+
+
+def _get(root: int, question: "dict[str, Any]") -> None:
+    found = rootfs_view.find(root, question["path"])
+    try:
+        _say({"stat": found.stat(root)})
+        if question["op"] == "get":
+            packer = Packer(int(question["data"]), whiteouts=False)
+            found.pack(packer)
+    finally:
+        found.close()
+
+
+def _export(question: "dict[str, Any]") -> None:
+    packer = Packer(int(question["data"]), whiteouts=False)
+    packer.run(os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+
+class _Rebased(Reader):
+    """The members of an archive, named from a folder below the root; refuses what `keep_kinds` forbids."""
+
+    def __init__(self, source: StreamSource, prefix: bytes, question: "dict[str, Any]", root: int) -> None:
+        super().__init__(source)
+        self._prefix = prefix
+        self._owner: list[int] | None = question["owner"]
+        self._keep = bool(question["keep_kinds"])
+        self._root = root
+
+    def __iter__(self) -> "Iterator[Entry]":
+        for entry in super().__iter__():
+            name = rootfs_view.clean_name(entry.name)
+            if self._keep:
+                rootfs_view.check_kind(self._root, self._prefix, name, entry)
+            entry.name = b"/".join(part for part in (self._prefix, name) if part)
+            if entry.kind == b"1":
+                entry.link = b"/".join(part for part in (self._prefix, rootfs_view.clean_name(entry.link)) if part)
+            if self._owner is not None:
+                entry.uid, entry.gid = self._owner
+            yield entry
+
+
+def _put(root: int, question: "dict[str, Any]") -> None:
+    prefix = os.fsencode(rootfs_view.follow(root, question["path"])).strip(b"/")
+    try:
+        target = open_across(root, prefix, os.O_PATH)
+    except OSError:
+        raise NotFound("") from None
+    if not rootfs_view.is_directory(target):
+        raise NotFound("")
+    os.close(target)
+    _say({"ready": True})
+    source = StreamSource(chunks_of(int(question["data"]), str(question["kind"])), LIMIT_BYTES, hashed=False)
+    extractor = Extractor(root, whiteouts=False, limit_bytes=LIMIT_BYTES, cross_mounts=True)
+    extractor.run(_Rebased(source, prefix, question, root))
+    source.finish()
+
+
+def _work(question: "dict[str, Any]") -> None:
+    operation = question["op"]
+    write = operation == "put"
+    if write and question["kind"]:
+        preload({str(question["kind"])})
+    if int(question["namespace"]) >= 0:
+        _view_running(int(question["namespace"]), {point["destination"] for point in question["mounts"]})
+        os.close(int(question["namespace"]))
+    else:
+        _view_stopped(question, write)
+    enter_here(write=write, cpu_seconds=CPU_SECONDS, memory_bytes=MEMORY_BYTES)
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    if write:
+        _put(root, question)
+    elif operation == "export":
+        _export(question)
+    else:
+        _get(root, question)
+
+
+def main() -> None:
+    """Entry point of the process."""
+    try:
+        _work(json.loads(sys.stdin.buffer.read()))
+        answer: dict[str, Any] = {"done": True}
+    except BrokenPipeError:
+        answer = {"done": False}
+    except (Error, OSError, MemoryError) as error:
+        answer = error_answer(error)
+    _say(answer)
+    os._exit(0)

@@ -1,0 +1,195 @@
+"""Folders that overlay mounts are made of: `<short>/fs` for a layer, `<short>/{fs,work}` for a container.
+
+A layer's short name is six random digits, a container's the first twelve of its id, so that 128 lower folders fit
+overlay's option page. A layer is unpacked in a staging folder and renamed when whole; `make` clears away what a killed
+daemon left. Who uses a layer is not counted but read: from image records, and from the `layers` file of each container.
+Nothing is mounted here: the container's init does that, from what `prepare` returns.
+"""
+
+import fcntl
+import os
+import secrets
+import stat
+import struct
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from corten.base.files import read_bytes, remove_tree
+from corten.base.ids import is_id, short_id
+from corten.base.paths import Layout
+
+_REGIONS = "regions"
+_REGION_COUNT = 96
+_DEAD = "dead-"
+_EMPTY = "empty"
+_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
+_FS_TOPDIR_FL = 0x00020000
+
+
+class HasLayers(Protocol):
+    """What `prepare` wants of an image."""
+
+    @property
+    def layers(self) -> list[str]:
+        """Short names of its layers' snapshots, bottom first."""
+
+
+def spread(path: str) -> None:
+    """Ask the file system to put each folder made in `path` into a region of its own (ext4's chattr +T).
+
+    Other file systems refuse; nothing is lost.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        flags = struct.unpack("l", fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, bytes(8)))[0]
+        fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, struct.pack("l", flags | _FS_TOPDIR_FL))
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+class Snapshots:
+    """The folder `layout.snapshots`. Synchronous and quick; trees are deleted on a thread of its own."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.root = layout.snapshots
+        self._reaper: ThreadPoolExecutor | None = None
+        self._region = secrets.randbelow(_REGION_COUNT)
+
+    def make(self) -> None:
+        """At start: the folder, and away with what was half-made or half-removed."""
+        os.makedirs(f"{self.root}/{_EMPTY}/fs", mode=0o755, exist_ok=True)
+        os.makedirs(f"{self.root}/{_REGIONS}", mode=0o700, exist_ok=True)
+        spread(f"{self.root}/{_REGIONS}")
+        for region in range(_REGION_COUNT):
+            path = f"{self.root}/{_REGIONS}/{region:02x}"
+            try:
+                os.mkdir(path, 0o700)
+            except FileExistsError:
+                for name in os.listdir(path):
+                    self._bury(f"{path}/{name}")
+        for name in os.listdir(self.root):
+            if name.startswith(_DEAD):
+                self._discard(f"{self.root}/{name}")
+
+    # --- layers
+
+    def path(self, layer: str) -> str:
+        """A layer's files."""
+        return f"{self.root}/{layer}/fs"
+
+    def stage(self) -> str:
+        """A fresh staging folder: layers are made in it, then adopted.
+
+        Each in the next region of the disk: ext4 makes files beside their folder, and without a journal it steps over
+        every inode freed there in the last minutes (20,000 files unpacked after as many were removed: 8 s, not 0.5).
+        """
+        self._region = (self._region + 1) % _REGION_COUNT
+        path = f"{self.root}/{_REGIONS}/{self._region:02x}/{secrets.token_hex(8)}"
+        os.mkdir(path, 0o700)
+        return path
+
+    def adopt(self, staged: str) -> str:
+        """Rename `<staging>/<n>` (with its `fs`) to a layer of its own; returns the short name."""
+        while True:
+            name = secrets.token_hex(3)
+            try:
+                os.rename(staged, f"{self.root}/{name}")  # an existing one is never empty: ENOTEMPTY
+                return name
+            except OSError as error:
+                if not os.path.exists(f"{self.root}/{name}"):
+                    raise error
+
+    def remove_layer(self, layer: str) -> None:
+        """Take a layer away; its files go in the background. Only gc decides this."""
+        self._bury(f"{self.root}/{layer}")
+
+    def layers(self) -> set[str]:
+        """The short names of every layer here."""
+        return {name for name in os.listdir(self.root) if len(name) == 6 or name.startswith("host-")}
+
+    # --- containers
+
+    def _container(self, container_id: str) -> str:
+        assert is_id(container_id)
+        return f"{self.root}/{short_id(container_id)}"
+
+    def prepare(self, container_id: str, image: HasLayers) -> dict[str, object]:
+        """The writable layer of a container on an image: {"lower": [topmost first], "upper", "work"}.
+
+        Made once; asking again for the same container gives the same. The shape is `rootfs.json`'s. Raises OSError.
+        """
+        own = self._container(container_id)
+        try:
+            os.mkdir(own, 0o700)
+        except FileExistsError:
+            return self.rootfs(container_id)
+        layers = list(image.layers) or [_EMPTY]
+        top = os.stat(self.path(layers[-1]))
+        os.mkdir(f"{own}/fs", 0o755)
+        if (top.st_uid, top.st_gid) != (0, 0):
+            os.chown(f"{own}/fs", top.st_uid, top.st_gid)
+        os.chmod(f"{own}/fs", stat.S_IMODE(top.st_mode))  # overlay shows the upper's root folder
+        os.mkdir(f"{own}/work", 0o700)
+        descriptor = os.open(f"{own}/layers", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, "\n".join(layers).encode())
+        finally:
+            os.close(descriptor)
+        return self._rootfs(own, layers)
+
+    def rootfs(self, container_id: str) -> dict[str, object]:
+        """What `prepare` gave for this container. Raises FileNotFoundError when there is none."""
+        own = self._container(container_id)
+        return self._rootfs(own, read_bytes(f"{own}/layers").decode().split("\n"))
+
+    def _rootfs(self, own: str, layers: list[str]) -> dict[str, object]:
+        return {"lower": [self.path(layer) for layer in reversed(layers)], "upper": f"{own}/fs", "work": f"{own}/work"}
+
+    def upper_dir(self, container_id: str) -> str:
+        """What the container has changed, in overlay's own form."""
+        return f"{self._container(container_id)}/fs"
+
+    def remove(self, container_id: str) -> None:
+        """Take a container's writable layer away; absent is fine. Its files go in the background."""
+        self._bury(self._container(container_id))
+
+    def containers(self) -> set[str]:
+        """The short ids of every container that has a writable layer here."""
+        return {name for name in os.listdir(self.root) if len(name) == 12 and not name.startswith(_DEAD)}
+
+    def used_by_containers(self) -> set[str]:
+        """Short names of the layers that containers stand on."""
+        used: set[str] = set()
+        for name in self.containers():
+            try:
+                used.update(read_bytes(f"{self.root}/{name}/layers").decode().split("\n"))
+            except FileNotFoundError:
+                continue
+        return used
+
+    # --- removal
+
+    def _bury(self, path: str) -> None:
+        dead = f"{self.root}/{_DEAD}{secrets.token_hex(8)}"
+        try:
+            os.rename(path, dead)
+        except FileNotFoundError:
+            return
+        self._discard(dead)
+
+    def discard(self, staging: str) -> None:
+        """Throw a staging folder away; absent is fine."""
+        self._bury(staging)
+
+    def _discard(self, dead: str) -> None:
+        if self._reaper is None:
+            self._reaper = ThreadPoolExecutor(1, "snapshot-reaper")
+        self._reaper.submit(remove_tree, dead)
+
+    def flush(self) -> None:
+        """Wait until everything taken away is off the disk."""
+        if self._reaper is not None:
+            self._reaper.shutdown(wait=True)
+            self._reaper = None

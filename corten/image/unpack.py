@@ -1,0 +1,162 @@
+"""Layers from blobs to snapshots: confined workers side by side, then what needs more privilege than they have.
+
+Layers are unpacked independently of one another, so they run in parallel. Two things depend on the layers below or on
+CAP_SYS_ADMIN and are done here afterwards: a folder the archive only implied takes owner and mode from the layer below
+(the bare default would hide them), and opaque folders get overlayfs' mark.
+"""
+
+import asyncio
+import os
+import stat
+
+from corten.base.errors import InvalidArgument, Unsupported
+from corten.image import worker
+from corten.image.beneath import open_exact, open_root
+from corten.image.content import ContentStore
+from corten.image.inflate import compression_of
+from corten.oci.digest import PREFIX
+from corten.oci.image_spec import DOCKER_LAYER, DOCKER_LAYER_GZIP, OCI_LAYER_ZSTD
+
+WORKERS = max(1, min(4, os.cpu_count() or 1))
+LIMIT_BYTES = 256 << 30
+LIMIT_ENTRIES = 5_000_000
+TIMEOUT_S = 3600.0
+MEMORY_BYTES = 1 << 30
+_ENLARGE = 1200  # no honest gzip or zstd layer inflates more than this; a bomb ends at it
+_FLOOR = 1 << 30
+_MEDIA_TYPES = {"": DOCKER_LAYER, "gzip": DOCKER_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}
+
+
+class Unpacked:
+    """One layer on the disk, still in its staging folder `staged`; sizes in bytes."""
+
+    __slots__ = ("diff_id", "entries", "implicit", "opaque", "size", "staged")
+
+    def __init__(self, staged: str, diff_id: str, answer: dict[str, object]) -> None:
+        self.staged = staged
+        self.diff_id = diff_id
+        self.size = int(str(answer["size"]))
+        self.entries = int(str(answer["entries"]))
+        self.implicit = _names(answer["implicit"])
+        self.opaque = _names(answer["opaque"])
+
+
+def _names(value: object) -> list[bytes]:
+    return [str(name).encode("latin-1") for name in value] if isinstance(value, list) else []
+
+
+def media_type_of(content: ContentStore, digest: str) -> str:
+    """The media type of a layer blob, told from its first bytes. Raises Unsupported for what no manifest can name."""
+    descriptor = content.open(digest)
+    try:
+        kind = compression_of(os.pread(descriptor, 6, 0))
+    finally:
+        os.close(descriptor)
+    if kind not in _MEDIA_TYPES:
+        raise Unsupported(f"layers compressed by {kind} are not supported")
+    return _MEDIA_TYPES[kind]
+
+
+async def unpack(content: ContentStore, staging: str, wanted: list[tuple[str, str]]) -> list[Unpacked]:
+    """Unpack blobs into `<staging>/<n>/fs`, n their place in `wanted`, a list of (blob digest, diff id).
+
+    Raises InvalidArgument when a layer is malformed, hostile, too big, or not what its diff id says.
+    """
+    order = sorted(range(len(wanted)), key=lambda at: content.size(wanted[at][0]), reverse=True)
+    shares: list[list[int]] = [[] for _ in range(min(WORKERS, len(wanted)))]
+    weights = [0] * len(shares)
+    for at in order:
+        lightest = weights.index(min(weights))
+        shares[lightest].append(at)
+        weights[lightest] += content.size(wanted[at][0]) + 4096
+    done: dict[int, Unpacked] = {}
+    try:
+        async with asyncio.TaskGroup() as group:
+            for share in shares:
+                group.create_task(_run_share(content, staging, wanted, share, done))
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [done[at] for at in range(len(wanted))]
+
+
+async def _run_share(content: ContentStore, staging: str, wanted: list[tuple[str, str]], share: list[int],
+                     done: dict[int, Unpacked]) -> None:
+    descriptors: list[int] = []
+    try:
+        jobs = []
+        for at in share:
+            digest, _ = wanted[at]
+            os.makedirs(f"{staging}/{at}/fs")
+            os.chmod(f"{staging}/{at}/fs", 0o755)  # noqa: S103  whatever the umask: it is the image's root folder
+            descriptors.append(content.open(digest))
+            bound = min(LIMIT_BYTES, content.size(digest) * _ENLARGE + _FLOOR)
+            jobs.append({"descriptor": descriptors[-1], "folder": f"{at}/fs", "limit_bytes": bound,
+                         "limit_entries": LIMIT_ENTRIES})
+        question = {"root": staging, "jobs": jobs, "cpu_seconds": int(TIMEOUT_S), "memory_bytes": MEMORY_BYTES}
+        answer = await worker.ask("corten.image.unpack_worker", question, descriptors, TIMEOUT_S)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    for at, layer in zip(share, answer["layers"], strict=True):
+        digest, diff_id = wanted[at]
+        found = PREFIX + layer["sha256"] if layer["sha256"] else digest
+        if diff_id and found != diff_id:
+            raise InvalidArgument(f"layer {digest} has not the diff id its config promises: {found}, not {diff_id}")
+        done[at] = Unpacked(f"{staging}/{at}", found, layer)
+
+
+def finish(layer: Unpacked, lowers: list[str]) -> None:
+    """Do what the worker could not: inherit implied folders from `lowers` (topmost first), mark opaque ones."""
+    if not layer.implicit and not layer.opaque:
+        return
+    root = open_root(f"{layer.staged}/fs")
+    try:
+        _inherit(root, layer, lowers)
+        for path in layer.opaque:
+            descriptor = open_exact(root, path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.setxattr(descriptor, "trusted.overlay.opaque", b"y")
+            finally:
+                os.close(descriptor)
+    finally:
+        os.close(root)
+
+
+def _inherit(root: int, layer: Unpacked, lowers: list[str]) -> None:
+    below = [open_root(path) for path in lowers] if layer.implicit else []
+    try:
+        hidden = set(layer.opaque)
+        for path in layer.implicit:
+            found = None if path in hidden else _folder_below(below, path)
+            if found is None:
+                continue
+            try:
+                descriptor = open_exact(root, path, os.O_RDONLY | os.O_DIRECTORY)
+            except OSError:
+                continue  # reached through a link of the layer's own
+            try:
+                os.fchown(descriptor, found.st_uid, found.st_gid)
+                os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
+                os.utime(descriptor, ns=(found.st_mtime_ns, found.st_mtime_ns))
+            finally:
+                os.close(descriptor)
+    finally:
+        for descriptor in below:
+            os.close(descriptor)
+
+
+def _folder_below(below: list[int], path: bytes) -> os.stat_result | None:
+    """The topmost layer's own idea of `path`; None when it is no folder there."""
+    for descriptor in below:
+        try:
+            inner = open_exact(descriptor, path, os.O_PATH)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+        try:
+            found = os.fstat(inner)
+        finally:
+            os.close(inner)
+        return found if stat.S_ISDIR(found.st_mode) else None
+    return None

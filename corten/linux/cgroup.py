@@ -1,0 +1,347 @@
+"""Control groups: one path, made, joined, frozen, killed and removed in every hierarchy the machine has.
+
+v1, v2 and hybrid (v1 controllers beside an empty v2 tree) alike: a group is named by its path within the hierarchies,
+`/corten/<id>`; callers never see which there are. Limits are cgroup_limits.py, numbers cgroup_stats.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+
+from corten.linux import cgroup_devices, cgroup_limits
+from corten.linux.fd import write_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_V2_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb", "rdma")
+_REMOVE_ATTEMPTS = 40
+_KILL_WAIT_S = 2.0
+
+
+class Hierarchies:
+    """Where the hierarchies are mounted: `v1` maps a controller to its mount, `unified` is v2's or ""."""
+
+    __slots__ = ("controllers", "mounts", "unified", "v1")
+
+    def __init__(self, mountinfo: str) -> None:
+        self.v1: dict[str, str] = {}
+        self.unified = ""
+        self.mounts: list[str] = []  # every v1 mount point once, in order
+        for line in mountinfo.splitlines():
+            left, _, right = line.partition(" - ")
+            kind, _, options = right.split(" ", 2)
+            point = left.split(" ")[4].encode().decode("unicode_escape")
+            if kind == "cgroup2" and not self.unified:
+                self.unified = point
+            elif kind == "cgroup" and point not in self.mounts:
+                words = options.split(",")
+                named = [word for word in words if word.startswith("name=")]
+                found = named or [word for word in words if word in cgroup_limits.V1_CONTROLLERS]
+                if found and not any(name in self.v1 for name in found):
+                    self.mounts.append(point)
+                    self.v1.update(dict.fromkeys(found, point))
+        self.controllers = _read_words(f"{self.unified}/cgroup.controllers") if self.unified and not self.v1 else []
+
+
+_found: Hierarchies | None = None
+_ready: set[str] = set()  # parent groups made by this process, with their controllers and cpusets set up
+
+
+def hierarchies() -> Hierarchies:
+    """This machine's, found once."""
+    global _found
+    if _found is None:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            _found = Hierarchies(file.read())
+    return _found
+
+
+def _read_words(path: str) -> list[str]:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().split()
+    except OSError:
+        return []
+
+
+def folders(path: str) -> list[str]:
+    """The group's folder in each hierarchy, existing or not."""
+    found = hierarchies()
+    return [mount + path for mount in (*found.mounts, found.unified) if mount]
+
+
+def folder(path: str, controller: str) -> str:
+    """The folder in which the group's files of a controller are; "" when the machine has none such."""
+    found = hierarchies()
+    if controller in found.v1:
+        return found.v1[controller] + path
+    return found.unified + path if controller in found.controllers else ""
+
+
+def create(path: str, resources: dict[str, Any]) -> int:
+    """Make the group with these limits (linux.resources); returns a descriptor of its v2 folder, or -1.
+
+    A child can be born in that one (CLONE_INTO_CGROUP), the others it must `join`. Raises InvalidArgument, Unsupported,
+    OSError; what was made stays, for `remove`.
+    """
+    parent = os.path.dirname(path)
+    if parent not in _ready:
+        _prepare(parent)
+    for attempt in (1, 2):
+        try:
+            for place in folders(path):
+                _make(place)
+            break
+        except FileNotFoundError:  # the parent went away since it was prepared
+            if attempt == 2:
+                raise
+            _prepare(parent)
+    apply(path, resources, fresh=True)
+    return open_unified(path)
+
+
+def _make(place: str) -> None:
+    try:
+        os.mkdir(place, 0o755)
+    except FileExistsError:
+        pass
+
+
+def _prepare(parent: str) -> None:
+    """The groups above: folders, v2 controllers handed down, v1 cpusets filled (an empty one takes no process)."""
+    found = hierarchies()
+    parts = [part for part in parent.split("/") if part]
+    prefixes = ["/" + "/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+    for prefix in prefixes:
+        for place in folders(prefix):
+            _make(place)
+        if "cpuset" in found.v1:
+            fill_cpuset(found.v1["cpuset"] + prefix)
+    wanted = [name for name in _V2_CONTROLLERS if name in found.controllers]
+    for prefix in ["", *prefixes] if wanted else ():
+        _hand_down(f"{found.unified}{prefix}/cgroup.subtree_control", wanted)
+    _ready.add(parent)
+
+
+def _hand_down(control: str, wanted: list[str]) -> None:
+    try:
+        write_file(control, " ".join(f"+{name}" for name in wanted).encode())
+    except OSError:
+        for name in wanted:  # one that is refused must not cost the others
+            try:
+                write_file(control, f"+{name}".encode())
+            except OSError:
+                continue
+
+
+def fill_cpuset(place: str) -> None:
+    """Give a v1 cpuset that is empty the CPUs and nodes of its parent."""
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if not _read_words(f"{place}/{name}"):
+            inherited = _read_words(f"{os.path.dirname(place)}/{name}")
+            write_file(f"{place}/{name}", " ".join(inherited).encode())
+
+
+def apply(path: str, resources: dict[str, Any], fresh: bool = False) -> None:
+    """Set limits on a group that exists; only what `resources` names is changed. Raises OSError with the file's path.
+
+    `fresh`: the group has just been made, so that an empty cpuset is filled.
+    """
+    found = hierarchies()
+    if fresh and "cpuset" in found.v1:
+        fill_cpuset(found.v1["cpuset"] + path)
+    if found.v1:
+        for controller, name, value in cgroup_limits.v1_settings(resources):
+            if controller not in found.v1:
+                cgroup_limits.refuse(controller, name)
+            place = found.v1[controller] + path
+            cgroup_limits.write_v1(place, name, value)
+        rules = resources.get("devices")
+        if rules and "devices" in found.v1:
+            cgroup_devices.apply_v1(found.v1["devices"] + path, rules)
+        return
+    for controller, name, value in cgroup_limits.v2_settings(resources):
+        if controller not in found.controllers:
+            cgroup_limits.refuse(controller, name)
+        write_file(f"{found.unified}{path}/{name}", value.encode())
+    rules = resources.get("devices")
+    if rules and found.unified:
+        cgroup_devices.apply_v2(found.unified + path, rules)
+
+
+def open_unified(path: str) -> int:
+    """A descriptor of the group's v2 folder for CLONE_INTO_CGROUP; -1 when there is none."""
+    unified = hierarchies().unified
+    if not unified:
+        return -1
+    try:
+        return os.open(unified + path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return -1
+
+
+def join(path: str, pid: int = 0, unified: bool = True) -> None:
+    """Move a process (0: the caller) into the group; `unified` False when it was born in the v2 one. Raises OSError."""
+    text = str(pid).encode()
+    for place in folders(path) if unified else v1_folders(path):
+        write_file(f"{place}/cgroup.procs", text)
+
+
+def v1_folders(path: str) -> list[str]:
+    """The group's folders in the v1 hierarchies only."""
+    return [mount + path for mount in hierarchies().mounts]
+
+
+def exists(path: str) -> bool:
+    """Whether the group is there in any hierarchy."""
+    return any(os.path.isdir(place) for place in folders(path))
+
+
+def processes(path: str) -> list[int]:
+    """The pids in the group and the groups below it, as this pid namespace numbers them."""
+    places = folders(path)
+    if not places:
+        return []
+    found: list[int] = []
+    for place, _, files in os.walk(places[-1] if hierarchies().unified else places[0]):
+        if "cgroup.procs" in files:
+            found.extend(int(word) for word in _read_words(f"{place}/cgroup.procs"))
+    return found
+
+
+def freeze(path: str) -> None:
+    """Stop every process of the group; returns when the kernel says it is frozen. Raises OSError."""
+    _set_frozen(path, True)
+
+
+def thaw(path: str) -> None:
+    """Let a frozen group go on. Raises OSError."""
+    _set_frozen(path, False)
+
+
+def _set_frozen(path: str, frozen: bool) -> None:
+    found = hierarchies()
+    if "freezer" in found.v1:
+        state, wanted = f"{found.v1['freezer']}{path}/freezer.state", b"FROZEN" if frozen else b"THAWED"
+        for attempt in range(1000):
+            write_file(state, wanted)  # written again: a fork under way may leave it half frozen
+            if _read_words(state) == [wanted.decode()]:
+                return
+            if attempt > 10:
+                time.sleep(0.001)
+        write_file(state, b"THAWED")
+        raise OSError(errno.EBUSY, "freeze: the group does not settle", state)
+    write_file(f"{found.unified}{path}/cgroup.freeze", b"1" if frozen else b"0")
+    for attempt in range(1000):
+        if f"frozen {int(frozen)}" in _read_text(f"{found.unified}{path}/cgroup.events"):
+            return
+        time.sleep(0 if attempt < 10 else 0.001)
+    raise OSError(errno.EBUSY, "freeze: the group does not settle", path)
+
+
+def _read_text(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read()
+
+
+def is_frozen(path: str) -> bool:
+    """Whether the group is frozen; False when it is gone."""
+    found = hierarchies()
+    try:
+        if "freezer" in found.v1:
+            return _read_text(f"{found.v1['freezer']}{path}/freezer.state").strip() == "FROZEN"
+        return "frozen 1" in _read_text(f"{found.unified}{path}/cgroup.events")
+    except OSError:
+        return False
+
+
+def kill(path: str, signum: int = signal.SIGKILL) -> None:
+    """Signal every process of the group and the groups below it; an absent group is no error.
+
+    SIGKILL goes by cgroup.kill (Linux 5.14), which misses no fork; else process by process until none is left.
+    """
+    unified = hierarchies().unified
+    if signum == signal.SIGKILL and unified:
+        try:
+            write_file(f"{unified}{path}/cgroup.kill", b"1")
+            return
+        except OSError:
+            pass
+    for _ in range(10 if signum == signal.SIGKILL else 1):
+        found = processes(path)
+        for pid in found:
+            try:
+                os.kill(pid, signum)
+            except ProcessLookupError:
+                continue
+        if not found:
+            return
+
+
+def remove(path: str) -> None:
+    """Kill what is left in the group and remove it everywhere, with the groups below; idempotent.
+
+    The kernel refuses while a dying process is still inside, so it is tried again for up to two seconds. Raises OSError
+    when it stays busy.
+    """
+    busy = [place for place in folders(path) if not _remove_one(place)]
+    if not busy:
+        return
+    if is_frozen(path):
+        try:
+            thaw(path)
+        except OSError:
+            pass
+    kill(path)
+    deadline = time.monotonic() + _KILL_WAIT_S
+    pause = 0.0005
+    while busy:
+        time.sleep(pause)
+        busy = [place for place in busy if not _remove_tree(place)]
+        if busy and time.monotonic() > deadline:
+            raise OSError(errno.EBUSY, f"rmdir: {os.strerror(errno.EBUSY)}", busy[0])
+        pause = min(pause * 2, 0.05)
+
+
+def _remove_one(place: str) -> bool:
+    try:
+        os.rmdir(place)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _remove_tree(place: str) -> bool:
+    """The group and those below it, the innermost first; False while one is busy."""
+    return all(_remove_one(below) for below, _, _ in os.walk(place, topdown=False))
+
+
+def oom_file(path: str) -> str:
+    """The file with the line `oom_kill N`: how often the kernel killed in this group for want of memory; "" if none."""
+    found = hierarchies()
+    if "memory" in found.v1:
+        return f"{found.v1['memory']}{path}/memory.oom_control"
+    return f"{found.unified}{path}/memory.events" if "memory" in found.controllers else ""
+
+
+def oom_kills(path: str) -> int:
+    """The number in `oom_file`; 0 when the group is gone."""
+    try:
+        words = _read_text(oom_file(path)).split()
+        return int(words[words.index("oom_kill") + 1])
+    except (OSError, ValueError):
+        return 0
+
+
+def stats(path: str) -> dict[str, Any]:
+    """Raw numbers of the group: {cpu, memory, pids, blkio}; see cgroup_stats."""
+    from corten.linux import cgroup_stats
+
+    return cgroup_stats.read(path)

@@ -1,0 +1,271 @@
+"""Limits of the runtime spec (linux.resources) as files and values of control groups. Pure, but for `write_v1`.
+
+Conversions from v1's numbers to v2's are those the field agreed on (runtime-spec config-linux.md, runc, crun).
+"""
+
+from __future__ import annotations
+
+import errno
+
+from corten.base.errors import InvalidArgument, Unsupported
+from corten.linux.fd import write_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Setting = tuple[str, str, str]
+
+V1_CONTROLLERS = frozenset((
+    "cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "net_cls", "net_prio", "blkio", "perf_event", "hugetlb",
+    "pids", "rdma", "misc",
+))
+_THROTTLES = (
+    ("throttleReadBpsDevice", "blkio.throttle.read_bps_device", "rbps"),
+    ("throttleWriteBpsDevice", "blkio.throttle.write_bps_device", "wbps"),
+    ("throttleReadIOPSDevice", "blkio.throttle.read_iops_device", "riops"),
+    ("throttleWriteIOPSDevice", "blkio.throttle.write_iops_device", "wiops"),
+)
+
+
+def refuse(controller: str, name: str) -> None:
+    """A limit for which the machine has no controller. Raises Unsupported."""
+    raise Unsupported(f"cannot set {name}: the {controller} cgroup controller is not available on this machine")
+
+
+def _number(section: dict[str, Any], key: str) -> int | None:
+    value = section.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidArgument(f"linux.resources: {key} is not a number")
+    return value
+
+
+def v1_settings(resources: dict[str, Any]) -> list[Setting]:
+    """(controller, file, value) for v1, in an order the kernel takes for a new group."""
+    found: list[Setting] = []
+    _v1_memory(resources.get("memory") or {}, found)
+    _v1_cpu(resources.get("cpu") or {}, found)
+    _v1_blkio(resources.get("blockIO") or {}, found)
+    limit = _number(resources.get("pids") or {}, "limit")
+    if limit is not None and limit != 0:
+        found.append(("pids", "pids.max", str(limit) if limit > 0 else "max"))
+    for entry in resources.get("hugepageLimits") or ():
+        found.append(("hugetlb", f"hugetlb.{entry['pageSize']}.limit_in_bytes", str(entry["limit"])))
+    network = resources.get("network") or {}
+    if network.get("classID"):
+        found.append(("net_cls", "net_cls.classid", str(network["classID"])))
+    for entry in network.get("priorities") or ():
+        found.append(("net_prio", "net_prio.ifpriomap", f"{entry['name']} {entry['priority']}"))
+    _rdma(resources, found)
+    return found
+
+
+def _v1_memory(memory: dict[str, Any], found: list[Setting]) -> None:
+    limit, swap = _number(memory, "limit"), _number(memory, "swap")
+    if limit is not None and limit > 0 and swap is not None and 0 < swap < limit:
+        raise InvalidArgument("memory+swap limit must be greater than or equal to the memory limit")
+    if limit == -1 and swap is None:
+        swap = -1  # unlimited memory with a limit on memory+swap would be refused
+    if limit:
+        found.append(("memory", "memory.limit_in_bytes", str(limit)))
+    if swap:
+        found.append(("memory", "memory.memsw.limit_in_bytes", str(swap)))
+    for key, name in (
+        ("reservation", "memory.soft_limit_in_bytes"), ("kernelTCP", "memory.kmem.tcp.limit_in_bytes"),
+    ):
+        value = _number(memory, key)
+        if value:
+            found.append(("memory", name, str(value)))
+    if memory.get("disableOOMKiller"):
+        found.append(("memory", "memory.oom_control", "1"))
+    swappiness = _number(memory, "swappiness")
+    if swappiness is not None and swappiness != -1:
+        if not 0 <= swappiness <= 100:
+            raise InvalidArgument(f"invalid memory swappiness value: {swappiness}")
+        found.append(("memory", "memory.swappiness", str(swappiness)))
+    if memory.get("useHierarchy"):
+        found.append(("memory", "memory.use_hierarchy", "1"))
+
+
+def _v1_cpu(cpu: dict[str, Any], found: list[Setting]) -> None:
+    for key, name in (
+        ("shares", "cpu.shares"), ("period", "cpu.cfs_period_us"), ("quota", "cpu.cfs_quota_us"),
+        ("burst", "cpu.cfs_burst_us"), ("realtimePeriod", "cpu.rt_period_us"),
+        ("realtimeRuntime", "cpu.rt_runtime_us"), ("idle", "cpu.idle"),
+    ):
+        value = _number(cpu, key)
+        if value or (value is not None and key in ("idle", "burst")):
+            found.append(("cpu", name, str(value)))
+    for key in ("cpus", "mems"):
+        if cpu.get(key):
+            found.append(("cpuset", f"cpuset.{key}", str(cpu[key])))
+
+
+def _v1_blkio(section: dict[str, Any], found: list[Setting]) -> None:
+    weight, leaf = _number(section, "weight"), _number(section, "leafWeight")
+    if weight:
+        found.append(("blkio", "blkio.weight", str(weight)))
+    if leaf:
+        found.append(("blkio", "blkio.leaf_weight", str(leaf)))
+    for entry in section.get("weightDevice") or ():
+        if entry.get("weight"):
+            found.append(("blkio", "blkio.weight_device", f"{entry['major']}:{entry['minor']} {entry['weight']}"))
+        if entry.get("leafWeight"):
+            value = f"{entry['major']}:{entry['minor']} {entry['leafWeight']}"
+            found.append(("blkio", "blkio.leaf_weight_device", value))
+    for key, name, _ in _THROTTLES:
+        for entry in section.get(key) or ():
+            found.append(("blkio", name, f"{entry['major']}:{entry['minor']} {entry['rate']}"))
+
+
+def _rdma(resources: dict[str, Any], found: list[Setting]) -> None:
+    for device, limits in (resources.get("rdma") or {}).items():
+        words = [device]
+        for key, name in (("hcaHandles", "hca_handle"), ("hcaObjects", "hca_object")):
+            if limits.get(key) is not None:
+                words.append(f"{name}={limits[key]}")
+        found.append(("rdma", "rdma.max", " ".join(words)))
+
+
+# kernels name the weight after the scheduler that honours it
+_ALTERNATIVES = {
+    "blkio.weight": "blkio.bfq.weight",
+    "blkio.weight_device": "blkio.bfq.weight_device",
+}
+
+
+def write_v1(place: str, name: str, value: str) -> None:
+    """Write one v1 setting; what this kernel has no file for is Unsupported, naming it. Raises OSError."""
+    path = f"{place}/{name}"
+    try:
+        write_file(path, value.encode())
+    except FileNotFoundError:
+        if name in _ALTERNATIVES:
+            write_v1(place, _ALTERNATIVES[name], value)
+            return
+        raise Unsupported(f"cannot set {name}: this kernel's cgroups have no such file") from None
+    except OSError as error:
+        _retry_v1(place, name, value, error)
+
+
+def _retry_v1(place: str, name: str, value: str, error: OSError) -> None:
+    """Raising both memory limits: the one on memory+swap must go first; a later write of it then changes nothing."""
+    if name == "memory.limit_in_bytes" and error.errno in (errno.EINVAL, errno.EBUSY):
+        try:
+            write_file(f"{place}/memory.memsw.limit_in_bytes", value.encode())
+            write_file(f"{place}/{name}", value.encode())
+            return
+        except OSError:
+            pass
+    raise error
+
+
+# --- v2
+
+
+def shares_to_weight(shares: int) -> int:
+    """cpu.shares [2, 262144] -> cpu.weight [1, 10000], 1024 -> 100: runc 1.3's quadratic fit of logarithms.
+
+    weight = 10 ** ((l*l + 125*l) / 612 - 7/34) with l = log2(shares).
+    """
+    from math import ceil, log2
+
+    if shares <= 2:
+        return 1
+    if shares >= 262144:
+        return 10000
+    exponent = log2(shares)
+    return ceil(10 ** ((exponent * exponent + 125 * exponent) / 612.0 - 7.0 / 34.0))
+
+
+def blkio_to_io_weight(weight: int) -> int:
+    """blkio weight [10, 1000] -> io.weight [1, 10000]."""
+    return 1 + (weight - 10) * 9999 // 990
+
+
+def swap_to_v2(swap: int, limit: int | None) -> str | None:
+    """v1 counts memory+swap, v2 swap alone. Raises InvalidArgument."""
+    if swap == 0 or (swap == -1 and limit is None):
+        return None if swap == 0 else "max"
+    if swap == -1:
+        return "max"
+    if not limit or limit < 0:
+        raise InvalidArgument("unable to set swap limit without memory limit")
+    if swap < limit:
+        raise InvalidArgument("memory+swap limit must be greater than or equal to the memory limit")
+    return str(swap - limit)
+
+
+def v2_settings(resources: dict[str, Any]) -> list[Setting]:
+    """(controller, file, value) for v2; linux.resources.unified comes last and wins."""
+    found: list[Setting] = []
+    _v2_memory(resources.get("memory") or {}, found)
+    _v2_cpu(resources.get("cpu") or {}, found)
+    _v2_io(resources.get("blockIO") or {}, found)
+    limit = _number(resources.get("pids") or {}, "limit")
+    if limit is not None and limit != 0:
+        found.append(("pids", "pids.max", str(limit) if limit > 0 else "max"))
+    for entry in resources.get("hugepageLimits") or ():
+        found.append(("hugetlb", f"hugetlb.{entry['pageSize']}.max", str(entry["limit"])))
+    if resources.get("network"):
+        raise Unsupported("linux.resources.network needs cgroup v1")
+    _rdma(resources, found)
+    for name, value in (resources.get("unified") or {}).items():
+        if "/" in name or name.startswith("cgroup."):
+            raise InvalidArgument(f"unified resource {name!r} must be a file name")
+        found.append((name.partition(".")[0], name, str(value)))
+    return found
+
+
+def _v2_memory(memory: dict[str, Any], found: list[Setting]) -> None:
+    limit, swap = _number(memory, "limit"), _number(memory, "swap")
+    if swap is not None:
+        value = swap_to_v2(swap, limit)
+        if value is not None:
+            found.append(("memory", "memory.swap.max", value))
+    if limit:
+        found.append(("memory", "memory.max", str(limit) if limit > 0 else "max"))
+    reservation = _number(memory, "reservation")
+    if reservation:
+        found.append(("memory", "memory.low", str(reservation) if reservation > 0 else "max"))
+    for key in ("kernelTCP", "disableOOMKiller"):
+        if memory.get(key):
+            raise Unsupported(f"linux.resources.memory.{key} needs cgroup v1")
+    swappiness = _number(memory, "swappiness")
+    if swappiness is not None and swappiness != -1:
+        raise Unsupported("linux.resources.memory.swappiness needs cgroup v1")
+
+
+def _v2_cpu(cpu: dict[str, Any], found: list[Setting]) -> None:
+    shares, idle = _number(cpu, "shares"), _number(cpu, "idle")
+    if idle is not None:
+        found.append(("cpu", "cpu.idle", str(idle)))
+    if shares and not idle:
+        found.append(("cpu", "cpu.weight", str(shares_to_weight(shares))))
+    quota, period = _number(cpu, "quota"), _number(cpu, "period")
+    if quota or period:
+        text = str(quota) if quota and quota > 0 else "max"
+        found.append(("cpu", "cpu.max", f"{text} {period or 100000}"))
+    burst = _number(cpu, "burst")
+    if burst is not None:
+        found.append(("cpu", "cpu.max.burst", str(burst)))
+    if cpu.get("realtimePeriod") or cpu.get("realtimeRuntime"):
+        raise Unsupported("linux.resources.cpu.realtimePeriod and realtimeRuntime need cgroup v1")
+    for key in ("cpus", "mems"):
+        if cpu.get(key):
+            found.append(("cpuset", f"cpuset.{key}", str(cpu[key])))
+
+
+def _v2_io(section: dict[str, Any], found: list[Setting]) -> None:
+    weight = _number(section, "weight")
+    if weight:
+        found.append(("io", "io.weight", f"default {blkio_to_io_weight(weight)}"))
+    for entry in section.get("weightDevice") or ():
+        if entry.get("weight"):
+            value = f"{entry['major']}:{entry['minor']} {blkio_to_io_weight(entry['weight'])}"
+            found.append(("io", "io.weight", value))
+    for key, _, word in _THROTTLES:
+        for entry in section.get(key) or ():
+            found.append(("io", "io.max", f"{entry['major']}:{entry['minor']} {word}={entry['rate']}"))

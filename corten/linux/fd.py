@@ -1,0 +1,95 @@
+"""Descriptors: where they lie in a child, what they are, writing to one."""
+
+import ctypes
+import fcntl
+import os
+import stat
+
+from corten.linux.libc import check, libc
+from corten.linux.process import close_range
+
+PROC_SUPER_MAGIC = 0x9FA0
+DEVPTS_SUPER_MAGIC = 0x1CD1
+CGROUP2_SUPER_MAGIC = 0x63677270
+OVERLAYFS_SUPER_MAGIC = 0x794C7630
+
+_statfs = ctypes.create_string_buffer(256)
+
+
+def filesystem_type(descriptor: int) -> int:
+    """The magic number of the file system a descriptor is on. fstatfs(2)."""
+    check(libc.fstatfs(descriptor, _statfs), "fstatfs")
+    return int.from_bytes(_statfs.raw[:8], "little")
+
+
+def open_proc() -> int:
+    """The caller's own /proc, proven to be one. Open it before entering a root that somebody else filled."""
+    descriptor = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    if filesystem_type(descriptor) != PROC_SUPER_MAGIC:
+        os.close(descriptor)
+        raise OSError(0, "/proc is not a proc file system")
+    return descriptor
+
+
+def write_at(folder: int, path: str, data: bytes) -> None:
+    """One write to an existing file below a folder of the kernel's own (proc, cgroup). Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        os.write(descriptor, data)
+    except OSError as error:
+        raise OSError(error.errno, f"write: {error.strerror}", path) from None
+    finally:
+        os.close(descriptor)
+
+
+def write_file(path: str, data: bytes) -> None:
+    """One write to an existing file of the kernel's own, by absolute path. Raises OSError with the path."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, data)
+    except OSError as error:
+        raise OSError(error.errno, f"write: {error.strerror}", path) from None
+    finally:
+        os.close(descriptor)
+
+
+def arrange(stdio: tuple[int, int, int], kept: list[int], first: int = 3) -> list[int]:
+    """Put `stdio` on 0, 1, 2 and `kept` on `first`, first+1, ... and close every other descriptor above.
+
+    What lies on 3..first-1 stays as it is. `kept` become close-on-exec. Returns their new numbers.
+    """
+    start = first + len(kept)
+    high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, start) for descriptor in (*stdio, *kept)]
+    for target, descriptor in enumerate(high[:3]):
+        os.dup2(descriptor, target)
+    numbers = list(range(first, start))
+    for target, descriptor in zip(numbers, high[3:], strict=True):
+        os.dup2(descriptor, target, inheritable=False)
+    close_range(start)
+    return numbers
+
+
+def give_pipe(descriptor: int, uid: int, gid: int) -> None:
+    """Make a pipe, socket or pty the user's, so that it can be opened again through /dev/stdout.
+
+    Never a device node (but a pty): /dev/null of the host would change hands for everyone.
+    """
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return
+    mode = found.st_mode
+    pty = stat.S_ISCHR(mode) and filesystem_type(descriptor) == DEVPTS_SUPER_MAGIC
+    if found.st_uid == uid or not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or pty):
+        return
+    try:
+        os.fchown(descriptor, uid, -1 if pty else gid)
+    except OSError:
+        pass  # a pipe from a user namespace we do not own: its reopening will fail, nothing else
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """All of `data`, however often write(2) has to be called; for blocking descriptors."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view):]

@@ -1,0 +1,114 @@
+"""Paths below a root that somebody else fills: every look-up stays inside it, whatever symbolic links say.
+
+openat2(2) with RESOLVE_IN_ROOT, Linux 5.6. The root is a descriptor; results are descriptors, so that what was checked
+is what is used. Nothing here opens a path below such a root by string.
+"""
+
+import errno
+import os
+import stat
+import struct
+
+from corten.linux.libc import SYS, _syscall, raise_errno
+
+RESOLVE_NO_XDEV = 0x01
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
+RESOLVE_IN_ROOT = 0x10
+
+IN_ROOT = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+O_PATH = os.O_PATH | os.O_CLOEXEC
+
+_ATTEMPTS = 128  # EAGAIN: somebody renamed during the look-up of `..`; the kernel asks to try again
+_LINKS = 40
+
+
+def openat2(root: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
+    """openat2(2) below the folder `root`. `mode` only with O_CREAT. Returns a close-on-exec descriptor; OSError."""
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)
+    name = os.fsencode(path)
+    for _ in range(_ATTEMPTS):
+        descriptor: int = _syscall(SYS["openat2"], root, name, how, 24)
+        if descriptor >= 0:
+            return descriptor
+        try:
+            raise_errno("openat2", path)
+        except BlockingIOError:
+            continue
+    raise OSError(errno.EAGAIN, "openat2: the path keeps changing", path)
+
+
+def open_in_root(root: int, path: str, flags: int = os.O_PATH, resolve: int = IN_ROOT) -> int:
+    """Open an existing path as if `root` were `/`; links are followed inside it, /proc's magic ones refused."""
+    return openat2(root, path or ".", flags, resolve)
+
+
+def exists_in_root(root: int, path: str) -> bool:
+    """Whether the path leads somewhere inside the root."""
+    try:
+        os.close(open_in_root(root, path))
+    except OSError:
+        return False
+    return True
+
+
+def make_folder(root: int, path: str, mode: int = 0o755) -> int:
+    """mkdir -p as if `root` were `/`; returns an O_PATH descriptor of the folder.
+
+    A dangling symbolic link is followed inside the root and its target is made, as runc's securejoin does.
+    Raises NotADirectoryError when something else is in the way, OSError.
+    """
+    for _ in range(_LINKS):
+        try:
+            return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
+        except FileNotFoundError:
+            pass
+        path = _make_missing(root, path, mode)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def _make_missing(root: int, path: str, mode: int) -> str:
+    """Make the missing parts of `path`; returns the path to look up then (another one behind a dangling link)."""
+    parts = [part for part in os.path.normpath("/" + path).split("/") if part]
+    folder = os.open(".", O_PATH, dir_fd=root)
+    try:
+        for depth, part in enumerate(parts):
+            done = "/".join(parts[:depth + 1])
+            try:
+                following = open_in_root(root, done, os.O_PATH | os.O_DIRECTORY)
+            except FileNotFoundError:
+                try:
+                    os.mkdir(part, mode, dir_fd=folder)
+                except FileExistsError:
+                    link = os.readlink(part, dir_fd=folder)
+                    return os.path.join("/", *parts[:depth], link, *parts[depth + 1:])
+                following = open_in_root(root, done, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+            os.close(folder)
+            folder = following
+    finally:
+        os.close(folder)
+    return path
+
+
+def make_file(root: int, path: str, mode: int = 0o644) -> int:
+    """An O_PATH descriptor of the file at `path`, made empty with its folders when nothing is there."""
+    for _ in range(_LINKS):
+        try:
+            return open_in_root(root, path, os.O_PATH)
+        except FileNotFoundError:
+            pass
+        head, name = os.path.split(os.path.normpath("/" + path))
+        folder = make_folder(root, head)
+        try:
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode,
+                             dir_fd=folder))
+        except FileExistsError:
+            path = os.path.join(head, os.readlink(name, dir_fd=folder))
+        finally:
+            os.close(folder)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def is_folder(descriptor: int) -> bool:
+    return stat.S_ISDIR(os.fstat(descriptor).st_mode)

@@ -1,0 +1,285 @@
+"""seccomp: a profile of the runtime spec (linux.seccomp) compiled to the kernel's classic BPF, and installed.
+
+Per architecture the numbers are cut into ranges with the same outcome and looked up by binary search; rules on
+arguments hang below their number. Three decisions differ from a naive compilation:
+
+* An argument that the kernel takes as a 32-bit value is compared in its low half only. The field compares all 64 bits,
+  and `socket(0x100000028)` passes it and opens AF_VSOCK (40).
+* Numbers above all that the profile names answer ENOSYS, not the default errno: a C library then falls back.
+* An architecture that is not listed, x32 among them, ends the process.
+
+Notifications to a listener are not done here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import marshal
+import struct
+
+from corten.base.errors import InvalidArgument, Unsupported
+from corten.linux.libc import MACHINE, syscall
+from corten.linux.seccomp_tables import ARCHITECTURES, INT_ARGUMENTS, NATIVE, X32_BIT, numbers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, value
+    Rule = tuple[int, list["Condition"]]  # the value to return, the conditions that must all hold
+
+# linux/filter.h, linux/seccomp.h
+_LD, _JA, _JEQ, _JGT, _JGE, _JSET, _AND, _RET = 0x20, 0x05, 0x15, 0x25, 0x35, 0x45, 0x54, 0x06
+RET_KILL_PROCESS, RET_KILL_THREAD, RET_TRAP = 0x80000000, 0x00000000, 0x00030000
+RET_ERRNO, RET_TRACE, RET_LOG, RET_ALLOW = 0x00050000, 0x7FF00000, 0x7FFC0000, 0x7FFF0000
+_OFFSET_NUMBER, _OFFSET_ARCH, _OFFSET_ARGUMENTS = 0, 4, 16
+_ENOSYS, _EPERM = 38, 1
+_ACTIONS = {
+    "SCMP_ACT_KILL": RET_KILL_THREAD, "SCMP_ACT_KILL_THREAD": RET_KILL_THREAD,
+    "SCMP_ACT_KILL_PROCESS": RET_KILL_PROCESS, "SCMP_ACT_TRAP": RET_TRAP, "SCMP_ACT_ERRNO": RET_ERRNO,
+    "SCMP_ACT_TRACE": RET_TRACE, "SCMP_ACT_LOG": RET_LOG, "SCMP_ACT_ALLOW": RET_ALLOW,
+}
+_OPERATORS = frozenset(("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"))
+_FLAGS = {
+    "SECCOMP_FILTER_FLAG_TSYNC": 1, "SECCOMP_FILTER_FLAG_LOG": 2, "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+}
+_LIMIT = 4096  # BPF_MAXINSNS
+_SET_MODE_FILTER = 1
+_LOW, _HIGH = 0, 4  # both machines are little-endian
+
+_compiled: dict[bytes, tuple[bytes, int]] = {}
+_CACHE = 64
+
+
+class Condition:
+    """One comparison of an argument; `narrow`: only its low 32 bits count."""
+
+    __slots__ = ("index", "mask", "narrow", "operator", "value")
+
+    def __init__(self, entry: dict[str, Any]) -> None:
+        self.index = int(entry["index"])
+        self.operator = str(entry["op"]).removeprefix("SCMP_CMP_")
+        self.value = int(entry["value"])
+        self.mask = (1 << 64) - 1
+        self.narrow = False
+        if not 0 <= self.index <= 5 or self.operator not in _OPERATORS or not 0 <= self.value < 1 << 64:
+            raise InvalidArgument(f"invalid seccomp argument: {entry!r}")
+        if self.operator == "MASKED_EQ":  # value is the mask, valueTwo what the masked argument must be
+            self.mask, self.value = self.value, int(entry.get("valueTwo") or 0)
+            self.operator = "EQ"
+
+    def narrowed(self) -> Condition:
+        """The same on the low half. A value the half cannot hold stays wide: then nothing equal can come."""
+        copy = Condition.__new__(Condition)
+        copy.index, copy.operator, copy.value, copy.mask = self.index, self.operator, self.value, self.mask
+        copy.narrow = self.value < 1 << 32
+        return copy
+
+
+def compile_cached(profile: dict[str, Any]) -> tuple[bytes, int]:
+    """`compile_profile`, remembered: most containers have the same few profiles."""
+    key = marshal.dumps(profile, 2)
+    found = _compiled.get(key)
+    if found is None:
+        if len(_compiled) >= _CACHE:
+            _compiled.pop(next(iter(_compiled)))
+        found = _compiled[key] = compile_profile(profile)
+    return found
+
+
+def compile_profile(profile: dict[str, Any], machine: str = MACHINE) -> tuple[bytes, int]:
+    """linux.seccomp -> (struct sock_filter[] as bytes, flags for `install`). `machine` as uname tells it.
+
+    Raises InvalidArgument, Unsupported (an action or architecture that is not done here).
+    """
+    default = _action(profile.get("defaultAction"), profile.get("defaultErrnoRet"))
+    flags = 0
+    for word in profile.get("flags") or ():
+        if word not in _FLAGS:
+            raise Unsupported(f"seccomp flag {word} is not supported")
+        flags |= _FLAGS[word]
+    if profile.get("listenerPath"):
+        raise Unsupported("linux.seccomp.listenerPath is not supported")
+    wanted = profile.get("architectures") or [NATIVE[machine]]
+    for name in wanted:
+        if name not in ARCHITECTURES and name not in _FOREIGN:
+            raise InvalidArgument(f"invalid seccomp architecture: {name!r}")
+    rules = _parse_rules(profile.get("syscalls") or (), default)
+    sections = {name: _section(name, rules, default) for name in wanted if name in ARCHITECTURES}
+    code = _dispatch(sections)
+    if len(code) > _LIMIT:
+        raise InvalidArgument(f"seccomp profile too large: {len(code)} instructions")
+    return b"".join([struct.pack("=HBBI", *instruction) for instruction in code]), flags
+
+
+# architectures a profile may name and no process of our machines can have
+_FOREIGN = frozenset(f"SCMP_ARCH_{name}" for name in (
+    "MIPS", "MIPS64", "MIPS64N32", "MIPSEL", "MIPSEL64", "MIPSEL64N32", "PPC", "PPC64", "PPC64LE", "S390", "S390X",
+    "PARISC", "PARISC64", "RISCV64", "LOONGARCH64", "M68K", "SH", "SHEB",
+))
+
+
+def _action(name: object, errno: object) -> int:
+    if name == "SCMP_ACT_NOTIFY":
+        raise Unsupported("seccomp action SCMP_ACT_NOTIFY is not supported")
+    if name not in _ACTIONS:
+        raise InvalidArgument(f"invalid seccomp action: {name!r}")
+    value = _ACTIONS[str(name)]
+    if value in (RET_ERRNO, RET_TRACE):
+        number = _EPERM if errno is None else errno
+        if not isinstance(number, int) or not 0 <= number <= 0xFFFF:
+            raise InvalidArgument(f"invalid seccomp errnoRet: {errno!r}")
+        value |= number
+    return value
+
+
+def _parse_rules(entries: Any, default: int) -> dict[str, list[Rule]]:
+    """The rules by system call, in the profile's order. A rule that repeats the default says nothing."""
+    found: dict[str, list[Rule]] = {}
+    for entry in entries:
+        value = _action(entry.get("action"), entry.get("errnoRet"))
+        conditions = [Condition(argument) for argument in entry.get("args") or ()]
+        indexes = [condition.index for condition in conditions]
+        # several conditions on one argument are alternatives, as libseccomp's callers have always treated them
+        chains = [conditions] if len(set(indexes)) == len(indexes) else [[one] for one in conditions]
+        for name in entry.get("names") or ():
+            rules = found.setdefault(name, [])
+            if value != default:
+                rules.extend((value, chain) for chain in chains)
+    return found
+
+
+def _section(architecture: str, rules: dict[str, list[Rule]], default: int) -> list[Instruction]:
+    """The code for one architecture, entered with the system call's number in the accumulator."""
+    table = numbers(architecture)
+    leaves: list[tuple[int, list[Instruction]]] = []
+    last = -1
+    for name, chain in rules.items():
+        number = table.get(name)
+        if number is None:
+            continue
+        last = max(last, number)
+        code = _leaf(name, chain, default)
+        if code != [(_RET, 0, 0, default)]:
+            leaves.append((number, code))
+    leaves.sort(key=lambda leaf: leaf[0])
+    unknown = default if default in (RET_ALLOW, RET_LOG) or last < 0 else RET_ERRNO | _ENOSYS
+    return _tree(_ranges(leaves, default, last, unknown))
+
+
+def _ranges(
+    leaves: list[tuple[int, list[Instruction]]], default: int, last: int, unknown: int
+) -> list[tuple[int, list[Instruction]]]:
+    """(first number, code) of each run of numbers with the same outcome, from 0 up."""
+    otherwise: list[Instruction] = [(_RET, 0, 0, default)]
+    found: list[tuple[int, list[Instruction]]] = []
+
+    def add(start: int, code: list[Instruction]) -> None:
+        if not found or found[-1][1] != code:
+            found.append((start, code))
+
+    at = 0
+    for number, code in leaves:
+        if number > at:
+            add(at, otherwise)
+        add(number, code)
+        at = number + 1
+    if at <= last:
+        add(at, otherwise)
+    add(last + 1, [(_RET, 0, 0, unknown)])
+    return found
+
+
+def _tree(ranges: list[tuple[int, list[Instruction]]]) -> list[Instruction]:
+    """Binary search; the code of a range stands where the search ends."""
+    if len(ranges) == 1:
+        return ranges[0][1]
+    middle = len(ranges) // 2
+    below, above = _tree(ranges[:middle]), _tree(ranges[middle:])
+    start = ranges[middle][0]
+    if len(below) <= 255:
+        return [(_JGE, len(below), 0, start), *below, *above]
+    return [(_JGE, 0, 1, start), (_JA, 0, 0, len(below)), *below, *above]
+
+
+def _leaf(name: str, chain: list[Rule], default: int) -> list[Instruction]:
+    """The rules of one system call: the first that holds decides; those with conditions come before the one without."""
+    code: list[Instruction] = []
+    narrow = INT_ARGUMENTS.get(name, ())
+    final = default
+    for value, conditions in chain:
+        if not conditions:
+            final = value
+            break
+    for value, conditions in chain:
+        if conditions:
+            chosen = [one.narrowed() if one.index in narrow else one for one in conditions]
+            code += _conditions(chosen, value)
+    return [*code, (_RET, 0, 0, final)]
+
+
+def _conditions(conditions: list[Condition], value: int) -> list[Instruction]:
+    """Code that returns `value` when all conditions hold, and else runs on past its end."""
+    code: list[Instruction] = [(_RET, 0, 0, value)]
+    for condition in reversed(conditions):
+        code = _compare(condition, len(code)) + code
+    return code
+
+
+def _compare(condition: Condition, skip: int) -> list[Instruction]:
+    """Code that runs on when the condition holds, and else jumps over the `skip` instructions behind it."""
+    if skip > 240:
+        raise InvalidArgument("seccomp rule with too many conditions")
+    low = _half(condition, _LOW)
+    low_value = condition.value & 0xFFFFFFFF
+    if condition.narrow:
+        return [*low, *_compare_last(condition.operator, low_value, skip)]
+    high = _half(condition, _HIGH)
+    high_value = condition.value >> 32
+    tail = [*low, *_compare_last(condition.operator, low_value, skip)]
+    past = len(tail)
+    operator = condition.operator
+    if operator == "EQ":
+        return [*high, (_JEQ, 0, past + skip, high_value), *tail]
+    if operator == "NE":
+        return [*high, (_JEQ, 0, past, high_value), *tail]
+    if operator in ("GT", "GE"):  # decided by the high half unless it is equal
+        return [*high, (_JGT, past + 1, 0, high_value), (_JEQ, 0, past + skip, high_value), *tail]
+    return [*high, (_JGT, past + 1 + skip, 0, high_value), (_JEQ, 0, past, high_value), *tail]
+
+
+def _half(condition: Condition, half: int) -> list[Instruction]:
+    code: list[Instruction] = [(_LD, 0, 0, _OFFSET_ARGUMENTS + 8 * condition.index + half)]
+    mask = condition.mask >> (32 if half == _HIGH else 0) & 0xFFFFFFFF
+    if mask != 0xFFFFFFFF:
+        code.append((_AND, 0, 0, mask))
+    return code
+
+
+def _compare_last(operator: str, value: int, skip: int) -> list[Instruction]:
+    code, holds = {
+        "EQ": (_JEQ, True), "NE": (_JEQ, False), "GT": (_JGT, True), "GE": (_JGE, True), "LE": (_JGT, False),
+        "LT": (_JGE, False),
+    }[operator]
+    return [(code, 0, skip, value) if holds else (code, skip, 0, value)]
+
+
+def _dispatch(sections: dict[str, list[Instruction]]) -> list[Instruction]:
+    """The architecture first. x32 has x86_64's token and a bit in the number."""
+    x32 = sections.pop("SCMP_ARCH_X32", None)
+    code: list[Instruction] = [(_LD, 0, 0, _OFFSET_ARCH)]
+    for name, section in sections.items():
+        block: list[Instruction] = [(_LD, 0, 0, _OFFSET_NUMBER)]
+        if name == "SCMP_ARCH_X86_64":
+            other = x32 if x32 is not None else [(_RET, 0, 0, RET_KILL_PROCESS)]
+            block += [(_JGE, 1, 0, X32_BIT), (_JA, 0, 0, len(other)), *other]
+        block += section
+        code += [(_JEQ, 1, 0, ARCHITECTURES[name]), (_JA, 0, 0, len(block)), *block]
+    return [*code, (_RET, 0, 0, RET_KILL_PROCESS)]
+
+
+def install(program: bytes, flags: int = 0) -> None:
+    """Put this thread under a filter for good. Takes CAP_SYS_ADMIN or no_new_privs. seccomp(2). Raises OSError."""
+    buffer = ctypes.create_string_buffer(program, len(program))
+    head = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
+    syscall("seccomp", _SET_MODE_FILTER, flags, head)

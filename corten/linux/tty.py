@@ -1,0 +1,45 @@
+"""Terminals: a pty of a given devpts, its size, and making it the controlling terminal."""
+
+import fcntl
+import os
+import struct
+import termios
+
+from corten.linux.fd import DEVPTS_SUPER_MAGIC, filesystem_type
+
+TIOCSPTLCK = 0x40045431
+TIOCGPTPEER = 0x5441
+TIOCSCTTY = 0x540E
+
+
+def open_pair(devpts: int) -> tuple[int, int]:
+    """(master, slave) of a new pty of the devpts mount whose folder `devpts` is. Raises OSError.
+
+    The slave comes from the master by ioctl, never by a name: nothing in the container can stand in its place.
+    """
+    if filesystem_type(devpts) != DEVPTS_SUPER_MAGIC:
+        raise OSError(0, "open: not a devpts", "/dev/pts")
+    master = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=devpts)
+    try:
+        fcntl.ioctl(master, TIOCSPTLCK, struct.pack("i", 0))
+        slave = fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        os.close(master)
+        raise OSError(error.errno, f"ioctl: {error.strerror}", "/dev/pts/ptmx") from None
+    return master, slave
+
+
+def make_controlling(slave: int) -> None:
+    """Make a terminal the controlling one of this session's leader. Raises OSError."""
+    fcntl.ioctl(slave, TIOCSCTTY, 0)
+
+
+def set_size(descriptor: int, rows: int, columns: int) -> None:
+    """The window's size in characters; whoever is in the foreground gets SIGWINCH. Raises OSError."""
+    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("4H", rows & 0xFFFF, columns & 0xFFFF, 0, 0))
+
+
+def get_size(descriptor: int) -> tuple[int, int]:
+    """(rows, columns). Raises OSError when it is no terminal."""
+    rows, columns, _, _ = struct.unpack("4H", fcntl.ioctl(descriptor, termios.TIOCGWINSZ, b"\0" * 8))
+    return rows, columns

@@ -1,0 +1,1 @@
+"""Networks: bridges, addresses, ports, names, as pure decisions and kernel objects."""

@@ -1,0 +1,1 @@
+"""The OCI specifications as data and pure functions. No input or output."""

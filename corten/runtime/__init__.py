@@ -1,0 +1,1 @@
+"""A bundle becomes a container: what runc does, in named steps."""

@@ -1,0 +1,54 @@
+"""A container's view of the control groups: the mount of type `cgroup` in its spec.
+
+On v2 it is the one tree. On v1 a tmpfs with one folder a controller. Either way the container's own groups are bound
+from the host's mounts: with a cgroup namespace these are its roots, the same view that a mount of its own would give,
+in a third of the time.
+"""
+
+import os
+
+from corten.linux import cgroup, mount, path
+from corten.runtime.mount_options import Mount
+from corten.runtime.plan import Plan
+
+
+def mount_cgroups(plan: Plan, root: int, entry: Mount) -> int:
+    """Returns the descriptor of the topmost mount. Raises OSError."""
+    found = cgroup.hierarchies()
+    if not found.mounts:
+        return _mount_unified(plan, root, entry)
+    target = path.make_folder(root, entry.destination)
+    bits = entry.set_bits & ~mount.MOUNT_ATTR_RDONLY
+    made = mount.new_mount("tmpfs", [("source", "tmpfs"), ("mode", "755"), ("nr_inodes", "64")], bits)
+    mount.attach(made, target)
+    os.close(target)
+    for place in found.mounts:
+        name = os.path.basename(place)
+        os.mkdir(name, 0o755, dir_fd=made)
+        below = os.open(name, path.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=made)
+        tree = _own_group(plan, place, entry.set_bits)
+        mount.attach(tree, below)
+        os.close(tree)
+        os.close(below)
+        if "," in name:  # cpu,cpuacct: each controller can be found by its own name
+            for controller in name.split(","):
+                os.symlink(name, controller, dir_fd=made)
+    if entry.read_only:
+        mount.set_attributes(made, mount.MOUNT_ATTR_RDONLY)
+    return made
+
+
+def _own_group(plan: Plan, place: str, bits: int) -> int:
+    tree = mount.copy_tree(place + plan.cgroup, recursive=False)
+    mount.set_attributes(tree, bits)
+    return tree
+
+
+def _mount_unified(plan: Plan, root: int, entry: Mount) -> int:
+    target = path.make_folder(root, entry.destination)
+    try:
+        made = _own_group(plan, cgroup.hierarchies().unified, entry.set_bits)
+        mount.attach(made, target)
+    finally:
+        os.close(target)
+    return made

@@ -1,0 +1,195 @@
+"""Making a container: cgroup, clone, and the parent's half of the dialogue with the child.
+
+The child's half is init.py. One clone3 makes all new namespaces; what must differ for the child alone (a joined pid
+namespace, time offsets) is set in the caller around it. Only a single-threaded process may call `spawn`.
+"""
+
+import os
+
+from corten.linux import cgroup, namespaces, process
+from corten.runtime import hooks, init, state, sync
+from corten.runtime.bundle import Bundle
+from corten.runtime.errors import StepFailed
+from corten.runtime.plan import Plan
+
+CREATING = "creating"
+CREATED = "created"
+RUNNING = "running"
+FAILED = "failed"
+
+
+class Child:
+    """One init or exec process under way.
+
+    `channel` becomes readable when `receive` has something to do. `console` is the pty's master once it is created.
+    `close` closes the channel only: pidfd and console belong to the caller.
+    """
+
+    __slots__ = ("_bundle", "channel", "console", "failure", "id", "pid", "pidfd", "start_time", "state")
+
+    def __init__(self, id: str, pid: int, pidfd: int, channel: int, bundle: Bundle | None = None) -> None:
+        self.id = id
+        self.pid = pid
+        self.pidfd = pidfd
+        self.channel = channel
+        self.console = -1
+        self.state = CREATING
+        self.failure: StepFailed | None = None
+        self._bundle = bundle
+        self.start_time = process.start_time(pid)
+
+    def receive(self) -> str:
+        """Take one message, if there is one; returns the state then. Never blocks, except while hooks run."""
+        if self.channel < 0:
+            return self.state
+        try:
+            message, descriptor = sync.receive(self.channel, wait=False)
+        except BlockingIOError:
+            return self.state
+        kind = message[:1]
+        if kind == sync.READY:
+            self.console = descriptor
+            self.state = CREATED
+        elif kind == sync.FAILED:
+            self._fail(sync.unpack_failure(message))
+        elif kind == sync.HOOKS:
+            self._run_hooks()
+        elif not kind and self.state == CREATED:
+            self.state = RUNNING
+        elif not kind and self.state == CREATING:
+            self._fail(StepFailed("start the init", detail="the container's init ended before it was ready"))
+        return self.state
+
+    def wait(self) -> str:
+        """Block until the state is another one than now; for callers that have nothing else to do."""
+        before = self.state
+        while self.state == before and self.channel >= 0:
+            os.set_blocking(self.channel, True)
+            _wait_readable(self.channel)
+            self.receive()
+        return self.state
+
+    def start(self) -> None:
+        """Let it execve. May be called before it is created: the word then waits for it."""
+        sync.send(self.channel, sync.START)
+
+    def close(self) -> None:
+        """Close the channel; safe to repeat. A child that still waits for its start then exits."""
+        if self.channel >= 0:
+            os.close(self.channel)
+            self.channel = -1
+
+    def _fail(self, failure: StepFailed) -> None:
+        self.failure = failure
+        self.state = FAILED
+
+    def _run_hooks(self) -> None:
+        """prestart and createRuntime run here, in the runtime's namespaces; one that fails ends the container."""
+        bundle = self._bundle
+        try:
+            if bundle is not None:
+                document = state.document(bundle, "creating", self.pid)
+                hooks.run_all(bundle.spec, ("prestart", "createRuntime"), document)
+        except StepFailed as failure:
+            self._fail(failure)
+            process.pidfd_send_signal(self.pidfd, 9)
+        else:
+            sync.send(self.channel, sync.GO)
+
+
+def _wait_readable(channel: int) -> None:
+    import select
+
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    poll.poll()
+
+
+def spawn(
+    bundle: Bundle,
+    stdio: tuple[int, int, int],
+    *,
+    die_with_parent: bool = True,
+    preserve_fds: int = 0,
+    listener: int = -1,
+) -> Child:
+    """Start a container's init; returns right after the clone, while the init goes on with its steps by itself.
+
+    `stdio` are the child's descriptors 0, 1, 2 (ignored when process.terminal: it gets a pty of its own devpts).
+    `preserve_fds` more, from 3 on, are passed to the program. `listener` is a listening SEQPACKET socket on which the
+    child waits for its start instead of on the channel. Raises InvalidArgument, Unsupported, OSError; nothing is left
+    behind then.
+    """
+    plan = Plan(bundle)
+    plan.die_with_parent = die_with_parent
+    plan.preserve_fds = preserve_fds
+    plan.listener = listener
+    group = cgroup.create(bundle.cgroup, plan.resources)
+    try:
+        return _clone(bundle, plan, stdio, group)
+    except BaseException:
+        destroy(bundle)
+        raise
+
+
+def _clone(bundle: Bundle, plan: Plan, stdio: tuple[int, int, int], group: int) -> Child:
+    ours, theirs = sync.make_pair()
+    restore = _enter_joined(plan)
+    try:
+        pid, pidfd = namespaces.clone3(plan.clone_flags, group)
+        if pid == 0:
+            init.main(plan, theirs, stdio)
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(theirs)
+        if group >= 0:
+            os.close(group)
+        for descriptor, flag in restore:
+            namespaces.setns(descriptor, flag)
+            os.close(descriptor)
+    os.set_blocking(ours, False)
+    if plan.user_namespace:
+        _map_users(plan, pid)
+        sync.send(ours, sync.GO)
+    return Child(bundle.id, pid, pidfd, ours, bundle)
+
+
+def _enter_joined(plan: Plan) -> list[tuple[int, int]]:
+    """Set up in the caller what only takes effect for its children; returns the way back."""
+    restore: list[tuple[int, int]] = []
+    if plan.pid_namespace_path:
+        restore.append((namespaces.open_own("pid"), namespaces.CLONE_NEWPID))
+        joined = os.open(plan.pid_namespace_path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            namespaces.setns(joined, namespaces.CLONE_NEWPID)
+        finally:
+            os.close(joined)
+    if plan.time_offsets:
+        restore.append((namespaces.open_own("time"), namespaces.CLONE_NEWTIME))
+        namespaces.unshare(namespaces.CLONE_NEWTIME)
+        _write("/proc/self/timens_offsets", plan.time_offsets)
+    return restore
+
+
+def _map_users(plan: Plan, pid: int) -> None:
+    """Write the id mappings of the child's user namespace, and put it into its cgroup, which it may not do itself."""
+    _write(f"/proc/{pid}/uid_map", plan.uid_map)
+    _write(f"/proc/{pid}/gid_map", plan.gid_map)
+    cgroup.join(plan.cgroup, pid)
+
+
+def _write(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+    except OSError as error:
+        raise OSError(error.errno, f"write: {error.strerror}", path) from None
+    finally:
+        os.close(descriptor)
+
+
+def destroy(bundle: Bundle) -> None:
+    """Kill what is left in the container's cgroups and remove them; idempotent, never raises for what is absent."""
+    cgroup.remove(bundle.cgroup)

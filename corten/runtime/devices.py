@@ -1,0 +1,126 @@
+"""Device nodes of a container: the ones every container has, and those its spec asks for."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from corten.base.errors import InvalidArgument
+from corten.linux import mount, path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+_LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+)
+
+
+class Device:
+    """One node: absolute path in the container, file type and permission bits, device number, owner."""
+
+    __slots__ = ("device", "gid", "mode", "path", "uid")
+
+    def __init__(self, path: str, mode: int, device: int, uid: int = 0, gid: int = 0) -> None:
+        self.path = path
+        self.mode = mode
+        self.device = device
+        self.uid = uid
+        self.gid = gid
+
+
+DEFAULT = tuple(
+    Device(f"/dev/{name}", stat.S_IFCHR | 0o666, os.makedev(major, minor))
+    for name, major, minor in (
+        ("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0),
+    )
+)
+
+
+def parse_devices(entries: list[dict[str, Any]] | None) -> list[Device]:
+    """linux.devices, the default nodes first unless the spec has its own of that path. Raises InvalidArgument."""
+    asked = [_parse(entry) for entry in entries or ()]
+    own = {device.path for device in asked}
+    return [device for device in DEFAULT if device.path not in own] + asked
+
+
+def _parse(entry: dict[str, Any]) -> Device:
+    kind = _KINDS.get(entry.get("type", ""))
+    where = entry.get("path")
+    if kind is None or not isinstance(where, str) or not where.startswith("/"):
+        raise InvalidArgument(f"invalid device: {where!r}")
+    mode = entry.get("fileMode")
+    number = os.makedev(entry.get("major") or 0, entry.get("minor") or 0)
+    permissions = 0o666 if mode is None else mode & 0o7777
+    return Device(os.path.normpath(where), kind | permissions, number, entry.get("uid") or 0, entry.get("gid") or 0)
+
+
+def make_nodes(root: int, devices: list[Device]) -> None:
+    """Make every node below the container's root; in a user namespace, where mknod is refused, bind the host's.
+
+    A node of the wrong kind that the image brought along is replaced, never followed. Raises OSError.
+    """
+    folders: dict[str, int] = {}
+    try:
+        for device in devices:
+            head, name = os.path.split(device.path)
+            if head not in folders:
+                folders[head] = path.make_folder(root, head)
+            _make_node(folders[head], name, device)
+    finally:
+        for folder in folders.values():
+            os.close(folder)
+
+
+def _make_node(folder: int, name: str, device: Device) -> None:
+    try:
+        os.mknod(name, device.mode, device.device, dir_fd=folder)
+    except FileExistsError:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if stat.S_IFMT(found.st_mode) == stat.S_IFMT(device.mode) and found.st_rdev == device.device:
+            return
+        os.unlink(name, dir_fd=folder)
+        os.mknod(name, device.mode, device.device, dir_fd=folder)
+    except PermissionError:
+        _bind_node(folder, name, device)
+        return
+    except OSError as error:
+        raise OSError(error.errno, f"mknod: {error.strerror}", device.path) from None
+    if device.uid or device.gid:
+        os.chown(name, device.uid, device.gid, dir_fd=folder, follow_symlinks=False)
+
+
+def _bind_node(folder: int, name: str, device: Device) -> None:
+    target = path.make_file(folder, name)
+    source = mount.copy_tree(device.path, recursive=False)
+    try:
+        mount.attach(source, target)
+    finally:
+        os.close(source)
+        os.close(target)
+
+
+def make_links(root: int) -> None:
+    """/dev/fd, /dev/stdin, ..., /dev/ptmx; what is there already stays, but for ptmx, which must be the container's."""
+    folder = path.make_folder(root, "/dev")
+    try:
+        for name, target in _LINKS:
+            try:
+                os.symlink(target, name, dir_fd=folder)
+            except FileExistsError:
+                if name == "ptmx":
+                    os.unlink(name, dir_fd=folder)
+                    os.symlink(target, name, dir_fd=folder)
+        if os.path.exists("/proc/kcore"):
+            try:
+                os.symlink("/proc/kcore", "core", dir_fd=folder)
+            except FileExistsError:
+                pass
+    finally:
+        os.close(folder)

@@ -1,0 +1,84 @@
+"""Another process in a container that runs: join its namespaces and cgroup, then become the program.
+
+The child is a direct child of the caller, which can wait for it: the pid namespace is entered in the caller around
+the clone, all others in the child through the container's pidfd, in one setns.
+"""
+
+from __future__ import annotations
+
+import os
+
+from corten.linux import cgroup, namespaces
+from corten.runtime import init, sync
+from corten.runtime.bundle import cgroup_path
+from corten.runtime.create import Child
+from corten.runtime.plan import ExecPlan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Target:
+    """A running container: its id, its init's pid and pidfd, and its config.json."""
+
+    __slots__ = ("id", "pid", "pidfd", "spec")
+
+    def __init__(self, id: str, pid: int, pidfd: int, spec: dict[str, Any]) -> None:
+        self.id = id
+        self.pid = pid
+        self.pidfd = pidfd
+        self.spec = spec
+
+
+_own_pid_namespace = -1
+
+
+def spawn_exec(
+    container: Target,
+    process: dict[str, Any],
+    stdio: tuple[int, int, int],
+    *,
+    die_with_parent: bool = True,
+    preserve_fds: int = 0,
+    sub_cgroup: str = "",
+) -> Child:
+    """Start `process` (as in config.json) in a container; the messages are the same as for an init.
+
+    `sub_cgroup` is a path below the container's cgroup, "" for the cgroup itself. Raises InvalidArgument, Unsupported,
+    OSError (ESRCH when the container is gone).
+    """
+    plan = ExecPlan(container.id, container.spec, process, container.pidfd)
+    plan.die_with_parent = die_with_parent
+    plan.preserve_fds = preserve_fds
+    plan.cgroup = cgroup_path(container.id, container.spec) + (f"/{sub_cgroup}" if sub_cgroup else "")
+    group = cgroup.open_unified(plan.cgroup)
+    ours, theirs = sync.make_pair()
+    try:
+        pid, pidfd = _clone(plan, theirs, stdio, group)
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(theirs)
+        if group >= 0:
+            os.close(group)
+    os.set_blocking(ours, False)
+    return Child(container.id, pid, pidfd, ours)
+
+
+def _clone(plan: ExecPlan, channel: int, stdio: tuple[int, int, int], group: int) -> tuple[int, int]:
+    global _own_pid_namespace
+    own = plan.joined & namespaces.CLONE_NEWPID
+    if own:
+        if _own_pid_namespace < 0:
+            _own_pid_namespace = namespaces.open_own("pid")
+        namespaces.setns(plan.container, namespaces.CLONE_NEWPID)
+    try:
+        pid, pidfd = namespaces.clone3(0, group)
+        if pid == 0:
+            init.main_exec(plan, channel, stdio)
+    finally:
+        if own:
+            namespaces.setns(_own_pid_namespace, namespaces.CLONE_NEWPID)
+    return pid, pidfd

@@ -1,0 +1,100 @@
+"""Hooks: programs of the spec run at points of a container's life, the state on their standard input.
+
+Each is run by path with its own arguments and environment, nothing inherited but the namespaces of the point.
+runtime-spec runtime.md and config.md "POSIX-platform Hooks".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import time
+
+from corten.base.errors import InvalidArgument
+from corten.linux.process import close_range, pidfd_open
+from corten.runtime.errors import StepFailed, go_strerror
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_OUTPUT_LIMIT = 4096
+
+
+def run_all(spec: dict[str, Any], kinds: tuple[str, ...], document: dict[str, Any]) -> None:
+    """Run the hooks of these kinds in order, each with the state `document`. Raises StepFailed at the first failure."""
+    for kind in kinds:
+        for number, hook in enumerate((spec.get("hooks") or {}).get(kind) or ()):
+            run(f"{kind} hook #{number}", hook, json.dumps(document).encode())
+
+
+def run(name: str, hook: dict[str, Any], document: bytes) -> None:
+    """Run one hook to its end, or to its timeout (seconds), at which it is killed. Raises StepFailed."""
+    path, arguments = hook.get("path"), hook.get("args") or [hook.get("path")]
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise InvalidArgument(f"{name}: path must be absolute: {path!r}")
+    environment = dict(entry.partition("=")[::2] for entry in hook.get("env") or ())
+    timeout = hook.get("timeout")
+    stdin = os.memfd_create("state", os.MFD_CLOEXEC)
+    os.write(stdin, document)
+    os.lseek(stdin, 0, os.SEEK_SET)
+    output = os.memfd_create("output", os.MFD_CLOEXEC)
+    try:
+        status, refused = _run(path, arguments, environment, stdin, output, timeout)
+        text = os.pread(output, _OUTPUT_LIMIT, 0).decode("utf-8", "replace").strip()
+    finally:
+        os.close(stdin)
+        os.close(output)
+    if refused:
+        raise StepFailed(f"run the {name}", "execve", refused, path, f"error running {name}: fork/exec {path}: "
+                         f"{go_strerror(refused)}")
+    if status is None:
+        raise StepFailed(f"run the {name}", path=path, detail=f"error running {name}: timed out after {timeout}s")
+    if status:
+        ended = f"exit status {os.WEXITSTATUS(status)}" if os.WIFEXITED(status) else f"signal {os.WTERMSIG(status)}"
+        tail = f", stdout: , stderr: {text}" if text else ""
+        raise StepFailed(f"run the {name}", path=path, detail=f"error running {name}: {ended}{tail}")
+
+
+def _run(
+    path: str, arguments: list[str], environment: dict[str, str], stdin: int, output: int, timeout: float | None
+) -> tuple[int | None, int]:
+    """(wait status or None after a timeout, errno of a failed execve)."""
+    failed_r, failed_w = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for target, descriptor in enumerate((stdin, output, output)):
+                os.dup2(descriptor, target)
+            os.dup2(failed_w, 3, inheritable=False)
+            close_range(4)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            os.execve(path, arguments, environment)  # noqa: S606
+        except OSError as error:
+            os.write(3, str(error.errno).encode())
+        finally:
+            os._exit(127)
+    os.close(failed_w)
+    try:
+        refused = os.read(failed_r, 16)
+    finally:
+        os.close(failed_r)
+    return _wait(pid, None if refused else timeout), int(refused or 0)
+
+
+def _wait(pid: int, timeout: float | None) -> int | None:
+    if timeout is not None:
+        ended = pidfd_open(pid)
+        poll = select.poll()
+        poll.register(ended, select.POLLIN)
+        deadline = time.monotonic() + timeout
+        while not poll.poll(max(0, int((deadline - time.monotonic()) * 1000))):
+            if time.monotonic() >= deadline:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                os.close(ended)
+                return None
+        os.close(ended)
+    return os.waitpid(pid, 0)[1]

@@ -1,0 +1,323 @@
+"""What a container is: the steps its first process takes between clone and execve, in the kernel's order.
+
+The process is born in its new namespaces, a copy of the small process that made it. It has the descriptors of that
+process, its memory, all capabilities, and the whole host before its eyes. Step by step it gives these up: `STEPS` is
+the list, and each entry is a short function. What it needs was worked out before the clone (plan.py); it imports
+nothing and allocates little. When a step fails, its name, the system call and the path go to the parent as one message
+(sync.py), and the process ends.
+
+An exec in a running container takes `EXEC_STEPS`: it joins what `STEPS` made, and ends the same way.
+"""
+
+import _socket
+import gc
+import os
+import signal
+
+from corten.linux import cgroup, fd, namespaces, process, signals, tty, user
+from corten.linux.path import open_in_root
+from corten.runtime import hooks, program, reaper, rootfs, state, sync
+from corten.runtime.errors import from_exception
+from corten.runtime.plan import ExecPlan, Plan, sysctl_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+
+class Init:
+    """The state of the one process that runs this page: its plan and the descriptors it has kept."""
+
+    __slots__ = ("candidates", "channel", "console", "devpts", "listener", "master", "plan", "proc", "root", "stdio")
+
+    def __init__(self, plan: Plan, channel: int, stdio: tuple[int, int, int]) -> None:
+        self.plan = plan
+        self.channel = channel
+        self.stdio = stdio
+        self.listener = plan.listener
+        self.proc = -1  # the host's /proc, opened before anything of the container's could stand in its place
+        self.root = -1  # the container's root folder
+        self.devpts = -1  # the container's own devpts
+        self.master = self.console = -1
+        self.candidates: list[str] = []
+
+
+# --- the beginning: cut the ties with the process that made us
+
+
+def _let_go(init: Init) -> None:
+    """Keep stdio, the channel and what is passed on; nobody in the container may look into this process's memory."""
+    gc.disable()  # a collected object of the parent's would close a descriptor number that is ours now
+    process.set_dumpable(False)
+    kept = [init.channel] + [extra for extra in (init.listener, init.plan.container) if extra >= 0]
+    numbers = fd.arrange(init.stdio, kept, 3 + init.plan.preserve_fds)
+    init.channel = numbers.pop(0)
+    if init.plan.container >= 0:
+        init.plan.container = numbers.pop()
+    if init.listener >= 0:
+        init.listener = numbers.pop()
+    signals.reset()
+
+
+def _tie_to_parent(init: Init) -> None:
+    """Until the execve this process dies with its parent; a session of its own."""
+    if init.plan.die_with_parent:
+        process.set_pdeathsig(signal.SIGKILL)
+    os.setsid()
+    init.proc = fd.open_proc()
+
+
+# --- namespaces and the control group
+
+
+def _enter_cgroup(init: Init) -> None:
+    """Join the group in every v1 hierarchy (we were born in the v2 one); its namespace begins where we stand then."""
+    if init.plan.user_namespace:
+        sync.expect(init.channel, sync.GO)  # the parent has written the id mappings and put us into the group
+        user.become(0, 0, [])
+    else:
+        cgroup.join(init.plan.cgroup, unified=False)
+    if init.plan.new_cgroup_namespace:
+        namespaces.unshare(namespaces.CLONE_NEWCGROUP)
+
+
+def _join_namespaces(init: Init) -> None:
+    """Namespaces that exist already, each checked to be of the kind it is said to be."""
+    for kind, flag, path in init.plan.joins:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if namespaces.type_of(descriptor) != flag:
+                raise OSError(22, f"setns: not a {kind} namespace", path)
+            namespaces.setns(descriptor, flag)
+        finally:
+            os.close(descriptor)
+
+
+def _name_host(init: Init) -> None:
+    if init.plan.hostname:
+        user.set_hostname(init.plan.hostname)
+    if init.plan.domainname:
+        user.set_domainname(init.plan.domainname)
+
+
+# --- the file system: rootfs.py has the details
+
+
+def _run_host_hooks(init: Init) -> None:
+    """prestart and createRuntime run in the runtime's namespaces, so the parent runs them while we wait."""
+    if init.plan.hooks.get("prestart") or init.plan.hooks.get("createRuntime"):
+        sync.send(init.channel, sync.HOOKS)
+        sync.expect(init.channel, sync.GO)
+
+
+def _run_container_hooks(init: Init) -> None:
+    if init.plan.hooks.get("createContainer"):
+        document = state.document(init.plan.bundle, "creating", os.getpid())
+        hooks.run_all(init.plan.bundle.spec, ("createContainer",), document)
+
+
+def _prepare_rootfs(init: Init) -> None:
+    init.root = rootfs.prepare(init.plan)
+
+
+def _mount_all(init: Init) -> None:
+    init.devpts = rootfs.mount_all(init.plan, init.root)
+
+
+def _make_devices(init: Init) -> None:
+    rootfs.make_devices(init.plan, init.root)
+
+
+def _open_console(init: Init) -> None:
+    """A pty of the container's own devpts becomes stdio and /dev/console; its master goes to the parent with READY."""
+    if not init.plan.program.terminal:
+        return
+    devpts = init.devpts if init.devpts >= 0 else open_in_root(init.root, "/dev/pts", os.O_RDONLY | os.O_DIRECTORY)
+    init.master, init.console = tty.open_pair(devpts)
+    rootfs.bind_console(init.root, init.console)
+    _take_console(init)
+
+
+def _take_console(init: Init) -> None:
+    rows, columns = init.plan.program.console_size
+    if rows and columns:
+        tty.set_size(init.master, rows, columns)
+    tty.make_controlling(init.console)
+    for number in (0, 1, 2):
+        os.dup2(init.console, number)
+
+
+def _set_sysctls(init: Init) -> None:
+    """Kernel settings of our namespaces, written through the host's /proc: no file of the image is ever in the way."""
+    for name, value in init.plan.sysctls:
+        fd.write_at(init.proc, sysctl_path(name), value.encode())
+
+
+def _hide_paths(init: Init) -> None:
+    rootfs.mask_paths(init.plan, init.root)
+
+
+def _pivot(init: Init) -> None:
+    """From here on there is no other file system than the container's."""
+    rootfs.pivot(init.plan, init.root)
+
+
+# --- the program
+
+
+def _set_limits(init: Init) -> None:
+    program.set_limits(init.plan.program, init.proc)
+
+
+def _set_labels(init: Init) -> None:
+    program.set_labels(init.plan.program, init.proc)
+
+
+def _look_up(init: Init) -> None:
+    program.add_home(init.plan.program)
+    program.enter_cwd(init.plan.program)
+    init.candidates = program.look_up(init.plan.program)
+
+
+def _wait_for_start(init: Init) -> None:
+    """All is made. Tell the parent, and wait for the word: on the channel, or on the listener of a detached start."""
+    sync.send(init.channel, sync.READY, init.master)
+    for descriptor in (init.master, init.console):
+        if descriptor > 2:
+            os.close(descriptor)
+    if init.listener >= 0:
+        listening = _socket.socket(fileno=init.listener)
+        connection, _ = listening._accept()  # type: ignore[attr-defined]
+        os.dup2(connection, init.channel, inheritable=False)
+        os.close(connection)
+        listening.close()
+    sync.expect(init.channel, sync.START)
+
+
+def _run_start_hooks(init: Init) -> None:
+    if init.plan.hooks.get("startContainer"):
+        document = state.document(init.plan.bundle, "created", os.getpid())
+        hooks.run_all(init.plan.bundle.spec, ("startContainer",), document)
+
+
+def _fork_reaper(init: Init) -> None:
+    """With `init` asked for, pid 1 stays what we are now and only reaps; the program is its first child."""
+    if init.plan.reaper:
+        reaper.split(init.plan.program, init.proc)
+
+
+def _become_user(init: Init) -> None:
+    program.become_user(init.plan.program, (0, 1, 2))
+    if init.plan.die_with_parent:
+        process.set_pdeathsig(signal.SIGKILL)  # the change of user has cleared it
+    program.enter_cwd(init.plan.program, as_user=True)
+
+
+def _close_all(init: Init) -> None:
+    """Nothing but stdio, what is passed on and the channel, which execve closes, reaches the program."""
+    process.close_range(init.channel + 1)
+    for descriptor in range(3 + init.plan.preserve_fds, init.channel):
+        os.close(descriptor)
+
+
+def _confine(init: Init) -> None:
+    process.set_pdeathsig(0)
+    program.confine(init.plan.program)
+
+
+def _execute(init: Init) -> None:
+    program.execute(init.plan.program, init.candidates)
+
+
+Step = tuple[str, "Callable[[Init], None]"]
+
+STEPS: tuple[Step, ...] = (
+    ("let go of the parent's descriptors", _let_go),
+    ("tie to the parent", _tie_to_parent),
+    ("enter the cgroup", _enter_cgroup),
+    ("join the namespaces", _join_namespaces),
+    ("set the host name", _name_host),
+    ("prepare the rootfs", _prepare_rootfs),
+    ("mount", _mount_all),
+    ("make the devices", _make_devices),
+    ("run the createRuntime hooks", _run_host_hooks),
+    ("run the createContainer hooks", _run_container_hooks),
+    ("open the console", _open_console),
+    ("set the sysctls", _set_sysctls),
+    ("mask paths", _hide_paths),
+    ("set the limits", _set_limits),
+    ("set the security labels", _set_labels),
+    ("pivot the root", _pivot),
+    ("look up the program", _look_up),
+    ("wait for the start", _wait_for_start),
+    ("run the startContainer hooks", _run_start_hooks),
+    ("fork the program off pid 1", _fork_reaper),
+    ("become the user", _become_user),
+    ("close the descriptors", _close_all),
+    ("confine the program", _confine),
+    ("execute the program", _execute),
+)
+
+
+# --- an exec: the same end, after joining what is there
+
+
+def _join_container(init: Init) -> None:
+    """The group first, while its files can still be seen; then all namespaces of the container's init at once.
+
+    Born in the container's pid namespace, we are in sight of its processes from the first moment; `_let_go` has made
+    us untraceable for them.
+    """
+    plan: ExecPlan = init.plan  # type: ignore[assignment]
+    cgroup.join(plan.cgroup, unified=False)
+    namespaces.setns(plan.container, plan.joined & ~namespaces.CLONE_NEWPID)
+    if plan.joined & namespaces.CLONE_NEWUSER:
+        user.become(0, 0, [])
+
+
+def _open_exec_console(init: Init) -> None:
+    if not init.plan.program.terminal:
+        return
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    devpts = open_in_root(root, "/dev/pts", os.O_RDONLY | os.O_DIRECTORY)
+    init.master, init.console = tty.open_pair(devpts)
+    _take_console(init)
+
+
+EXEC_STEPS: tuple[Step, ...] = (
+    STEPS[0],
+    ("tie to the parent", _tie_to_parent),
+    ("set the limits", _set_limits),
+    ("set the security labels", _set_labels),
+    ("join the container", _join_container),
+    ("open the console", _open_exec_console),
+    ("look up the program", _look_up),
+    ("wait for the start", _wait_for_start),
+    ("become the user", _become_user),
+    ("close the descriptors", _close_all),
+    ("confine the program", _confine),
+    ("execute the program", _execute),
+)
+
+
+def _run(init: Init, steps: tuple[Step, ...]) -> "NoReturn":
+    name = ""
+    try:
+        for step in steps:
+            name = step[0]
+            step[1](init)
+    except BaseException as error:  # whatever it is, it must not unwind into the parent's code
+        sync.send(init.channel, sync.pack_failure(from_exception(name, error)))
+    finally:
+        os._exit(255)
+
+
+def main(plan: Plan, channel: int, stdio: tuple[int, int, int]) -> "NoReturn":
+    """The life of a container's first process, from clone3 on. Never returns."""
+    _run(Init(plan, channel, stdio), STEPS)
+
+
+def main_exec(plan: ExecPlan, channel: int, stdio: tuple[int, int, int]) -> "NoReturn":
+    """The same for one more process in a running container."""
+    _run(Init(plan, channel, stdio), EXEC_STEPS)  # type: ignore[arg-type]

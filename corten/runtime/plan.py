@@ -1,0 +1,176 @@
+"""All that can be known before the clone: the spec as numbers and bytes, in the parent, where errors are cheap.
+
+The child is a copy of a small warm process and must not grow: it finds everything ready here and only acts.
+"""
+
+from __future__ import annotations
+
+import os
+
+from corten.base.errors import InvalidArgument, Unsupported
+from corten.linux import namespaces
+from corten.runtime.bundle import Bundle
+from corten.runtime.devices import Device, parse_devices
+from corten.runtime.mount_options import parse_mounts, parse_propagation
+from corten.runtime.program import Program
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_NAMESPACE_FILES = {
+    "pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "mount": "mnt", "user": "user", "cgroup": "cgroup",
+    "time": "time",
+}
+_UNSUPPORTED_LINUX = ("intelRdt", "memoryPolicy", "netDevices")
+_IPC_SYSCTLS = frozenset((
+    "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
+    "kernel.shm_rmid_forced",
+))
+
+
+class Plan:
+    """What the init of one container does. Made by the parent, read by the child."""
+
+    __slots__ = (
+        "bundle", "cgroup", "clone_flags", "container", "devices", "die_with_parent", "domainname", "gid_map",
+        "hooks", "hostname", "id", "joins", "kinds", "listener", "masked_paths", "mounts", "new_cgroup_namespace",
+        "pid_namespace_path", "preserve_fds", "program", "propagation", "readonly_paths", "readonly_root", "reaper",
+        "resources", "rootfs", "sysctls", "time_offsets", "uid_map", "user_namespace",
+    )
+
+    def __init__(self, bundle: Bundle) -> None:
+        spec = bundle.spec
+        linux = spec.get("linux") or {}
+        for field in _UNSUPPORTED_LINUX:
+            if linux.get(field):
+                raise Unsupported(f"linux.{field} is not supported")
+        if not isinstance(spec.get("process"), dict):
+            raise InvalidArgument("process property must be set in config.json")
+        self.bundle = bundle
+        self.id = bundle.id
+        self.cgroup = bundle.cgroup
+        self.container = -1
+        self.die_with_parent = True
+        self.preserve_fds = 0
+        self.listener = -1
+        self.resources: dict[str, Any] = linux.get("resources") or {}
+        self.rootfs = bundle.rootfs
+        self.readonly_root = bool(spec["root"].get("readonly"))
+        self.reaper = bundle.init
+        self.hooks: dict[str, Any] = spec.get("hooks") or {}
+        self._take_namespaces(linux)
+        self._take_names(spec, linux)
+        self.mounts = parse_mounts(spec.get("mounts"))
+        self.devices: list[Device] = parse_devices(linux.get("devices"))
+        self.masked_paths: list[str] = linux.get("maskedPaths") or []
+        self.readonly_paths: list[str] = linux.get("readonlyPaths") or []
+        self.propagation = parse_propagation(linux.get("rootfsPropagation"))
+        self.program = Program(spec["process"], linux.get("seccomp"), linux.get("personality"))
+
+    def _take_namespaces(self, linux: dict[str, Any]) -> None:
+        """Sort the namespaces: made by the clone, joined by the child, joined or set up around the clone."""
+        self.clone_flags = 0
+        self.joins: list[tuple[str, int, str]] = []
+        self.kinds: set[str] = set()
+        self.pid_namespace_path = ""
+        for entry in linux.get("namespaces") or ():
+            kind = _NAMESPACE_FILES.get(entry.get("type"))
+            if kind is None or kind in self.kinds:
+                raise InvalidArgument(f"invalid or duplicated namespace type: {entry.get('type')!r}")
+            self.kinds.add(kind)
+            path = entry.get("path")
+            if not path:
+                self.clone_flags |= namespaces.FLAGS[kind]
+            elif kind == "pid":
+                self.pid_namespace_path = path
+            else:
+                self.joins.append((kind, namespaces.FLAGS[kind], path))
+        order = list(namespaces.FLAGS)
+        self.joins.sort(key=lambda join: order.index(join[0]))
+        if "mnt" not in self.kinds or any(kind == "mnt" for kind, _, _ in self.joins):
+            raise Unsupported("a container without a new mount namespace is not supported")
+        if any(kind == "user" for kind, _, _ in self.joins):
+            raise Unsupported("joining an existing user namespace is not supported for a new container")
+        # the cgroup namespace's root is where its maker stands: made by the child once it is in its cgroup
+        self.new_cgroup_namespace = bool(self.clone_flags & namespaces.CLONE_NEWCGROUP)
+        self.clone_flags &= ~namespaces.CLONE_NEWCGROUP
+        self.user_namespace = bool(self.clone_flags & namespaces.CLONE_NEWUSER)
+        self.uid_map = _id_map(linux.get("uidMappings"))
+        self.gid_map = _id_map(linux.get("gidMappings"))
+        if self.user_namespace and not (self.uid_map and self.gid_map):
+            raise InvalidArgument("user namespaces enabled, but no user mapping found")
+        self._take_time_offsets(linux)
+
+    def _take_time_offsets(self, linux: dict[str, Any]) -> None:
+        offsets: dict[str, Any] = linux.get("timeOffsets") or {}
+        if offsets and "time" not in self.kinds:
+            raise InvalidArgument("time namespace offsets need a time namespace")
+        lines = [f"{clock} {value.get('secs', 0)} {value.get('nanosecs', 0)}\n" for clock, value in offsets.items()]
+        self.time_offsets = "".join(lines)
+        if lines:
+            self.clone_flags &= ~namespaces.CLONE_NEWTIME
+
+    def _take_names(self, spec: dict[str, Any], linux: dict[str, Any]) -> None:
+        self.hostname: str = spec.get("hostname") or ""
+        self.domainname: str = spec.get("domainname") or ""
+        if (self.hostname or self.domainname) and "uts" not in self.kinds:
+            raise InvalidArgument("unable to set hostname without a private UTS namespace")
+        self.sysctls: list[tuple[str, str]] = []
+        for name, value in (linux.get("sysctl") or {}).items():
+            check_sysctl(name, self.kinds)
+            self.sysctls.append((name, str(value)))
+
+
+class ExecPlan:
+    """What one exec in a running container does; the counterpart of Plan."""
+
+    __slots__ = (
+        "cgroup", "container", "die_with_parent", "hooks", "id", "joined", "listener", "preserve_fds", "program",
+        "reaper",
+    )
+
+    def __init__(self, id: str, spec: dict[str, Any], process: dict[str, Any], pidfd: int) -> None:
+        linux = spec.get("linux") or {}
+        self.id = id
+        self.container = pidfd
+        self.cgroup = ""
+        self.die_with_parent = True
+        self.preserve_fds = 0
+        self.listener = -1
+        self.reaper = False
+        self.hooks: dict[str, Any] = {}
+        self.joined = 0
+        for entry in linux.get("namespaces") or ():
+            self.joined |= namespaces.FLAGS[_NAMESPACE_FILES[entry["type"]]]
+        self.program = Program(process, linux.get("seccomp"), linux.get("personality"))
+
+
+def check_sysctl(name: str, kinds: set[str]) -> None:
+    """Only what belongs to a namespace of the container's own may be set. Raises InvalidArgument."""
+    normal = name.replace("/", ".")
+    if ".." in normal or not normal or not all(part for part in normal.split(".")):
+        raise InvalidArgument(f"sysctl {name!r} is not a valid name")
+    if normal.startswith("net."):
+        needed = "net"
+    elif normal in _IPC_SYSCTLS or normal.startswith("fs.mqueue."):
+        needed = "ipc"
+    elif normal == "kernel.domainname":
+        needed = "uts"
+    elif normal == "kernel.hostname":
+        raise InvalidArgument("sysctl \"kernel.hostname\" conflicts with the hostname field")
+    elif normal.startswith("user."):
+        needed = "user"
+    else:
+        raise InvalidArgument(f"sysctl {name!r} is not in a separate kernel namespace")
+    if needed not in kinds:
+        raise InvalidArgument(f"sysctl {name!r} not allowed in host {needed} namespace")
+
+
+def _id_map(entries: list[dict[str, Any]] | None) -> str:
+    return "".join(f"{entry['containerID']} {entry['hostID']} {entry['size']}\n" for entry in entries or ())
+
+
+def sysctl_path(name: str) -> str:
+    """`net.ipv4.ip_forward` -> `sys/net/ipv4/ip_forward`; a name with slashes keeps its dots (interface names)."""
+    return os.path.join("sys", name if "/" in name else name.replace(".", "/"))

@@ -1,0 +1,86 @@
+"""Pid 1 of a container with `--init`: passes signals on, reaps orphans, ends as the program ends.
+
+It is the process that made the container, without its execve: so it needs no file in the image. It keeps the program's
+user and confinement, no capability, no descriptor but stdio, and may not be traced from inside.
+"""
+
+import os
+import signal
+
+from corten.linux import capabilities, process
+from corten.runtime import program as steps
+from corten.runtime.program import Program
+
+_NOT_PASSED_ON = (signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD)
+_FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT)
+
+
+def split(program: Program, proc: int) -> None:
+    """Fork: the child returns and goes on to the execve, the parent becomes the reaper and never returns.
+
+    `proc` is a descriptor of the host's /proc.
+    """
+    signals = set(range(1, 32)) - {int(number) for number in (*_NOT_PASSED_ON, *_FAULTS)}
+    signals.add(signal.SIGCHLD)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    child = os.fork()
+    if child == 0:
+        process.set_dumpable(False)
+        os.setpgid(0, 0)
+        _to_foreground()
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        return
+    try:
+        process.overwrite_arguments(proc, b"/sbin/init")
+        _reap(program, child, signals)
+    finally:
+        os._exit(255)
+
+
+def _to_foreground() -> None:
+    """The program's group gets the terminal's keys, when stdin is our controlling terminal."""
+    previous = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    try:
+        os.tcsetpgrp(0, os.getpgrp())
+    except OSError:
+        pass
+    finally:
+        signal.signal(signal.SIGTTOU, previous)
+
+
+def _reap(program: Program, child: int, signals: set[int]) -> None:
+    process.set_pdeathsig(0)
+    process.close_range(3)
+    process.set_name("init")
+    steps.become_user(program, ())
+    if program.no_new_privs:
+        process.set_no_new_privs()
+    nothing = capabilities.Sets(None)
+    nothing.effective = nothing.permitted = program.capabilities.permitted & 1 << capabilities.NUMBERS["CAP_KILL"]
+    capabilities.apply(nothing)
+    process.set_dumpable(False)  # the change of user may have made it traceable again
+    while True:
+        got = signal.sigwait(signals)
+        if got != signal.SIGCHLD:
+            try:
+                os.kill(-child if got in (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU) else child, got)
+            except OSError:
+                pass
+            continue
+        status = _collect(child)
+        if status is not None:
+            os._exit(process.exit_code(status))
+
+
+def _collect(child: int) -> int | None:
+    """Reap all that has ended; the program's wait status when it was among them."""
+    found = None
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return found
+        if pid == 0:
+            return found
+        if pid == child:
+            found = status

@@ -1,0 +1,83 @@
+"""The channel between a starting child and who made it: one SOCK_SEQPACKET pair, one letter a message.
+
+    parent (create, exec)                       child (init, or an exec)
+      clone3 ────────────────────────────────▶  steps in its new namespaces
+      GO (user namespace mapped) ────────────▶  only when the spec asks for a user namespace
+      ◀──────────────────────────────── HOOKS   only when the spec has createRuntime or prestart hooks
+      GO (hooks have run) ───────────────────▶
+      ◀──────────── READY (+ the pty's master)  all is made but the execve
+      START ─────────────────────────────────▶  start hooks, user, capabilities, seccomp
+      ◀─────────────────────────── end of file  execve took the descriptor: the program runs
+      ◀──── FAILED step syscall errno path text  at any time instead; the child then exits
+
+START may be sent early; it waits in the socket. The child holds the only copy of its end.
+"""
+
+import _socket
+import array
+import os
+
+from corten.runtime.errors import StepFailed
+
+GO = b"G"
+START = b"S"
+READY = b"R"
+HOOKS = b"H"
+FAILED = b"F"
+
+_SIZE = 8192
+_FD_BYTES = 4
+_CONTROL = _socket.CMSG_SPACE(_FD_BYTES)
+
+
+def make_pair() -> tuple[int, int]:
+    """(parent's end, child's end): close-on-exec, both blocking."""
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    return ours.detach(), theirs.detach()
+
+
+def send(channel: int, message: bytes, descriptor: int = -1) -> None:
+    """One message, with a descriptor if given. A peer that is gone is no error: it will be noticed by its exit."""
+    end = _socket.socket(fileno=channel)
+    try:
+        control = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [descriptor]))] if descriptor >= 0 else []
+        end.sendmsg([message], control, _socket.MSG_NOSIGNAL)
+    except (BrokenPipeError, ConnectionError):
+        pass
+    finally:
+        end.detach()
+
+
+def receive(channel: int, wait: bool = True) -> tuple[bytes, int]:
+    """(message, descriptor or -1); an empty message is the end. Raises BlockingIOError when told not to wait."""
+    end = _socket.socket(fileno=channel)
+    try:
+        flags = _socket.MSG_CMSG_CLOEXEC | (0 if wait else _socket.MSG_DONTWAIT)
+        data, control, _, _ = end.recvmsg(_SIZE, _CONTROL, flags)
+    except ConnectionError:
+        return b"", -1
+    finally:
+        end.detach()
+    for level, kind, payload in control:
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS and len(payload) >= _FD_BYTES:
+            return data, array.array("i", payload[:_FD_BYTES])[0]
+    return data, -1
+
+
+def expect(channel: int, wanted: bytes) -> None:
+    """Wait for one message. The parent gone (end of file) or out of step: this child has no purpose left."""
+    message, _ = receive(channel)
+    if message != wanted:
+        os._exit(125)
+
+
+def pack_failure(failure: StepFailed) -> bytes:
+    """FAILED as bytes; a text too long for one message is cut."""
+    fields = (failure.step, failure.syscall, str(failure.errno), failure.path, failure.detail)
+    return FAILED + b"\0".join(field.encode("utf-8", "surrogateescape").replace(b"\0", b"?")[:1500] for field in fields)
+
+
+def unpack_failure(message: bytes) -> StepFailed:
+    """The StepFailed of a FAILED message."""
+    step, syscall, errno, path, detail = (part.decode("utf-8", "surrogateescape") for part in message[1:].split(b"\0"))
+    return StepFailed(step, syscall, int(errno), path, detail)

@@ -1,0 +1,325 @@
+"""The zygote: one thread, one epoll, and every container's first process as its child.
+
+It forks, holds stdio, reaps and records; it decides nothing. A second thread would break setns and unshare.
+Requests are in protocol.py, their doing in requests.py; this file is the loop and what happens by itself.
+"""
+
+import errno
+import json
+import os
+import select
+import signal
+import socket
+
+from corten.base.paths import Layout
+from corten.linux import cgroup
+from corten.linux.pidfd import pidfd_exit_status
+from corten.zygote import protocol, reaper
+from corten.zygote.anchor import PR_SET_CHILD_SUBREAPER, Anchor, Held
+from corten.zygote.descriptors import close_others, lock_fd
+from corten.zygote.entry import CREATING, EXITED, FAILED, RUNNING, Entry
+from corten.zygote.pump_keeper import PumpKeeper
+from corten.zygote.requests import OPERATIONS, Refused, answer_start
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+UNKNOWN_STATUS = 255 << 8  # docs/adr/0001: an old kernel, and both zygote and anchor were killed in turn
+
+
+class Zygote:
+    """The state of the process; `entries` by key, `watched` maps descriptors to what to do when they are ready."""
+
+    def __init__(self, layout: Layout, listener: socket.socket, anchor: socket.socket, held: list[Held]) -> None:
+        self.layout = layout
+        self.listener = listener
+        self.anchor = anchor
+        self.clients: dict[int, socket.socket] = {}
+        self.entries: dict[str, Entry] = {}
+        self.epoll = select.epoll()
+        self.watched: dict[int, Callable[[int], None]] = {}
+        self.pump = PumpKeeper(self)
+        self.foreign: dict[str, Entry] = {}  # exited, and some other process has yet to reap them
+        self.over = False
+        self.watch(listener.fileno(), self._accept)
+        self.watch(anchor.fileno(), self._hear_anchor)
+        for one in held:
+            self._adopt(Entry.from_hold(one.opaque, one.fds))
+        self.pump.start()
+
+    def run(self) -> None:
+        """Serve until told to shut down."""
+        while not self.over:
+            for descriptor, events in self.epoll.poll(0.05 if self.foreign else None):
+                action = self.watched.get(descriptor)
+                if action is not None:
+                    action(events)
+            for entry in tuple(self.foreign.values()):
+                self._on_exit(entry)
+
+    # --- epoll
+
+    def watch(self, descriptor: int, action: "Callable[[int], None]", events: int = select.EPOLLIN) -> None:
+        self.watched[descriptor] = action
+        self.epoll.register(descriptor, events)
+
+    def unwatch(self, descriptor: int) -> None:
+        if self.watched.pop(descriptor, None) is not None:
+            self.epoll.unregister(descriptor)
+
+    # --- entries
+
+    def add(self, entry: Entry) -> None:
+        """Hold a process that has just been cloned: watch it, and give the anchor its copy."""
+        self.entries[entry.key] = entry
+        self.watch(entry.fds["pidfd"], lambda _events: self._on_exit(entry))
+        if entry.child is not None:
+            self.watch(entry.child.channel, lambda _events: self._on_child(entry))
+        self.hold(entry)
+
+    def hold(self, entry: Entry) -> None:
+        """Tell the anchor all there is to know of the entry, anew."""
+        data, fds = entry.to_hold()
+        try:
+            socket.send_fds(self.anchor, [data], fds)
+        except OSError:
+            pass  # the anchor is gone; the end of the socket says so too, and then everything is handed over
+
+    def drop(self, entry: Entry) -> None:
+        """Forget an entry and close what was held for it, here, at the pump and at the anchor."""
+        self.unwatch(entry.fds.get("pidfd", -1))
+        self.foreign.pop(entry.key, None)
+        self._end_child(entry)
+        if entry.log_dir and not entry.drained:
+            self.pump.tell(b"R" + entry.key.encode())
+        entry.close()
+        self.entries.pop(entry.key, None)
+        try:
+            self.anchor.send(b"D" + entry.key.encode())
+        except OSError:
+            pass
+
+    def _adopt(self, entry: Entry) -> None:
+        """Take over from a zygote that was killed; one it was still creating dies of that, unless just let go."""
+        if entry.state == CREATING:
+            poll = select.poll()
+            poll.register(entry.fds["pidfd"], select.POLLIN)
+            if poll.poll(20):
+                entry.state, entry.failure = FAILED, {"text": "the zygote was killed meanwhile", "exit_code": 125}
+            else:
+                entry.state = RUNNING
+        kept = reaper.read_exit(f"{self.layout.exits}/{entry.key}.json")
+        self.entries[entry.key] = entry
+        if kept is not None:
+            self._mark_exited(entry, kept)
+        else:
+            self.watch(entry.fds["pidfd"], lambda _events: self._on_exit(entry))
+        self.hold(entry)
+
+    def _on_child(self, entry: Entry) -> None:
+        """Word from an init or exec process on its way to execve."""
+        child = entry.child
+        if child is None:
+            return
+        state = child.receive()
+        if state == "created":
+            self._on_created(entry)
+        elif state == "running":
+            entry.state = RUNNING
+            self._end_child(entry)
+            self.hold(entry)
+            answer_start(self, entry)
+        elif state == "failed":
+            entry.state = FAILED
+            failure = child.failure
+            entry.failure = {
+                "text": str(failure), "exit_code": getattr(failure, "exit_code", 125),
+                "step": getattr(failure, "step", ""), "errno": getattr(failure, "errno", 0),
+            }
+            self._end_child(entry)
+            answer_start(self, entry)
+
+    def _on_created(self, entry: Entry) -> None:
+        child = entry.child
+        assert child is not None
+        if entry.tty and child.console >= 0 and "console" not in entry.fds:
+            os.set_blocking(child.console, False)
+            entry.fds["console"] = child.console
+            if entry.log_dir:
+                entry.fds["relay_out"], entry.fds["relay_in"] = os.pipe2(os.O_CLOEXEC)
+            self.hold(entry)
+            self.pump.feed(entry)
+        if entry.exec_id is not None or entry.waiting is not None:
+            child.start()
+
+    def _end_child(self, entry: Entry) -> None:
+        if entry.child is not None:
+            self.unwatch(entry.child.channel)
+            entry.child.close()
+            entry.child = None
+
+    # --- exits
+
+    def _on_exit(self, entry: Entry) -> None:
+        status = self._exit_status(entry)
+        if status is None:
+            return
+        if entry.child is not None:
+            self._on_child(entry)  # its last words come before its end
+        if entry.state in (CREATING, FAILED):
+            reaper.reap(entry.pid)
+            self._on_failed_exit(entry)
+            return
+        try:
+            record = reaper.record_exit(self.layout.exits, entry.key, status, entry.oom_path)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            return  # it stays a zombie, which keeps the code; the descriptor stays ready
+        reaper.reap(entry.pid)
+        self._mark_exited(entry, record)
+        self.broadcast({"event": "exit", **record})
+        self._after_exit(entry)
+
+    def _on_failed_exit(self, entry: Entry) -> None:
+        self.unwatch(entry.fds["pidfd"])
+        self.foreign.pop(entry.key, None)
+        entry.state = FAILED
+        if entry.failure is None:
+            entry.failure = {"text": "the init process was killed", "exit_code": 125}
+        if entry.exec_id is None:
+            cgroup.remove(entry.cgroup)
+        answer_start(self, entry)
+
+    def _exit_status(self, entry: Entry) -> int | None:
+        """The wait status; None while it runs, or while another process has yet to reap it and say so."""
+        try:
+            return reaper.peek(entry.pid)
+        except ChildProcessError:
+            pass
+        pidfd = entry.fds["pidfd"]
+        status = pidfd_exit_status(pidfd)
+        if status is None:
+            try:
+                signal.pidfd_send_signal(pidfd, 0)
+            except ProcessLookupError:
+                status = UNKNOWN_STATUS  # unless whoever reaped it has written the file: record_exit looks there first
+            else:
+                self.epoll.modify(pidfd, 0)
+                self.foreign[entry.key] = entry
+        return status
+
+    def _mark_exited(self, entry: Entry, record: dict[str, object]) -> None:
+        self.unwatch(entry.fds["pidfd"])
+        self.foreign.pop(entry.key, None)
+        entry.state = EXITED
+        entry.status = int(str(record["status"]))
+        entry.time_ns = int(str(record["time_ns"]))
+        entry.oom = bool(record["oom"])
+
+    def _after_exit(self, entry: Entry) -> None:
+        """What nobody waits for: the cgroup goes, stdin closes, the anchor hears of it."""
+        if entry.exec_id is None:
+            cgroup.remove(entry.cgroup)
+        entry.close("stdin")
+        if entry.exec_id is not None:
+            entry.close("console")
+        self.hold(entry)
+
+    # --- clients
+
+    def _accept(self, _events: int) -> None:
+        client, _address = self.listener.accept()
+        client.setblocking(False)
+        self.clients[client.fileno()] = client
+        self.watch(client.fileno(), lambda _events: self._serve(client))
+
+    def _serve(self, client: socket.socket) -> None:
+        try:
+            message, fds = protocol.receive(client)
+        except (OSError, ValueError):
+            message, fds = None, []
+        for descriptor in fds:
+            os.close(descriptor)  # no request brings any
+        if message is None:
+            self.disconnect(client)
+            return
+        number = int(str(message.get("n", 0)))
+        try:
+            result = OPERATIONS[str(message.get("op"))](self, message, client)
+        except Refused as error:
+            self.reply(client, {"n": number, "error": {"kind": error.kind, "text": str(error), "exit_code": 125}})
+        except Exception as error:
+            self.reply(client, {"n": number, "error": {"kind": "Internal", "text": str(error), "exit_code": 125}})
+        else:
+            if result is not None:
+                self.reply(client, {"n": number, "ok": result[0]}, result[1])
+
+    def reply(self, client: socket.socket, message: dict[str, object], fds: "tuple[int, ...] | list[int]" = ()) -> None:
+        """Answer; a client that does not read is let go: it comes back and asks for the list."""
+        try:
+            protocol.send(client, message, fds)
+        except OSError:
+            self.disconnect(client)
+
+    def disconnect(self, client: socket.socket) -> None:
+        if self.clients.pop(client.fileno(), None) is not None:
+            self.unwatch(client.fileno())
+            client.close()
+
+    def broadcast(self, message: dict[str, object]) -> None:
+        for client in tuple(self.clients.values()):
+            self.reply(client, message)
+
+    # --- the anchor
+
+    def _hear_anchor(self, _events: int) -> None:
+        try:
+            data = self.anchor.recv(1 << 16)
+        except ConnectionError:
+            data = b""
+        if not data:
+            self._become_anchor()
+            return
+        pid, record = data[1:].split(b"\n", 1)
+        for entry in tuple(self.entries.values()):
+            if entry.pid == int(pid) and entry.state in (CREATING, RUNNING):
+                said = json.loads(record)
+                self._mark_exited(entry, said)
+                self.broadcast({"event": "exit", **said})
+                self._after_exit(entry)
+
+    def _become_anchor(self) -> None:
+        """The anchor was killed. This process is the containers' parent, so it becomes the anchor; its fork goes on."""
+        from corten.linux.libc import syscall
+
+        syscall("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.unwatch(self.anchor.fileno())
+        self.anchor.close()
+        pid = os.fork()
+        if pid == 0:
+            mine.close()
+            self.anchor = theirs
+            old, self.epoll = self.epoll, select.epoll()  # the epoll would be shared with the parent
+            for descriptor in self.watched:
+                self.epoll.register(descriptor, select.EPOLLIN)
+            old.close()
+            self.watch(theirs.fileno(), self._hear_anchor)
+            return
+        theirs.close()
+        held = {}
+        for key, entry in self.entries.items():
+            data, fds = entry.to_hold()
+            held[key] = Held(key, entry.pid, entry.oom_path, data.split(b"\n", 3)[3], fds)
+        layout, listener = self.layout, self.listener
+        close_others({0, 1, 2, listener.fileno(), mine.fileno(), lock_fd(layout),
+                      *(fd for one in held.values() for fd in one.fds)})
+        Anchor(layout.exits, held, lambda rest, channel: life(layout, listener, channel, rest)).run(mine, pid)
+        os._exit(0)
+
+
+def life(layout: Layout, listener: socket.socket, anchor: socket.socket, held: list[Held]) -> None:
+    """A zygote from its first moment to its last."""
+    Zygote(layout, listener, anchor, held).run()

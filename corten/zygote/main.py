@@ -1,0 +1,74 @@
+"""How anchor and zygote come to be: `python -IS … <data root> <exec root>`, started by the daemon, outliving it.
+
+The caller's process ends at once; its child is the anchor, and the anchor's child the zygote. A lock on the run root,
+shared by both and freed when neither is left, keeps a second pair from starting.
+"""
+
+import fcntl
+import gc
+import os
+import signal
+import socket
+import sys
+
+from corten.base.paths import Layout
+from corten.linux.libc import syscall
+from corten.zygote.anchor import PR_SET_CHILD_SUBREAPER, Anchor
+from corten.zygote.loop import life
+
+LOCKED = 3  # exit status: another pair is alive
+
+
+def start(layout: Layout) -> int:
+    """Become anchor and zygote. Returns in the calling process only: 0, or LOCKED."""
+    lock = os.open(f"{layout.exec_root}/zygote.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return LOCKED
+    listener = _listen(layout.zygote_socket)
+    if os.fork():
+        return 0
+    os.setsid()
+    os.chdir("/")
+    os.umask(0o022)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _ignore)  # a handler, not SIG_IGN, which children would inherit
+    syscall("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    gc.collect()
+    gc.disable()  # the collector writes to every page it looks at, and each fork would pay for its own copy
+    gc.freeze()
+    Anchor(layout.exits, {}, lambda held, channel: life(layout, listener, channel, held)).run()
+    os._exit(0)
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    pass
+
+
+def _listen(path: str) -> socket.socket:
+    """The socket, 0600, in the place of a dead pair's."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    old = os.umask(0o177)
+    try:
+        listener.bind(path)
+    finally:
+        os.umask(old)
+    listener.listen(16)
+    return listener
+
+
+def main() -> int:
+    """`main DATA_ROOT EXEC_ROOT`."""
+    if len(sys.argv) != 3:
+        print("usage: corten zygote DATA_ROOT EXEC_ROOT", file=sys.stderr)
+        return 2
+    return start(Layout(sys.argv[1], sys.argv[2]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""The zygote's hold on the log pump: start and feed it, hear what is drained, replace it when it is killed."""
+
+import os
+import signal
+import socket
+
+from corten.linux.libc import syscall
+from corten.zygote import reaper
+from corten.zygote.descriptors import close_others
+from corten.zygote.entry import PUMP_FDS, Entry
+from corten.zygote.pump import main as pump_main
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corten.zygote.loop import Zygote
+
+PR_SET_PDEATHSIG = 1
+
+
+class PumpKeeper:
+    """The pump of one zygote."""
+
+    def __init__(self, zygote: "Zygote") -> None:
+        self.zygote = zygote
+        self.channel: socket.socket | None = None
+        self.pidfd = -1
+
+    def start(self) -> None:
+        """Fork the pump; it takes over every container whose output is not drained."""
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = os.fork()
+        if pid == 0:
+            self._become_pump(theirs)
+        theirs.close()
+        self.channel = mine
+        self.pidfd = os.pidfd_open(pid)
+        self.zygote.watch(mine.fileno(), lambda _events: self._hear())
+        self.zygote.watch(self.pidfd, lambda _events: self._restart(pid))
+
+    def feed(self, entry: Entry) -> None:
+        """Give the pump what an entry's output comes from."""
+        names = [name for name in PUMP_FDS if name in entry.fds]
+        if entry.log_dir is None or not names or self.channel is None:
+            return
+        message = f"A{entry.key}\n{entry.log_dir}\n{','.join(names)}".encode()
+        try:
+            socket.send_fds(self.channel, [message], [entry.fds[name] for name in names])
+        except OSError:
+            pass  # it was killed; the next one is given all there is
+
+    def tell(self, message: bytes) -> None:
+        """Send a message of pump.py."""
+        try:
+            if self.channel is not None:
+                self.channel.send(message)
+        except OSError:
+            pass
+
+    def _become_pump(self, channel: socket.socket) -> None:
+        syscall("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        adopted = [
+            (entry.key, entry.log_dir, {name: entry.fds[name] for name in PUMP_FDS if name in entry.fds})
+            for entry in self.zygote.entries.values() if entry.log_dir and not entry.drained
+        ]
+        adopted = [one for one in adopted if one[2]]
+        close_others({0, 1, 2, channel.fileno(), *(fd for one in adopted for fd in one[2].values())})
+        try:
+            pump_main(channel, self.zygote.layout.pump_lock, adopted)
+        finally:
+            os._exit(0)
+
+    def _restart(self, pid: int) -> None:
+        self._hear()
+        reaper.reap(pid)
+        self.zygote.unwatch(self.pidfd)
+        os.close(self.pidfd)
+        if self.channel is not None:
+            self.zygote.unwatch(self.channel.fileno())
+            self.channel.close()
+        self.start()
+
+    def _hear(self) -> None:
+        while self.channel is not None:
+            try:
+                data = self.channel.recv(4096, socket.MSG_DONTWAIT)
+            except OSError:
+                return
+            if not data:
+                self.zygote.unwatch(self.channel.fileno())
+                return
+            entry = self.zygote.entries.get(data[1:].decode())
+            if entry is not None:
+                entry.drained = True
+                entry.close("stdout", "stderr", "relay_out", "relay_in")
+                self.zygote.hold(entry)
+                self.zygote.broadcast({"event": "drained", "id": entry.id})

@@ -1,0 +1,266 @@
+"""What the zygote does when asked: one function an operation of protocol.py.
+
+Each takes the zygote, the message and the client, and returns (result, descriptors to send), or None when the answer
+comes later.
+"""
+
+import fcntl
+import os
+import signal
+import struct
+import termios
+
+from corten.base.errors import Error
+from corten.linux import cgroup
+from corten.runtime import create as runtime
+from corten.runtime import exec as runtime_exec
+from corten.runtime.bundle import load_bundle
+from corten.zygote.entry import EXITED, FAILED, RUNNING, Entry, entry_key
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from corten.zygote.loop import Zygote
+
+    Message = dict[str, object]
+    Answer = tuple[Message, list[int]] | None
+
+
+class Refused(Exception):
+    """A request that cannot be done; `kind` is the name of a class of base.errors."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+def find(zygote: "Zygote", message: "Message") -> Entry:
+    """The entry a message speaks of. Raises Refused."""
+    exec_id = message.get("exec_id")
+    entry = zygote.entries.get(entry_key(str(message["id"]), str(exec_id) if exec_id else None))
+    if entry is None:
+        raise Refused("NotFound", f"container {message['id']} is not running")
+    return entry
+
+
+def create(zygote: "Zygote", message: "Message", _client: "socket.socket") -> "Answer":
+    """Clone a container's init; answers at once with its pid, pidfd and network namespace."""
+    container_id = str(message["id"])
+    if container_id in zygote.entries:
+        raise Refused("Conflict", f"container {container_id} is held already")
+    tty = bool(message["tty"])
+    child_ends, fds = _pipes(tty, bool(message["open_stdin"]))
+    try:
+        bundle = load_bundle(container_id, zygote.layout.bundle(container_id))
+        child = runtime.spawn(bundle, child_ends)
+    except Error as error:
+        _close(fds.values())
+        raise Refused("Internal", str(error)) from None
+    except BaseException:
+        _close(fds.values())
+        raise
+    finally:
+        _close(child_ends)
+    entry = Entry(container_id, None, child.pid, child.start_time)
+    entry.tty, entry.log_dir = tty, str(message["log_dir"])
+    entry.cgroup, entry.oom_path = bundle.cgroup, cgroup.oom_file(bundle.cgroup)
+    entry.child, entry.fds = child, {"pidfd": child.pidfd, **fds}
+    zygote.add(entry)
+    zygote.pump.feed(entry)
+    netns = os.open(f"/proc/{child.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        answer: Message = {"n": message["n"], "ok": {"pid": child.pid, "start_time": child.start_time}}
+        zygote.reply(_client, answer, [child.pidfd, netns])
+    finally:
+        os.close(netns)
+    return None
+
+
+def _pipes(tty: bool, stdin: bool) -> tuple[tuple[int, int, int], dict[str, int]]:
+    """The child's three descriptors and our ends of them; with a terminal the child makes its own."""
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    if tty:
+        return (null, null, null), {}
+    out_r, out_w = os.pipe2(os.O_CLOEXEC)
+    err_r, err_w = os.pipe2(os.O_CLOEXEC)
+    ours = {"stdout": out_r, "stderr": err_r}
+    if not stdin:
+        return (null, out_w, err_w), ours
+    os.close(null)
+    in_r, ours["stdin"] = os.pipe2(os.O_CLOEXEC)
+    return (in_r, out_w, err_w), ours
+
+
+def _close(descriptors: "object") -> None:
+    for descriptor in set(descriptors):  # type: ignore[call-overload]
+        os.close(descriptor)
+
+
+def start(zygote: "Zygote", message: "Message", client: "socket.socket") -> "Answer":
+    """Let a created container run its program; the answer comes when execve has succeeded or failed."""
+    entry = find(zygote, message)
+    if entry.state in (RUNNING, EXITED):
+        raise Refused("Conflict", f"container {entry.id} is running already")
+    entry.waiting = (client, int(str(message["n"])))
+    if entry.state == FAILED:
+        answer_start(zygote, entry)
+    elif entry.child is not None and entry.child.state == "created":
+        entry.child.start()
+    return None
+
+
+def answer_start(zygote: "Zygote", entry: Entry) -> None:
+    """Tell whoever waits for an entry that it runs, or that it failed; a failed one is dropped when it is gone."""
+    if entry.waiting is None:
+        return
+    client, number = entry.waiting
+    if client not in zygote.clients.values():
+        client = None
+    if entry.state == FAILED:
+        failure: Message = {"kind": "StartFailed", **(entry.failure or {})}
+        _await_end(entry)
+        if entry.exec_id is None:
+            cgroup.remove(entry.cgroup)
+        zygote.drop(entry)
+        if client is not None:
+            zygote.reply(client, {"n": number, "error": failure})  # type: ignore[arg-type]
+        return
+    entry.waiting = None
+    names = [name for name in ("stdin", "stdout", "stderr", "console") if name in entry.fds] if entry.exec_id else []
+    if client is not None:
+        answer: Message = {"n": number, "ok": {"pid": entry.pid, "fds": names}}
+        zygote.reply(client, answer, [entry.fds[name] for name in names])  # type: ignore[arg-type]
+    if entry.exec_id is not None:
+        entry.close("stdin", "stdout", "stderr")
+        zygote.hold(entry)
+
+
+def _await_end(entry: Entry) -> None:
+    """A child that failed exits by itself, at once; make sure, and reap it."""
+    from corten.zygote.reaper import reap
+
+    try:
+        signal.pidfd_send_signal(entry.fds["pidfd"], signal.SIGKILL)
+        os.waitid(os.P_PIDFD, entry.fds["pidfd"], os.WEXITED | os.WNOWAIT)
+    except (ProcessLookupError, ChildProcessError, KeyError):
+        pass
+    reap(entry.pid)
+
+
+def exec_(zygote: "Zygote", message: "Message", client: "socket.socket") -> "Answer":
+    """Run one more process in a container; answers with the descriptors of its stdio."""
+    container = zygote.entries.get(str(message["id"]))
+    if container is None or container.state != RUNNING:
+        raise Refused("Conflict", f"container {message['id']} is not running")
+    exec_id, tty = str(message["exec_id"]), bool(message["tty"])
+    process = message["process"]
+    assert isinstance(process, dict)
+    child_ends, fds = _exec_pipes(tty, bool(message["stdin"]), bool(message["output"]))
+    try:
+        bundle = load_bundle(container.id, zygote.layout.bundle(container.id))
+        target = runtime_exec.Target(container.id, container.pid, container.fds["pidfd"], bundle.spec)
+        child = runtime_exec.spawn_exec(target, process, child_ends)
+    except BaseException as error:
+        _close(fds.values())
+        raise Refused("Internal", str(error)) from None
+    finally:
+        _close(child_ends)
+    entry = Entry(container.id, exec_id, child.pid, child.start_time)
+    entry.tty, entry.child, entry.fds = tty, child, {"pidfd": child.pidfd, **fds}
+    entry.waiting = (client, int(str(message["n"])))
+    zygote.add(entry)
+    return None
+
+
+def _exec_pipes(tty: bool, stdin: bool, output: bool) -> tuple[tuple[int, int, int], dict[str, int]]:
+    if output or tty:
+        return _pipes(tty, stdin)
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    if not stdin:
+        return (null, null, null), {}
+    in_r, in_w = os.pipe2(os.O_CLOEXEC)
+    return (in_r, null, null), {"stdin": in_w}
+
+
+def stdin(zygote: "Zygote", message: "Message", _client: "socket.socket") -> "Answer":
+    """A copy of the container's standard input, or of its terminal."""
+    entry = find(zygote, message)
+    descriptor = entry.fds.get("console", entry.fds.get("stdin", -1))
+    if descriptor < 0:
+        raise Refused("Conflict", f"container {entry.id} has no open standard input")
+    return {}, [descriptor]
+
+
+def close_stdin(zygote: "Zygote", message: "Message", _client: "socket.socket") -> "Answer":
+    """Close every copy of the container's standard input that is held here and at the anchor."""
+    entry = find(zygote, message)
+    entry.close("stdin")
+    zygote.hold(entry)
+    return {}, []
+
+
+def signal_(zygote: "Zygote", message: "Message", _client: "socket.socket") -> "Answer":
+    """Send a signal by pidfd. pidfd_send_signal(2)."""
+    entry = find(zygote, message)
+    if entry.state in (EXITED, FAILED):
+        raise Refused("NotFound", f"container {entry.id} is not running")
+    try:
+        signal.pidfd_send_signal(entry.fds["pidfd"], int(str(message["signal"])))
+    except ProcessLookupError:
+        raise Refused("NotFound", f"container {entry.id} is not running") from None
+    return {}, []
+
+
+def resize(zygote: "Zygote", message: "Message", _client: "socket.socket") -> "Answer":
+    """Set the terminal's size. TIOCSWINSZ, ioctl_tty(2)."""
+    entry = find(zygote, message)
+    if "console" not in entry.fds:
+        raise Refused("Conflict", f"container {entry.id} has no terminal")
+    size = struct.pack("4H", int(str(message["rows"])) & 0xFFFF, int(str(message["cols"])) & 0xFFFF, 0, 0)
+    fcntl.ioctl(entry.fds["console"], termios.TIOCSWINSZ, size)
+    return {}, []
+
+
+def list_(zygote: "Zygote", _message: "Message", _client: "socket.socket") -> "Answer":
+    """Every entry, as Entry.describe."""
+    return {"entries": [entry.describe() for entry in zygote.entries.values()]}, []
+
+
+def forget(zygote: "Zygote", message: "Message", _client: "socket.socket") -> "Answer":
+    """The exit is in the database: drop the entry and its file. One that still runs is killed first."""
+    exec_id = message.get("exec_id")
+    key = entry_key(str(message["id"]), str(exec_id) if exec_id else None)
+    entry = zygote.entries.get(key)
+    if entry is not None:
+        if entry.state not in (EXITED, FAILED) or entry.child is not None:
+            _await_end(entry)
+            if entry.exec_id is None:
+                cgroup.remove(entry.cgroup)
+        zygote.drop(entry)
+    try:
+        os.unlink(f"{zygote.layout.exits}/{key}.json")
+    except FileNotFoundError:
+        pass
+    return {}, []
+
+
+def shutdown(zygote: "Zygote", message: "Message", client: "socket.socket") -> "Answer":
+    """End zygote, pump and anchor, when nothing is held."""
+    if zygote.entries:
+        raise Refused("Conflict", f"{len(zygote.entries)} processes are held")
+    zygote.reply(client, {"n": message["n"], "ok": {}})
+    try:
+        os.unlink(zygote.layout.zygote_socket)
+        zygote.anchor.send(b"Q")
+    except OSError:
+        pass
+    zygote.over = True
+    return None
+
+
+OPERATIONS: "dict[str, Callable[[Zygote, Message, socket.socket], Answer]]" = {
+    "create": create, "start": start, "exec": exec_, "stdin": stdin, "close_stdin": close_stdin, "signal": signal_,
+    "resize": resize, "list": list_, "forget": forget, "shutdown": shutdown,
+}

@@ -1,0 +1,44 @@
+#!/bin/bash
+# Sets up what the tests need (Debian packages, a virtual environment) and runs them all; arguments go to pytest.
+#   ./test.sh                 checks and all tests
+#   ./test.sh tests/unit -x   only these
+set -euo pipefail
+cd "$(dirname "$0")"
+
+packages=(python3-venv busybox-static docker-registry nftables iproute2 util-linux procps curl git gcc libc6-dev \
+          libseccomp2 skopeo umoci tmux vim-tiny make apache2-utils ca-certificates)
+missing=()
+for package in "${packages[@]}"; do
+    dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    [ "$(id -u)" = 0 ] || { echo "test.sh: needs root to install: ${missing[*]}" >&2; exit 2; }
+    apt-get update -qq
+    # what a test starts, it starts itself: no service of these packages may run
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d.corten && chmod 755 /usr/sbin/policy-rc.d.corten
+    [ -e /usr/sbin/policy-rc.d ] || { mv /usr/sbin/policy-rc.d.corten /usr/sbin/policy-rc.d; ours=1; }
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    rm -f /usr/sbin/policy-rc.d.corten; [ -z "${ours:-}" ] || rm -f /usr/sbin/policy-rc.d
+fi
+
+# the docker CLI, without its daemon
+if ! command -v docker >/dev/null; then
+    scratch=$(mktemp -d)
+    (cd "$scratch" && apt-get download -qq docker.io && dpkg -x docker.io_*.deb x)
+    install -m 755 "$scratch/x/usr/bin/docker" /usr/local/bin/docker
+    rm -rf "$scratch"
+fi
+
+python=/usr/bin/python3
+[ -x .venv/bin/python ] || "$python" -m venv .venv
+stamp=.venv/.dev-$(sha256sum pyproject.toml | cut -c1-16)
+if [ ! -e "$stamp" ]; then
+    .venv/bin/pip install -q --disable-pip-version-check -e '.[fast,dev]'
+    touch "$stamp"
+fi
+
+if [ $# -gt 0 ]; then
+    exec .venv/bin/python -m pytest "$@"
+fi
+make --no-print-directory check-static
+exec .venv/bin/python -m pytest tests

@@ -1,0 +1,266 @@
+"""Who reaches whom: published ports from everywhere, isolation, masquerade; with real namespaces as outside hosts."""
+
+import asyncio
+import os
+import socket
+import time
+
+import pytest
+from netns_hosts import Host, Namespace, ask, cable, inside
+
+from corten.base.errors import Internal
+from corten.engine.network_records import CreateNetwork
+from corten.linux.libc import check, libc
+from corten.linux.netlink import CLONE_NEWNET, Batch, Socket
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+@pytest.fixture
+def host(tmp_path):
+    """An engine's networks in a namespace of the test's own, with an outside neighbour at 192.0.2.9 (we are .2)."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    check(libc.unshare(CLONE_NEWNET), "unshare")
+    neighbour = Namespace()
+    try:
+        with Socket() as own:
+            batch = Batch()
+            batch.up(1)
+            own.run(batch)
+        cable(neighbour, "up0", "192.0.2.2/24", "192.0.2.9/24")
+        made = Host(tmp_path)
+        made.neighbour = neighbour
+        try:
+            yield made
+        finally:
+            made.close()
+    finally:
+        neighbour.close()
+        check(libc.setns(home, CLONE_NEWNET), "setns")
+        os.close(home)
+
+
+def published(host, kind="tcp", address="", network="bridge"):
+    record = host.record(network=network, ports={f"80/{kind}": (address, "8080")})
+    space = host.start(record)
+    space.serve(80, kind)
+    return record, space
+
+
+@pytest.mark.parametrize("kind", ["tcp", "udp"])
+def test_a_published_port_answers_on_every_way_in(host, kind):
+    record, space = published(host, kind)
+    gateway = record.networking["bridge"].gateway
+    assert ask("127.0.0.1", 8080, kind) == gateway
+    assert ask("192.0.2.2", 8080, kind) == "192.0.2.2"
+    assert host.neighbour.ask("192.0.2.2", 8080, kind) == "192.0.2.9"  # the client's address is not hidden
+    assert space.ask("192.0.2.2", 8080, kind) == gateway  # hairpin: to itself
+    sibling = host.start(host.record())
+    assert sibling.ask("192.0.2.2", 8080, kind) == gateway
+    assert sibling.ask(gateway, 8080, kind) == gateway
+
+
+def test_a_port_published_on_loopback_is_for_this_host_alone(host):
+    published(host, address="127.0.0.1")
+    assert ask("127.0.0.1", 8080)
+    assert ask("192.0.2.2", 8080) is None
+    assert host.neighbour.ask("192.0.2.2", 8080) is None
+
+
+def test_a_neighbour_cannot_send_to_loopback_through_us(host):
+    """CVE-2020-8558 and the DNAT of packets that claim to be for 127.0.0.1."""
+    record, space = published(host, address="127.0.0.1")
+    local = socket.socket()
+    local.bind(("127.0.0.1", 9000))
+    local.listen()
+    for outsider, link in ((host.neighbour, "eth0"), (space, "eth0")):
+        with inside(outsider.fd):
+            # let the outsider's kernel send loopback addresses out
+            for setting in ("all", link):
+                with open(f"/proc/sys/net/ipv4/conf/{setting}/route_localnet", "w") as file:
+                    file.write("1")
+        with Socket(outsider.fd) as inner:
+            lo = Batch()
+            for index, address in inner.addresses():
+                if index == 1 and address.version == 4:
+                    lo.delete_address(1, address)
+            inner.run(lo)
+        subprocess_route(outsider, record if outsider is space else None)
+        assert outsider.ask("127.0.0.1", 8080) is None
+        assert outsider.ask("127.0.0.1", 9000) is None
+    local.close()
+
+
+def subprocess_route(space, record):
+    """127.0.0.0/8 leads out of the namespace by its default gateway."""
+    import subprocess
+    via = record.networking["bridge"].gateway if record else "192.0.2.2"
+    enter = ["nsenter", "-t", str(space.pid), "-n", "ip", "route"]
+    subprocess.run([*enter, "flush", "table", "local", "127.0.0.0/8"], check=False, capture_output=True)
+    subprocess.run([*enter, "add", "127.0.0.0/8", "via", via, "dev", "eth0"], check=True, capture_output=True)
+
+
+def test_an_unpublished_port_is_not_reachable_from_outside(host):
+    record = host.record(exposed=["81/tcp"])
+    space = host.start(record)
+    space.serve(81)
+    address = record.networking["bridge"].ip_address
+    assert ask(address, 81)  # the host itself may
+    assert host.start(host.record()).ask(address, 81)  # so may a container of the same network
+    assert host.neighbour.ask(address, 81) is None  # it routes the container's network to us
+    assert host.neighbour.ask("192.0.2.2", 81) is None
+
+
+def test_networks_do_not_reach_each_other_but_by_published_ports(host):
+    asyncio.run(host.networks.create(CreateNetwork(name="other")))
+    record, _space = published(host)
+    stranger = host.start(host.record(network="other"))
+    assert stranger.ask(record.networking["bridge"].ip_address, 80) is None
+    assert stranger.ask("192.0.2.2", 8080)
+
+
+def test_outbound_traffic_carries_the_hosts_address(host):
+    host.neighbour.serve(7000)
+    space = host.start(host.record())
+    assert space.ask("192.0.2.9", 7000) == "192.0.2.2"
+    asyncio.run(host.networks.create(CreateNetwork(
+        name="bare", options={"com.docker.network.bridge.enable_ip_masquerade": "false"})))
+    bare = host.record(network="bare")
+    assert host.start(bare).ask("192.0.2.9", 7000) == bare.networking["bare"].ip_address
+
+
+def test_an_internal_network_has_no_way_out_or_in(host):
+    asyncio.run(host.networks.create(CreateNetwork(name="inner", internal=True)))
+    host.neighbour.serve(7000)
+    record = host.record(network="inner", ports={"80/tcp": ("", "8080")})
+    space = host.start(record)
+    space.serve(80)
+    assert space.ask("192.0.2.9", 7000) is None
+    assert ask("127.0.0.1", 8080) is None
+    assert record.networking["inner"].gateway == ""
+    sibling = host.record(network="inner")
+    assert host.start(sibling).ask(record.networking["inner"].ip_address, 80)
+
+
+def test_icc_false_keeps_containers_apart(host):
+    asyncio.run(host.networks.create(CreateNetwork(
+        name="apart", options={"com.docker.network.bridge.enable_icc": "false"})))
+    host.neighbour.serve(7000)
+    record = host.record(network="apart")
+    host.start(record).serve(80)
+    other = host.start(host.record(network="apart"))
+    assert other.ask(record.networking["apart"].ip_address, 80) is None
+    assert other.ask("192.0.2.9", 7000) == "192.0.2.2"
+
+
+def test_a_port_in_use_is_refused_before_anything_is_made(host):
+    published(host)
+    other = host.record("late", ports={"80/tcp": ("127.0.0.1", "8080")})
+    with pytest.raises(Internal, match=r"driver failed programming external connectivity on endpoint late "
+                       r"\([0-9a-f]{64}\): Bind for 0.0.0.0:8080 failed: port is already allocated"):
+        asyncio.run(host.networks.reserve(other))
+    server = socket.socket()
+    server.bind(("0.0.0.0", 8099))
+    server.listen()
+    third = host.record("third", ports={"80/tcp": ("", "8099"), "81/tcp": ("", "8098")})
+    with pytest.raises(Internal, match=r"failed to bind host port for 0.0.0.0:8099:172.\d+.0.\d+:80/tcp: "
+                       "address already in use"):
+        asyncio.run(host.networks.reserve(third))
+    server.close()
+    for refused in (other, third):
+        assert refused.networking["bridge"].endpoint_id == refused.networking["bridge"].ip_address == ""
+        assert host.db.execute("SELECT * FROM lease WHERE container_id = ?", refused.id) == []
+    free = socket.socket()
+    free.bind(("0.0.0.0", 8098))  # not kept by the failed attempt
+    free.close()
+
+
+def test_a_published_port_cannot_be_taken_by_a_process_of_the_host(host):
+    record, _space = published(host)
+    thief = socket.socket()
+    thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with pytest.raises(OSError):
+        thief.bind(("0.0.0.0", 8080))
+        thief.listen()
+    thief.close()
+    host.stop(record)
+    again = socket.socket()
+    again.bind(("0.0.0.0", 8080))
+    again.close()
+
+
+def test_traffic_flows_while_no_daemon_runs_and_after_its_return(host):
+    record, _space = published(host)
+    host.networks.close()
+    assert host.neighbour.ask("192.0.2.2", 8080) == "192.0.2.9"
+    host.restart()
+    assert host.neighbour.ask("192.0.2.2", 8080) == "192.0.2.9"
+    assert host.networks.held[record.id][0].socket is not None
+    second = host.record(ports={"80/tcp": ("", "8080")})
+    with pytest.raises(Internal, match="port is already allocated"):
+        asyncio.run(host.networks.reserve(second))
+
+
+def test_a_flushed_ruleset_is_repaired(host):
+    import subprocess
+    published(host)
+    subprocess.run(["nft", "flush", "ruleset"], check=True)
+    assert ask("127.0.0.1", 8080) is None
+    host.restart()
+    assert ask("127.0.0.1", 8080)
+    subprocess.run(["nft", "flush", "ruleset"], check=True)
+    host.start(host.record(ports={"80/tcp": ("", "8081")}))  # the next change finds out as well
+    assert ask("127.0.0.1", 8080)
+
+
+def test_two_networks_connect_and_disconnect_while_running(host):
+    asyncio.run(host.networks.create(CreateNetwork(name="two")))
+    record, space = published(host)
+    peer = host.record(network="two")
+    host.start(peer).serve(90)
+    there = peer.networking["two"].ip_address
+    assert space.ask(there, 90) is None
+    asyncio.run(host.networks.connect("two", record.id))
+    assert space.ask(there, 90) == record.networking["two"].ip_address
+    with open(f"{host.layout.container(record.id)}/hosts") as file:
+        assert record.networking["two"].ip_address in file.read()
+    asyncio.run(host.networks.disconnect("bridge", record.id))
+    assert ask("127.0.0.1", 8080)  # the port leads to the address that is left
+    host.neighbour.serve(7000)
+    assert space.ask("192.0.2.9", 7000) == "192.0.2.2"  # so does the way out
+    asyncio.run(host.networks.disconnect("two", record.id))
+    assert space.ask("192.0.2.9", 7000) is None
+
+
+def test_nothing_is_left_behind(host):
+    from corten.linux.nftables import Nftables
+    record, _space = published(host)
+    asyncio.run(host.networks.create(CreateNetwork(name="two")))
+    host.stop(record)
+    asyncio.run(host.networks.teardown())
+    with Nftables() as tables:
+        assert tables.tables() == []
+    with Socket() as own:
+        deadline = time.monotonic() + 5  # a namespace is taken down after its last process is gone
+        while [link.name for link in own.links() if link.kind in ("bridge", "veth")] != ["up0"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    for table in ("lease", "port"):
+        assert host.db.execute(f"SELECT * FROM {table}") == []
+    host.start(host.record(network="two"))  # devices come back when needed
+
+
+def test_reconcile_removes_what_belongs_to_nobody(host):
+    record, _space = published(host)
+    dead = host.record(ports={"80/tcp": ("", "9999")})
+    keep = host.start(dead)
+    dead.state.status = "exited"  # the daemon was killed, the container ended, its namespace is held by someone
+    host.restart()
+    assert host.db.execute("SELECT * FROM port WHERE container_id = ?", dead.id) == []
+    assert host.networks.firewall.whole()
+    with Socket() as own:
+        veths = [link.name for link in own.links() if link.kind == "veth" and link.name.startswith("veth")]
+    assert len(veths) == 1
+    assert ask("127.0.0.1", 8080)
+    assert keep.process.poll() is None
+    assert record.network_settings.ports["80/tcp"][0].host_port == "8080"

@@ -1,0 +1,362 @@
+"""Zygote, pump and anchor with real containers: stdio, exits, exec, and kill -9 of each of them."""
+
+import asyncio
+import json
+import os
+import select
+import signal
+import time
+
+import pytest
+
+from corten.base.errors import Conflict, NotFound
+from corten.base.paths import Layout
+from corten.zygote.client import StartFailed, ZygoteClient
+from corten.zygote.log_format import FRAME
+
+BUSYBOX = "/bin/busybox"
+
+
+@pytest.fixture
+def layout(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("machine: needs root")
+    made = Layout(str(tmp_path / "data"), str(tmp_path / "run"))
+    made.make()
+    return made
+
+
+@pytest.fixture
+def rootfs(tmp_path):
+    root = tmp_path / "image"
+    for name in ("bin", "proc", "dev", "sys", "etc", "tmp"):
+        (root / name).mkdir(parents=True)
+    (root / "bin/busybox").write_bytes(open(BUSYBOX, "rb").read())
+    (root / "bin/busybox").chmod(0o755)
+    for name in ("sh", "sleep", "cat", "echo", "true", "seq", "stty", "ls", "kill", "env", "test", "tty"):
+        (root / "bin" / name).symlink_to("busybox")
+    return root
+
+
+class World:
+    """A client, the containers it made, and the events that came."""
+
+    def __init__(self, layout, rootfs):
+        self.layout, self.rootfs = layout, rootfs
+        self.events = []
+        self.made = []
+
+    async def __aenter__(self):
+        self.changed = asyncio.Event()
+        self.client = await ZygoteClient.connect(self.layout, self.on_event)
+        return self
+
+    def on_event(self, event):
+        self.events.append(event)
+        self.changed.set()
+
+    async def __aexit__(self, *_):
+        for name in self.made:
+            await self.client.forget(name)
+        for _ in range(50):
+            try:
+                await self.client.shutdown()
+                break
+            except Conflict:
+                for entry in await self.client.list():
+                    await self.client.forget(entry["id"], entry["exec_id"])
+        for _ in range(100):
+            if not processes(self.layout):
+                break
+            await asyncio.sleep(0.02)
+        assert processes(self.layout) == []
+
+    async def create(self, name, *args, tty=False, open_stdin=False):
+        bundle = self.layout.bundle(name)
+        for folder in (f"{bundle}/rootfs", f"{bundle}/upper", f"{bundle}/work", self.layout.container(name)):
+            os.makedirs(folder, exist_ok=True)
+        spec = {
+            "ociVersion": "1.2.0",
+            "process": {"args": list(args), "cwd": "/", "env": ["PATH=/bin"], "terminal": tty,
+                        "user": {"uid": 0, "gid": 0}, "capabilities": {}},
+            "root": {"path": f"{bundle}/rootfs"},
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
+                {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+                 "options": ["newinstance", "ptmxmode=0666", "mode=0620"]},
+            ],
+            "linux": {
+                "cgroupsPath": f"/corten-test/{name}",
+                "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")],
+            },
+        }
+        with open(f"{bundle}/config.json", "w") as file:
+            json.dump(spec, file)
+        with open(f"{bundle}/rootfs.json", "w") as file:
+            json.dump({"lower": [str(self.rootfs)], "upper": f"{bundle}/upper", "work": f"{bundle}/work"}, file)
+        self.made.append(name)
+        created = await self.client.create(
+            name, tty=tty, open_stdin=open_stdin, stdin_once=False, log_dir=self.layout.container(name))
+        os.close(created.netns)
+        os.close(created.pidfd)
+        return created
+
+    async def run(self, name, *args, **options):
+        created = await self.create(name, *args, **options)
+        await self.client.start(name)
+        return created
+
+    async def event(self, kind, name, exec_id=None, timeout=10):
+        async with asyncio.timeout(timeout):
+            while True:
+                for event in self.events:
+                    if event["event"] == kind and event["id"] == name and event.get("exec_id") == exec_id:
+                        return event
+                self.changed.clear()
+                await self.changed.wait()
+
+    def log(self, name):
+        with open(f"{self.layout.container(name)}/log", "rb") as file:
+            data = file.read()
+        out, at = {1: b"", 2: b""}, 0
+        while at < len(data):
+            stream, size = FRAME.unpack_from(data, at)
+            out[stream] += data[at + 8:at + 8 + size]
+            at += 8 + size
+        return out
+
+
+def processes(layout):
+    """(pid, ppid) of anchor, zygote and pump of this layout, oldest first."""
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                command = file.read()
+            with open(f"/proc/{name}/stat") as file:
+                ppid = int(file.read().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if layout.exec_root.encode() + b"\0" in command and b"zygote" in command:
+            found.append((int(name), ppid))
+    return sorted(found)
+
+
+def role(layout, wanted):
+    """The pid of the anchor, the zygote or the pump: told apart by what they hold."""
+    roles = {}
+    for pid, _ppid in processes(layout):
+        links = []
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                links.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+            except OSError:
+                continue
+        if any(link.endswith("/pump.lock") for link in links):
+            roles["pump"] = pid
+        elif any("eventpoll" in link for link in links):
+            roles["zygote"] = pid
+        else:
+            roles["anchor"] = pid
+    return roles[wanted]
+
+
+async def settle(layout, gone):
+    """Wait until a process is gone and three are there again."""
+    for _ in range(300):
+        now = [pid for pid, _ in processes(layout)]
+        if gone not in now and len(now) == 3:
+            try:
+                if all(role(layout, name) for name in ("anchor", "zygote", "pump")):
+                    return
+            except (KeyError, FileNotFoundError):
+                pass
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"not three again: {processes(layout)}")
+
+
+def go(layout, rootfs, scenario):
+    async def main():
+        async with World(layout, rootfs) as world:
+            await scenario(world)
+    asyncio.run(main())
+
+
+def test_output_exit_code_and_both_events(layout, rootfs):
+    async def scenario(world):
+        await world.run("c", "sh", "-c", "echo out; echo err >&2; exit 7")
+        exited = await world.event("exit", "c")
+        await world.event("drained", "c")
+        assert exited["status"] == 7 and exited["oom"] is False
+        assert world.log("c") == {1: b"out\n", 2: b"err\n"}
+        with open(f"{layout.exits}/c.json") as file:
+            assert json.load(file)["status"] == 7
+        await world.client.forget("c")
+        assert os.listdir(layout.exits) == []
+        assert await world.client.list() == []
+    go(layout, rootfs, scenario)
+
+
+def test_killed_by_a_signal_is_128_and_the_signal(layout, rootfs):
+    async def scenario(world):
+        await world.run("c", "sleep", "1000")
+        await world.client.signal("c", signal.SIGKILL)
+        assert (await world.event("exit", "c"))["status"] == 137
+        with pytest.raises(NotFound):
+            await world.client.signal("c", signal.SIGKILL)
+    go(layout, rootfs, scenario)
+
+
+@pytest.mark.parametrize(("program", "code"), [("nosuch", 127), ("/bin/nosuch", 127), ("/etc", 126)])
+def test_a_program_that_cannot_start(layout, rootfs, program, code):
+    async def scenario(world):
+        await world.create("c", program)
+        with pytest.raises(StartFailed) as caught:
+            await world.client.start("c")
+        assert caught.value.exit_code == code
+        assert program in str(caught.value)
+        assert await world.client.list() == []
+        await world.run("c", "true")  # the name is free, nothing is in the way
+        assert (await world.event("exit", "c"))["status"] == 0
+    go(layout, rootfs, scenario)
+
+
+def test_stdin_reaches_the_container_and_its_end_too(layout, rootfs):
+    async def scenario(world):
+        await world.run("c", "cat", open_stdin=True)
+        descriptor = await world.client.stdin("c")
+        os.write(descriptor, b"hello\n")
+        os.close(descriptor)
+        await world.client.close_stdin("c")
+        assert (await world.event("exit", "c"))["status"] == 0
+        await world.event("drained", "c")
+        assert world.log("c")[1] == b"hello\n"
+    go(layout, rootfs, scenario)
+
+
+def test_a_terminal_is_one_and_has_the_size_given(layout, rootfs):
+    async def scenario(world):
+        await world.run("c", "sh", "-c", "tty; read x; stty size; exit 3", tty=True, open_stdin=True)
+        await world.client.resize("c", 33, 99)
+        descriptor = await world.client.stdin("c")
+        os.write(descriptor, b"go\n")
+        os.close(descriptor)
+        assert (await world.event("exit", "c"))["status"] == 3
+        await world.event("drained", "c")
+        text = world.log("c")[1]
+        assert b"33 99\r\n" in text and b"/dev/" in text
+    go(layout, rootfs, scenario)
+
+
+def process(*args, tty=False):
+    return {"args": list(args), "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}, "capabilities": {},
+            "terminal": tty}
+
+
+async def read_all(descriptor):
+    os.set_blocking(descriptor, True)
+    loop = asyncio.get_running_loop()
+    data = b""
+    while part := await loop.run_in_executor(None, os.read, descriptor, 65536):
+        data += part
+    os.close(descriptor)
+    return data
+
+
+def test_exec_has_its_own_stdio_and_exit(layout, rootfs):
+    async def scenario(world):
+        await world.run("c", "sleep", "1000")
+        started = await world.client.exec(
+            "c", "e1", process("sh", "-c", "cat; echo err >&2; exit 9"), tty=False, stdin=True, output=True)
+        os.write(started.stdin, b"through\n")
+        os.close(started.stdin)
+        assert await read_all(started.stdout) == b"through\n"
+        assert await read_all(started.stderr) == b"err\n"
+        assert (await world.event("exit", "c", "e1"))["status"] == 9
+        with pytest.raises(StartFailed) as caught:
+            await world.client.exec("c", "e2", process("nosuch"), tty=False, stdin=False, output=True)
+        assert caught.value.exit_code == 127
+        await world.client.forget("c", "e1")
+    go(layout, rootfs, scenario)
+
+
+def test_exec_with_a_terminal(layout, rootfs):
+    async def scenario(world):
+        await world.run("c", "sleep", "1000")
+        started = await world.client.exec("c", "e", process("sh", "-c", "stty size; read x; echo got $x", tty=True),
+                                          tty=True, stdin=True, output=True)
+        assert started.stdin == started.stdout
+        os.write(started.stdin, b"word\n")
+        await world.event("exit", "c", "e")
+        poll = select.poll()
+        poll.register(started.stdout, select.POLLIN)
+        poll.poll(1000)
+        assert b"got word" in os.read(started.stdout, 65536)
+        os.close(started.stdout)
+        await world.client.forget("c", "e")
+    go(layout, rootfs, scenario)
+
+
+COUNT = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; exit 5"
+
+
+@pytest.mark.parametrize("victims", [
+    ["zygote"], ["pump"], ["anchor"],
+    ["zygote", "anchor"], ["anchor", "zygote"], ["zygote", "zygote"], ["anchor", "anchor", "pump", "zygote"],
+])
+def test_kill_9_loses_no_line_and_no_exit_code(layout, rootfs, victims):
+    async def scenario(world):
+        await world.run("writer", "sh", "-c", COUNT)
+        await world.run("dies", "sh", "-c", "sleep 0.2; exit 42")
+        await world.run("tty", "sh", "-c", "read x; echo got $x; exit 6", tty=True, open_stdin=True)
+        await world.run("stays", "sleep", "1000")
+        for victim in victims:
+            pid = role(layout, victim)
+            os.kill(pid, signal.SIGKILL)
+            await settle(layout, pid)
+            entries = {entry["id"]: entry for entry in await world.client.list()}
+            assert entries["stays"]["state"] == "running"
+        assert (await world.event("exit", "dies"))["status"] == 42
+        descriptor = await world.client.stdin("tty")
+        os.write(descriptor, b"word\n")
+        os.close(descriptor)
+        assert (await world.event("exit", "tty"))["status"] == 6
+        assert (await world.event("exit", "writer"))["status"] == 5
+        await world.event("drained", "writer")
+        await world.event("drained", "tty")
+        assert world.log("writer")[1] == b"".join(b"line %d\n" % i for i in range(3000))
+        assert b"got word\r\n" in world.log("tty")[1]
+        started = await world.client.exec("stays", "e", process("true"), tty=False, stdin=False, output=True)
+        os.close(started.stdout)
+        os.close(started.stderr)
+        assert (await world.event("exit", "stays", "e"))["status"] == 0
+        await world.client.forget("stays", "e")
+        await world.run("after", "true")
+        assert (await world.event("exit", "after"))["status"] == 0
+        await world.client.signal("stays", signal.SIGKILL)
+        assert (await world.event("exit", "stays"))["status"] == 137
+    go(layout, rootfs, scenario)
+
+
+def test_exits_while_the_daemon_is_away_are_told_to_the_next(layout, rootfs):
+    async def first():
+        world = World(layout, rootfs)
+        world.changed = asyncio.Event()
+        world.client = await ZygoteClient.connect(layout, world.on_event)
+        await world.run("c", "sh", "-c", "sleep 0.1; echo late; exit 11")
+        world.client.close()
+
+    asyncio.run(first())
+    time.sleep(0.4)
+
+    async def scenario(world):
+        world.made.append("c")
+        entry, = await world.client.list()
+        assert (entry["state"], entry["status"], entry["drained"]) == ("exited", 11, True)
+        assert world.log("c")[1] == b"late\n"
+    go(layout, rootfs, scenario)
+
+
