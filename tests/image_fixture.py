@@ -1,6 +1,7 @@
 """A daemon's images without its HTTP, containers and network: the real database, store and workers on a scratch root."""
 
 import os
+import shutil
 import uuid
 
 import pytest
@@ -18,6 +19,9 @@ class NoContainers:
 
     def __init__(self):
         self.records = []
+
+    def __iter__(self):
+        return iter(self.records)
 
     def using_image(self, image_id):
         return [record for record in self.records if record.image_id == image_id]
@@ -45,17 +49,25 @@ class SmallEngine:
         return SmallEngine(os.path.dirname(self.layout.data_root))
 
 
-@pytest.fixture
-def engine(tmp_path):
-    """A SmallEngine on its own root, gone afterwards."""
+def _engine():
     root = f"/var/tmp/corten-test-images-{uuid.uuid4().hex[:8]}"
     os.makedirs(root)
     engine = SmallEngine(root)
     yield engine
     engine.close()
-    import shutil
-
     shutil.rmtree(root)
+
+
+@pytest.fixture
+def engine():
+    """A SmallEngine on its own root, gone afterwards."""
+    yield from _engine()
+
+
+@pytest.fixture(scope="module")
+def shared_engine():
+    """One for all tests of a file that do not mind each other's images."""
+    yield from _engine()
 
 
 async def pieces(path, size=1 << 16):

@@ -20,7 +20,7 @@ from corten.api.router import Route
 from corten.api.stream import Connection, close_gently, grow_send_buffer, is_hung_up
 from corten.api.versions import COMMON_HEADERS, NEWEST, for_version, split_version
 from corten.base.errors import Error, InvalidArgument
-from corten.engine.streams import FileSpan
+from corten.engine.streams import FileSpan, PipeSpan
 
 if TYPE_CHECKING:
     from corten.api.server import Server
@@ -259,13 +259,15 @@ class HttpConnection:
         if not listening:
             raise ConnectionAbortedError
 
-    async def _send_piece(self, piece: bytes | FileSpan) -> None:
-        if isinstance(piece, FileSpan):
+    async def _send_piece(self, piece: bytes | FileSpan | PipeSpan) -> None:
+        if isinstance(piece, (FileSpan, PipeSpan)):
             for part in self._http.send_with_data_passthrough(h11.Data(data=_Span(piece))) or ():  # type: ignore[arg-type]
-                if isinstance(part, _Span):
-                    await self._out.sendfile(*part.span)
-                else:
+                if not isinstance(part, _Span):
                     await self._out.write(part)
+                elif isinstance(piece, FileSpan):
+                    await self._out.sendfile(*piece)
+                else:
+                    await self._out.splice_from(*piece)
         elif len(piece) > 16384:
             for part in self._http.send_with_data_passthrough(h11.Data(data=piece)) or ():
                 await self._out.write(part)
@@ -340,11 +342,11 @@ class HttpConnection:
 
 
 class _Span:
-    """A span of a file as h11 wants to see data: something with a length, passed through."""
+    """A span of a file or pipe as h11 wants to see data: something with a length, passed through."""
 
     __slots__ = ("span",)
 
-    def __init__(self, span: FileSpan) -> None:
+    def __init__(self, span: FileSpan | PipeSpan) -> None:
         self.span = span
 
     def __len__(self) -> int:

@@ -37,6 +37,9 @@ async def list_images(request: Request, engine: Any) -> Response:
         for summary in found:
             if not summary["RepoTags"] and not summary["RepoDigests"]:
                 summary["RepoTags"], summary["RepoDigests"] = [_NONE], ["<none>@<none>"]
+    if request.version < (1, 51):
+        for summary in found:
+            summary["Containers"] = -1
     if request.version < (1, 44):
         for summary in found:
             summary["VirtualSize"] = summary["Size"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from corten.engine.streams import FileSpan
+from corten.engine.streams import FileSpan, PipeSpan
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -25,7 +25,7 @@ class Response:
 
     def __init__(
         self, status: int = 200, body: bytes = b"", content_type: str = "", value: Any = None,
-        stream: AsyncIterator[bytes | FileSpan] | None = None, headers: list[tuple[str, str]] | None = None,
+        stream: AsyncIterator[bytes | FileSpan | PipeSpan] | None = None, headers: list[tuple[str, str]] | None = None,
     ) -> None:
         self.status = status
         self.body = body
@@ -59,7 +59,7 @@ def text(body: str, status: int = 200, content_type: str = TEXT) -> Response:
 
 
 def streaming(
-    pieces: AsyncIterator[bytes | FileSpan] | AsyncIterator[bytes], content_type: str, status: int = 200,
+    pieces: AsyncIterator[bytes | FileSpan | PipeSpan] | AsyncIterator[bytes], content_type: str, status: int = 200,
     headers: list[tuple[str, str]] | None = None,
 ) -> Response:
     """A chunked answer: headers at once, then each piece as it comes."""

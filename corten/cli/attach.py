@@ -61,12 +61,13 @@ class Attached:
         )
         self.stdin = stdin
 
-    def resize(self) -> None:
-        """Tell the engine how large the terminal is."""
+    def resize(self, more: int = 0) -> None:
+        """Tell the engine how large the terminal is, or `more` than that."""
         found = tty.size()
         if found:
+            rows, columns = (str(number + more) for number in found)
             try:
-                self.cli.client.call("POST", self.resize_path, [("h", str(found[0])), ("w", str(found[1]))])
+                self.cli.client.call("POST", self.resize_path, [("h", rows), ("w", columns)])
             except Failure:
                 pass  # it has ended already
 
@@ -122,6 +123,8 @@ def attach(cli: Cli, values: Values) -> int:
         cli, connection, is_tty=is_tty, stdin=stdin, keys=keys, resize_path=f"{path}/resize",
         kill_path=f"{path}/kill" if values.flag("sig-proxy") and not is_tty else "",
     )
+    if is_tty:
+        attached.resize(1)  # another size and back: what runs there draws its screen again
     if attached.run():
         raise Failure("read escape sequence")
     return exit_code(waiting)

@@ -1,7 +1,8 @@
 """The tree of commands, as data: what exists, where it is done, how it is called. No code but the index.
 
 An entry: canonical path -> (place "module.function", usage after the name, one-line help, fewest arguments, most
-arguments or -1, other spellings, table of flags). Flags are read from the table's module when the command is run.
+arguments or -1, other spellings, table of flags; a longer help stands after a form feed). The flags are read
+from the table's module when the command is run.
 """
 
 C, IM, S, R = "options_container", "options_image", "options_system", "options_run"
@@ -16,7 +17,10 @@ COMMANDS: dict[str, tuple[str, str, str, int, int, tuple[str, ...], str]] = {
         1, 2, ("commit",), C),
     "container cp": (
         "copy.cp", "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\tcorten cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
-        "Copy files/folders between a container and the local filesystem", 2, 2, ("cp",), C),
+        "Copy files/folders between a container and the local filesystem\n\n"
+        "Use '-' as the source to read a tar archive from stdin\nand extract it to a directory destination in a "
+        "container.\nUse '-' as the destination to stream a tar archive of a\ncontainer source to stdout.",
+        2, 2, ("cp",), C),
     "container create": (
         "run.create", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "Create a new container", 1, -1, ("create",), R),
     "container diff": (
@@ -129,6 +133,7 @@ COMMANDS: dict[str, tuple[str, str, str, int, int, tuple[str, ...], str]] = {
     "volume prune": ("prune.volume", "[OPTIONS]", "Remove unused local volumes", 0, 0, (), S),
     "volume rm": (
         "volumes.rm", "[OPTIONS] VOLUME [VOLUME...]",
+        "Remove one or more volumes\f"
         "Remove one or more volumes. You cannot remove a volume that is in use by a container.",
         1, -1, ("volume remove",), S),
 }

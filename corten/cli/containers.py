@@ -155,6 +155,9 @@ def ls(cli: Cli, values: Values) -> None:
     Listing("*formatter.ContainerContext", HEADERS, columns).show(rows, form, values.flag("quiet"))
 
 
+_PROBE = "size asked for"
+
+
 def _asks_for_size(form: str) -> bool:
     """Whether a template uses the size, which costs the engine a walk. Raises Failure when it cannot be carried out."""
     from corten.cli.template import TemplateError
@@ -173,10 +176,10 @@ def _asks_for_size(form: str) -> bool:
     except TemplateError as error:
         raise Failure(f"failed to parse template: {error.text}") from None
     try:
-        shown = template.render(Record("*formatter.ContainerContext", probe, {"Size": "\1"}))
+        shown = template.render(Record("*formatter.ContainerContext", probe, {"Size": _PROBE}))
     except TemplateError as error:
         raise Failure(f"failed to execute template: {error.text}") from None
-    return bool(asked) or "\1" in shown
+    return bool(asked) or _PROBE in shown
 
 
 def config_format(cli: Cli, name: str, values: Values) -> str:

@@ -182,9 +182,7 @@ def _container_stat(cli: Cli, container: str, path: str) -> dict[str, object] | 
             raise ApiError(found.status, message_of(found.status, found.read()))
         found.read()
         return None
-    if response.status >= 400:
-        raise ApiError(response.status, f"cannot stat {path}")
-    return _stat_of(response)
+    return _stat_of(response) if response.status < 400 else None
 
 
 def _in_container(path: str, link: object) -> str:

@@ -77,7 +77,7 @@ def usage_line(path: str, spelled: str) -> str:
 def command_help(path: str, spelled: str, options: tuple[Option, ...]) -> str:
     """All that `corten X --help` prints."""
     entry = COMMANDS[path]
-    parts = [usage_line(path, spelled), "", entry[2], ""]
+    parts = [usage_line(path, spelled), "", entry[2].rpartition("\f")[2], ""]
     if entry[5]:
         parts += ["Aliases:", "  " + ", ".join(f"corten {name}" for name in (path, *entry[5])), ""]
     if options:
@@ -89,11 +89,16 @@ def _listing(rows: list[tuple[str, str]], width: int) -> str:
     return "\n".join(f"  {name.ljust(width)} {text}" for name, text in rows)
 
 
+def _line(text: str) -> str:
+    """A command's help in one line."""
+    return text.partition("\f")[0].partition("\n")[0]
+
+
 def group_help(group: str) -> str:
     """All that `corten container` prints."""
-    rows = [(path.split()[1], entry[2]) for path, entry in COMMANDS.items() if path.startswith(group + " ")]
+    rows = [(path.split()[1], _line(entry[2])) for path, entry in COMMANDS.items() if path.startswith(group + " ")]
     if group == "builder":
-        rows.insert(0, ("build", COMMANDS["image build"][2]))
+        rows.insert(0, ("build", _line(COMMANDS["image build"][2])))
     return (
         f"Usage:  corten {group} COMMAND\n\n{GROUPS[group]}\n\nCommands:\n{_listing(sorted(rows), 11)}\n\n"
         f"Run 'corten {group} COMMAND --help' for more information on a command."
@@ -106,7 +111,7 @@ def main_help() -> str:
     for path, entry in COMMANDS.items():
         for name in (path, *entry[5]):
             if " " not in name:
-                top[name] = entry[2]
+                top[name] = _line(entry[2])
     common = [(name, top.pop(name)) for name in _COMMON]
     rest = [*sorted(top.items()), ("daemon", "Run the engine in the foreground")]
     return (

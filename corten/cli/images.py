@@ -109,8 +109,8 @@ def history(cli: Cli, values: Values) -> None:
             "ID": short_id(str(one.get("Id", ""))) if trunc else str(one.get("Id", "")),
             "Size": human_size(one.get("Size") or 0, 3) if human else str(one.get("Size") or 0),
         })
-    headers = {"ID": "IMAGE", "CreatedSince": "CREATED" if human else "CREATED AT", "CreatedAt": "CREATED AT", "CreatedBy": "CREATED BY",
-               "Size": "SIZE", "Comment": "COMMENT"}
+    headers = {"ID": "IMAGE", "CreatedSince": "CREATED" if human else "CREATED AT", "CreatedAt": "CREATED AT",
+               "CreatedBy": "CREATED BY", "Size": "SIZE", "Comment": "COMMENT"}
     Listing("*formatter.historyContext", headers, ("ID", "CreatedSince", "CreatedBy", "Size", "Comment")).show(
         rows, values.text("format"), values.flag("quiet"))
 

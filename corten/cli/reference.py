@@ -54,7 +54,10 @@ def is_valid(text: str) -> bool:
         return False
     path = domain_of(name)[1] if name else ""
     allowed = set("abcdefghijklmnopqrstuvwxyz0123456789._-/")
-    if not path or not allowed.issuperset(path) or path[0] in "._-/" or path[-1] in "._-/" or "//" in path:
+    parts = path.split("/") if name else [""]
+    if not allowed.issuperset(path) or any(not part or part[0] in "._-" or part[-1] in "._-" for part in parts):
+        return False
+    if domain_of(name)[0] == "docker.io" and name[0] in "._-/":
         return False
     tail = tag.replace(".", "a").replace("-", "a").replace("_", "a")
     return not tag or (tail.isascii() and tail.isalnum() and tag[0] not in ".-" and len(tag) <= 128)

@@ -25,9 +25,9 @@ TYPES: dict[str, str] = {
     "container.MountPoint": "Type:s Name:s Source:s Destination:s Driver:s Mode:s RW:b Propagation:s",
     "container.Config": (
         "Hostname:s Domainname:s User:s AttachStdin:b AttachStdout:b AttachStderr:b ExposedPorts:{struct{}} Tty:b "
-        "OpenStdin:b StdinOnce:b Env:[]s Cmd:[]s Healthcheck:*v1.HealthcheckConfig ArgsEscaped:b Image:s Volumes:{struct{}} "
-        "WorkingDir:s Entrypoint:[]s NetworkDisabled:b MacAddress:s OnBuild:[]s Labels:{s} StopSignal:s StopTimeout:*i "
-        "Shell:[]s"),
+        "OpenStdin:b StdinOnce:b Env:[]s Cmd:[]s Healthcheck:*v1.HealthcheckConfig ArgsEscaped:b Image:s "
+        "Volumes:{struct{}} WorkingDir:s Entrypoint:[]s NetworkDisabled:b MacAddress:s OnBuild:[]s Labels:{s} "
+        "StopSignal:s StopTimeout:*i Shell:[]s"),
     "v1.HealthcheckConfig": "Test:[]s Interval:i Timeout:i StartPeriod:i StartInterval:i Retries:i",
     "container.HostConfig": (
         "Binds:[]s ContainerIDFile:s LogConfig:container.LogConfig NetworkMode:s PortBindings:{[]nat.PortBinding} "
@@ -68,8 +68,8 @@ TYPES: dict[str, str] = {
         "Os:s OsVersion:s Size:i VirtualSize:i GraphDriver:storage.DriverData RootFS:image.RootFS "
         "Metadata:image.Metadata Descriptor:*v1.Descriptor Manifests:[]any"),
     "image.Config": (
-        "User:s ExposedPorts:{struct{}} Env:[]s Entrypoint:[]s Cmd:[]s Volumes:{struct{}} WorkingDir:s Labels:{s} StopSignal:s "
-        "ArgsEscaped:b Healthcheck:*v1.HealthcheckConfig OnBuild:[]s Shell:[]s"),
+        "User:s ExposedPorts:{struct{}} Env:[]s Entrypoint:[]s Cmd:[]s Volumes:{struct{}} WorkingDir:s Labels:{s} "
+        "StopSignal:s ArgsEscaped:b Healthcheck:*v1.HealthcheckConfig OnBuild:[]s Shell:[]s"),
     "image.RootFS": "Type:s Layers:[]s",
     "image.Metadata": "LastTagTime:t",
     "volume.Volume": (

@@ -59,7 +59,7 @@ def _component_lines(component: Json, server: Json) -> list[str]:
     details = details if isinstance(details, dict) else {}
     lines = [f" {component.get('Name', '')}:", f"  {'Version:':<17} {component.get('Version', '')}"]
     for key, title in _DETAILS:
-        if key not in details:
+        if not details.get(key):
             continue
         value = str(details[key])
         if key == "ApiVersion":

@@ -79,8 +79,9 @@ class Context:
         try:
             return await self._unpack(descriptor, f"archive-{self._archives}")
         except InvalidArgument as error:
-            if compression_of(head[:6]) and "unsupported" not in str(error):
-                return None  # compressed, and no tar inside: ADD copies it as it is
+            nothing = not os.listdir(f"{self.path}/archive-{self._archives}")
+            if compression_of(head[:6]) and nothing and not str(error).startswith("invalid tar member"):
+                return None  # not what its first bytes say, or no tar inside: ADD copies it as it is
             raise
 
     async def _unpack(self, descriptor: int, name: str) -> int:
@@ -94,12 +95,15 @@ class Context:
         return os.open(f"{self.path}/{name}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     async def close(self) -> None:
-        """Away with it all. Safe to repeat."""
+        """Away with it all. Safe to repeat, and at the same time."""
         if self._tree is not None:
             self._tree.close()
             self._tree = None
-        if os.path.isdir(self.path):
-            await asyncio.to_thread(remove_tree, self.path)
+        try:
+            os.rename(self.path, f"{self.path}-dead")
+        except FileNotFoundError:
+            return
+        await asyncio.to_thread(remove_tree, f"{self.path}-dead")
 
 
 def _find(descriptor: int, wanted: bytes) -> bytes | None:

@@ -193,7 +193,7 @@ class Build:
             self._write(classic.failure(InvalidArgument("build cancelled")))
         finally:
             self._builds.running.discard(self)
-            await self._context.close()
+            engine.spawn(self._context.close())  # ten thousand files take a while to delete; nobody waits for that
 
     async def _open_context(self) -> Tree:
         tree = await self._context.tree()

@@ -17,7 +17,6 @@ from corten.engine.attach import Streams
 from corten.engine.builds import Builds
 from corten.engine.containers import Containers
 from corten.engine.db import Database
-from corten.engine.distribution import Distribution
 from corten.engine.distribution import Distribution, settings_of
 from corten.engine.events import Events
 from corten.engine.exec import Execs
@@ -31,8 +30,6 @@ from corten.engine.system import System
 from corten.engine.volumes import Volumes
 from corten.image.snapshot import Snapshots
 from corten.linux import cgroup
-from corten.oci.reference import DEFAULT_DOMAIN
-from corten.registry.settings import Settings
 from corten.zygote.client import ZygoteClient
 
 T = TypeVar("T")
@@ -59,8 +56,6 @@ class Engine:
         self.distribution = Distribution(
             self.images.store, self.events, settings_of(config.registry_mirrors, config.insecure_registries)
         )
-        self.distribution = Distribution(self.images.store, self.events, Settings(
-            mirrors={DEFAULT_DOMAIN: config.registry_mirrors}, insecure=config.insecure_registries))
         self.volumes = Volumes(self.layout, self.db, self.events)
         self.networks = Networks(self.layout, self.db, self.events, config.bridge, config.bip)
         self.containers = Containers(self)
@@ -85,7 +80,6 @@ class Engine:
         self.images.open()
         self.containers.load()
         self.volumes.open(self.containers)
-        self.volumes.open(self.containers)
         await self.networks.open()
         self.builds.load()
         self.zygote = await ZygoteClient.connect(self.layout, lambda event: exits.on_event(self.containers, event))
@@ -104,7 +98,6 @@ class Engine:
             await self._leave_nothing()
         self.zygote.close()
         self.streams.close()
-        await self.distribution.close()
         self.networks.close()
         await self.distribution.close()
         for task in list(self._tasks):
@@ -121,6 +114,10 @@ class Engine:
             self.log.warning("taking down the networks: %s", error)
         try:
             await self.zygote.shutdown()
+            for _ in range(200):  # it answers, then it ends: a daemon that is gone leaves no zygote
+                if not os.path.exists(self.layout.zygote_socket):
+                    break
+                await asyncio.sleep(0.01)
         except (Conflict, Unavailable) as error:
             self.log.warning("ending the zygote: %s", error)
         for place in cgroup.folders("/corten"):

@@ -157,6 +157,18 @@ class LogFiles:
                 high = middle
         return low
 
+    def first_from(self, offset: int) -> int:
+        """The number of the first frame that begins at `offset` or behind it; the count when there is none."""
+        low, high = 0, self.count()
+        while low < high:
+            middle = (low + high) // 2
+            entry = self.entries(middle, middle + 1)
+            if entry and entry[0][1] < offset:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
     def offset_of(self, number: int) -> int:
         """Where frame `number` begins; the end of the whole frames when there is none."""
         entry = self.entries(number, number + 1)

@@ -4,6 +4,7 @@ Source: Engine API 1.51, `ImageSummary`, `ImageInspect`, `HistoryResponseItem`; 
 """
 
 import fnmatch
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from corten.base.errors import InvalidArgument
@@ -66,6 +67,7 @@ def list_images(images: "Images", everything: bool, filters: dict[str, list[str]
     before += [parse_time(value) for value in filters.get("until", ())]
     since = [created_ns(images.find(value)) for value in filters.get("since", ())]
     users = layer_users(images.store) if shared_size else {}
+    containers = Counter(record.image_id for record in images.engine.containers)
     parents = {image.record.parent for image in images.store.images.values()}
     found = []
     for image in images.store.images.values():
@@ -87,7 +89,7 @@ def list_images(images: "Images", everything: bool, filters: dict[str, list[str]
                 continue
         elif dangling:
             continue
-        found.append(_summary(images, image, names, digests, users))
+        found.append({**_summary(images, image, names, digests, users), "Containers": containers[image.id]})
     found.sort(key=lambda summary: (-summary["Created"], summary["Id"]))
     return found
 
@@ -110,7 +112,7 @@ def _summary(images: "Images", image: Image, names: list[str], digests: list[str
     if users:
         shared = sum(images.store.layers[chain].size for chain in image.record.chain_ids if users[chain] > 1)
     return {
-        "Containers": -1, "Created": created_ns(image) // 1_000_000_000, "Id": image.id,
+        "Created": created_ns(image) // 1_000_000_000, "Id": image.id,
         "Labels": image.container_config.get("Labels"), "ParentId": image.record.parent, "RepoDigests": digests,
         "RepoTags": names, "SharedSize": shared, "Size": image.size,
     }

@@ -14,12 +14,13 @@ from corten.engine.streams import FileSpan, frame_header
 from corten.zygote.log_format import STDOUT
 
 Piece = bytes | FileSpan
-Line = tuple[int, int, bytes]  # time in ns, stream, bytes with the newline
+Block = tuple[int, int, bytes]  # time in ns, stream, one line or more
 
 SPAN_BYTES = 8 << 20  # a client that leaves is noticed between two spans
 LINE_LIMIT_BYTES = 1 << 20  # a longer line is shown in parts
 _PIECE_BYTES = 256 << 10
 _TAIL_BLOCK = 256
+_NEWLINE = 10
 
 
 class LogRequest(NamedTuple):
@@ -42,7 +43,7 @@ class LogRequest(NamedTuple):
 
 
 class LineSplitter:
-    """Joins the frames of each stream into lines; a line has the time of the frame that ends it."""
+    """Joins the frames of each stream into blocks of whole lines; a line has the time of the frame that ends it."""
 
     __slots__ = ("_begun", "_request")
 
@@ -50,68 +51,76 @@ class LineSplitter:
         self._request = request
         self._begun: dict[int, tuple[int, bytes]] = {}
 
-    def lines(self, time_ns: int, stream: int, data: memoryview | bytes) -> Iterator[Line]:
-        """The lines this frame ends."""
+    def blocks(self, time_ns: int, stream: int, data: memoryview | bytes) -> Iterator[Block]:
+        """The lines this frame ends, as one block."""
         if not self._request.wants(stream):
             return
-        parts = bytes(data).split(b"\n")
+        text = bytes(data)
         begun = self._begun.pop(stream, None)
         if begun is not None:
-            parts[0] = begun[1] + parts[0]
-        last = parts.pop()
-        for part in parts:
-            yield time_ns, stream, part + b"\n"
-        if len(last) > LINE_LIMIT_BYTES:
-            yield time_ns, stream, last
-        elif last:
-            self._begun[stream] = (time_ns, last)
+            text = begun[1] + text
+        cut = text.rfind(b"\n") + 1
+        if len(text) - cut > LINE_LIMIT_BYTES:
+            cut = len(text)
+        if cut:
+            yield time_ns, stream, text[:cut]
+        if cut < len(text):
+            self._begun[stream] = (time_ns, text[cut:])
 
-    def rest(self) -> list[Line]:
+    def rest(self) -> list[Block]:
         """The unfinished lines, oldest first."""
         begun, self._begun = self._begun, {}
         return sorted((time_ns, stream, data) for stream, (time_ns, data) in begun.items())
 
 
-def tail_lines(files: LogFiles, end: int, request: LogRequest) -> list[Line]:
-    """The last `request.tail` lines before offset `end`, unfinished ones too."""
-    if request.tail == 0:
-        return []
-    upper = files.count()
-    wanted = request.tail + 2  # the first line of each stream may begin before what is read
-    first = upper
-    newlines = 0
-    lowest = files.first_at(request.since_ns) if request.since_ns else 0
-    while first > lowest and newlines < wanted:
-        upto, first = first, max(lowest, first - _TAIL_BLOCK)
+def tail_start(files: LogFiles, lowest: int, end: int, request: LogRequest) -> tuple[int, int]:
+    """(number of a frame, lines to leave out from there) so that the last `request.tail` lines before `end` are left."""
+    upper = first = files.first_from(end)
+    step, newlines = 1, 0
+    open_ends: dict[int, int] = {}  # stream -> whether its last line is unfinished
+    while first > lowest and newlines < request.tail + 2:  # two: a line may begin before what is read
+        upto, first = first, max(lowest, first - step)
+        step = min(step * 2, _TAIL_BLOCK)
         stop = files.offset_of(upto) if upto < upper else end
-        for stream, data in files.frames(files.offset_of(first), min(stop, end)):
-            if request.wants(stream):
+        ends: dict[int, int] = {}
+        for stream, data in files.frames(files.offset_of(first), stop):
+            if request.wants(stream) and data:
                 newlines += bytes(data).count(b"\n")
-    splitter = LineSplitter(request)
-    found: list[Line] = []
-    for time_ns, stream, data in files.timed(first, end):
-        if request.until_ns and time_ns > request.until_ns:
-            break
-        found += splitter.lines(time_ns, stream, data)
-    found += splitter.rest()
-    return found[-request.tail:]
+                ends[stream] = int(data[-1] != _NEWLINE)
+        open_ends = {**ends, **open_ends}
+    return first, max(0, newlines + sum(open_ends.values()) - request.tail)
 
 
-def _stamp(line: Line, request: LogRequest) -> bytes:
-    text = line[2]
-    if request.details:
-        text = b" " + text
+def without_first(blocks: Iterator[Block], skip: int) -> Iterator[Block]:
+    """The blocks less their first `skip` lines."""
+    for time_ns, stream, text in blocks:
+        if skip:
+            lines = text.count(b"\n") or 1
+            if lines <= skip:
+                skip -= lines
+                continue
+            text = text.split(b"\n", skip)[skip]
+            skip = 0
+        yield time_ns, stream, text
+
+
+def _stamp(block: Block, request: LogRequest) -> bytes:
+    """docker's `time attributes line` before each line; there are no attributes."""
+    mark = b""
     if request.timestamps:
-        text = format_time(line[0], trim=False).encode() + b" " + text
-    return text
+        mark = format_time(block[0], trim=False).encode() + b" "
+    if request.details:
+        mark += b" "
+    text = block[2]
+    return mark + text[:-1].replace(b"\n", b"\n" + mark) + text[-1:]
 
 
-def _render(lines: Iterator[Line] | list[Line], request: LogRequest, tty: bool) -> Iterator[bytes]:
+def _render(blocks: Iterator[Block] | list[Block], request: LogRequest, tty: bool) -> Iterator[bytes]:
     out = bytearray()
-    for line in lines:
-        text = _stamp(line, request) if request.by_line else line[2]
+    for block in blocks:
+        text = _stamp(block, request) if request.by_line else block[2]
         if not tty:
-            out += frame_header(line[1], len(text))
+            out += frame_header(block[1], len(text))
         out += text
         if len(out) >= _PIECE_BYTES:
             yield bytes(out)
@@ -169,39 +178,29 @@ class LogReading:
 
     def _history(self, end: int, follows: bool) -> Iterator[Piece]:
         request = self.request
-        if request.tail >= 0:
-            lines = tail_lines(self.files, end, request)
-            if follows and request.by_line and lines and not lines[-1][2].endswith(b"\n"):
-                last = lines.pop()  # its end is still to come
-                list(self._splitter.lines(*last))
-            yield from _render(lines, request, self.tty)
-            return
         first = self.files.first_at(request.since_ns) if request.since_ns else 0
         if request.until_ns:
             end = min(end, self.files.offset_of(self.files.first_at(request.until_ns + 1)))
-        if request.by_line:
-            yield from _render(self._lines(first, end), request, self.tty)
-        else:
+        skip = 0
+        if request.tail >= 0:
+            first, skip = tail_start(self.files, first, end, request)
+        if request.by_line or skip:
+            yield from _render(without_first(self._blocks(first, end), skip), request, self.tty)
+            if not (follows and request.by_line):  # else the end of an unfinished line is still to come
+                rest = self._splitter.rest()
+                yield from _render(rest[max(0, len(rest) - request.tail):] if request.tail >= 0 else rest,
+                                   request, self.tty)
+        elif request.tail:
             yield from frames_of(self.files, self.files.offset_of(first), end, request, self.tty)
 
-    def _lines(self, first: int, end: int) -> Iterator[Line]:
+    def _blocks(self, first: int, end: int) -> Iterator[Block]:
         for time_ns, stream, data in self.files.timed(first, end):
-            yield from self._splitter.lines(time_ns, stream, data)
+            yield from self._splitter.blocks(time_ns, stream, data)
 
     def _from(self, start: int, end: int) -> Iterator[Piece]:
         if not self.request.by_line:
             return frames_of(self.files, start, end, self.request, self.tty)
-        return _render(self._lines(self._number_of(start), end), self.request, self.tty)
-
-    def _number_of(self, offset: int) -> int:
-        low, high = 0, self.files.count()
-        while low < high:
-            middle = (low + high) // 2
-            if self.files.entries(middle, middle + 1)[0][1] < offset:
-                low = middle + 1
-            else:
-                high = middle
-        return low
+        return _render(self._blocks(self.files.first_from(start), end), self.request, self.tty)
 
     async def _next_end(self, follower: Follower, position: int) -> int:
         if not self.request.until_ns:

@@ -375,9 +375,7 @@ S = TypeVar("S", bound=Schema)
 
 
 def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
-    return value
+    return {k: _without_nulls(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value
 
 
 def decode(body: bytes, kind: type[S]) -> S:
@@ -388,8 +386,7 @@ def decode(body: bytes, kind: type[S]) -> S:
         raise InvalidArgument(f"invalid JSON: {error}") from None
 
 
-_encoder = msgspec.json.Encoder()
-_container_decoder = msgspec.json.Decoder(ContainerRecord)
+_encoder, _container_decoder = msgspec.json.Encoder(), msgspec.json.Decoder(ContainerRecord)
 
 
 def encode(record: Schema) -> bytes:

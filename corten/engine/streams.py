@@ -29,6 +29,13 @@ class FileSpan(NamedTuple):
     size: int
 
 
+class PipeSpan(NamedTuple):
+    """Bytes a pipe is known to hold, moved to the client by splice(2)."""
+
+    fd: int
+    size: int
+
+
 class Connection(Protocol):
     """A raw connection after the hijack; corten.api.stream has the real one."""
 

@@ -49,7 +49,8 @@ def enter(root: str, *, write: bool, cpu_seconds: int, memory_bytes: int,
     _seccomp()
 
 
-def enter_here(*, write: bool, cpu_seconds: int, memory_bytes: int, capabilities: tuple[int, ...] | None = None) -> None:
+def enter_here(*, write: bool, cpu_seconds: int, memory_bytes: int,
+               capabilities: tuple[int, ...] | None = None) -> None:
     """As `enter`, for a process whose `/` is the folder already, in a mount namespace of its own."""
     check(libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
     os.umask(0)

@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 from corten.base.errors import Forbidden
+from corten.base.files import atomic_write, read_bytes
 from corten.image.gc import host_folders_unused
 from corten.image.records import Image, ImageRecord
 from corten.image.store import ImageStore
@@ -97,12 +98,13 @@ def add_host_image(store: ImageStore) -> Image:
     if not os.path.isdir(root):
         staging = store.snapshots.stage()
         _build(f"{staging}/fs")
+        atomic_write(f"{staging}/size", b"%d" % _size(f"{staging}/fs"))
         os.rename(staging, os.path.dirname(root))
     for old in host_folders_unused(store, folder):
         store.snapshots.remove_layer(old)
     config = _config()
     record = ImageRecord(digest_of(json.dumps(config, sort_keys=True).encode()), [], [])
-    image = Image(record, config, [folder], _size(root), is_host=True)
+    image = Image(record, config, [folder], int(read_bytes(f"{os.path.dirname(root)}/size")), is_host=True)
     store.images[image.id] = image
     image.names = ["host:latest"]
     store.names[NAME] = image.id

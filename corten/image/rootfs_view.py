@@ -173,7 +173,8 @@ def check_kind(root: int, prefix: bytes, name: bytes, entry: "Entry") -> None:
     finally:
         os.close(descriptor)
     shown = os.fsdecode(name)
+    there = f"/{os.fsdecode(prefix)}/{shown}"
     if stat.S_ISDIR(found.st_mode) and entry.kind != DIRECTORY:
-        raise InvalidArgument(f'cannot overwrite directory "/{os.fsdecode(prefix)}/{shown}" with non-directory "{shown}"')
+        raise InvalidArgument(f'cannot overwrite directory "{there}" with non-directory "{shown}"')
     if not stat.S_ISDIR(found.st_mode) and entry.kind == DIRECTORY:
-        raise InvalidArgument(f'cannot overwrite non-directory "/{os.fsdecode(prefix)}/{shown}" with directory "{shown}"')
+        raise InvalidArgument(f'cannot overwrite non-directory "{there}" with directory "{shown}"')

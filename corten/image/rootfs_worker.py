@@ -1,8 +1,9 @@
 """The process that reads and writes a container's files for `cp` and `export`: it sees that container's tree alone.
 
 Question (one JSON object on stdin): {"op": "stat" | "get" | "put" | "export", "path", "data": descriptor,
-"namespace": descriptor of a running container's mount namespace or -1, "overlay": {"lower", "upper", "work"} of a stopped
-one, "place": an empty folder to mount it on, "mounts": [{"source", "destination", "rw", "type"}], "kind": compression,
+"namespace": descriptor of a running container's mount namespace or -1, "overlay": {"lower", "upper", "work"} of a
+stopped one, "place": an empty folder to mount it on, "mounts": [{"source", "destination", "rw", "type"}], "kind": the
+compression,
 "keep_kinds": refuse to replace a folder by a file or the other way round, "owner": [uid, gid] or null}.
 Answer: {"stat"} as one line for stat and get, then {"done"} at the end; or {"error", "text"}. Tar goes over `data`.
 Standard library only.
@@ -65,23 +66,30 @@ def _view_stopped(question: "dict[str, Any]", write: bool) -> None:
     """The overlay of a stopped container with its volumes, mounted where nobody else sees it."""
     check(libc.unshare(CLONE_NEWNS), "unshare")
     mount.set_propagation("/", MS_PRIVATE, True)
-    overlay = question["overlay"]
+    overlay, place = question["overlay"], str(question["place"])
     lower = list(overlay["lower"])
+    _attach_at(mount.new_mount("tmpfs", [("mode", "0700")]), place)
+    for name in ("upper", "work", "root"):
+        os.mkdir(f"{place}/{name}", 0o755)
     if write:
         tree = new_overlay(lower, overlay["upper"], overlay["work"])
-    else:  # nothing is written: the container's own layer is just the topmost
-        tree = new_overlay([overlay["upper"], *lower], "", "")
-    place = os.open(question["place"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    mount.attach(tree, place)
-    os.close(place)
-    root = os.open(question["place"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    else:  # the container's own layer is just the topmost; what mount points need goes into memory, and is forgotten
+        tree = new_overlay([overlay["upper"], *lower], f"{place}/upper", f"{place}/work")
+    _attach_at(tree, f"{place}/root")
+    root = os.open(f"{place}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     for point in question["mounts"]:
         _add_mount(root, point, write)
     os.fchdir(root)
     check(libc.chroot(b"."), "chroot")
     os.chdir("/")
-    for descriptor in (root, tree):
-        os.close(descriptor)
+    os.close(root)
+
+
+def _attach_at(tree: int, path: str) -> None:
+    target = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    mount.attach(tree, target)
+    os.close(target)
+    os.close(tree)
 
 
 def _add_mount(root: int, point: "dict[str, Any]", write: bool) -> None:
@@ -95,7 +103,7 @@ def _add_mount(root: int, point: "dict[str, Any]", write: bool) -> None:
         try:
             target = open_in_root(root, point["destination"])
         except FileNotFoundError:
-            if not write or not rootfs_view.is_directory(tree):
+            if not rootfs_view.is_directory(tree):
                 return
             target = make_folder(root, point["destination"])
         mount.attach(tree, target)

@@ -34,12 +34,12 @@ RET_KILL_PROCESS, RET_KILL_THREAD, RET_TRAP = 0x80000000, 0x00000000, 0x00030000
 RET_ERRNO, RET_TRACE, RET_LOG, RET_ALLOW = 0x00050000, 0x7FF00000, 0x7FFC0000, 0x7FFF0000
 _OFFSET_NUMBER, _OFFSET_ARCH, _OFFSET_ARGUMENTS = 0, 4, 16
 _ENOSYS, _EPERM = 38, 1
-_ACTIONS = {
+ACTIONS = {
     "SCMP_ACT_KILL": RET_KILL_THREAD, "SCMP_ACT_KILL_THREAD": RET_KILL_THREAD,
     "SCMP_ACT_KILL_PROCESS": RET_KILL_PROCESS, "SCMP_ACT_TRAP": RET_TRAP, "SCMP_ACT_ERRNO": RET_ERRNO,
     "SCMP_ACT_TRACE": RET_TRACE, "SCMP_ACT_LOG": RET_LOG, "SCMP_ACT_ALLOW": RET_ALLOW,
 }
-_OPERATORS = frozenset(("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"))
+OPERATORS = frozenset(("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"))
 _FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 1, "SECCOMP_FILTER_FLAG_LOG": 2, "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
 }
@@ -62,7 +62,7 @@ class Condition:
         self.value = int(entry["value"])
         self.mask = (1 << 64) - 1
         self.narrow = False
-        if not 0 <= self.index <= 5 or self.operator not in _OPERATORS or not 0 <= self.value < 1 << 64:
+        if not 0 <= self.index <= 5 or self.operator not in OPERATORS or not 0 <= self.value < 1 << 64:
             raise InvalidArgument(f"invalid seccomp argument: {entry!r}")
         if self.operator == "MASKED_EQ":  # value is the mask, valueTwo what the masked argument must be
             self.mask, self.value = self.value, int(entry.get("valueTwo") or 0)
@@ -122,9 +122,9 @@ _FOREIGN = frozenset(f"SCMP_ARCH_{name}" for name in (
 def _action(name: object, errno: object) -> int:
     if name == "SCMP_ACT_NOTIFY":
         raise Unsupported("seccomp action SCMP_ACT_NOTIFY is not supported")
-    if name not in _ACTIONS:
+    if name not in ACTIONS:
         raise InvalidArgument(f"invalid seccomp action: {name!r}")
-    value = _ACTIONS[str(name)]
+    value = ACTIONS[str(name)]
     if value in (RET_ERRNO, RET_TRACE):
         number = _EPERM if errno is None else errno
         if not isinstance(number, int) or not 0 <= number <= 0xFFFF:

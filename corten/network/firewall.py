@@ -17,6 +17,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from corten.base.errors import Internal
 from corten.linux import nftables as nft
+from corten.linux.conntrack import forget_udp
 from corten.linux.netlink import NetlinkError
 
 PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "sctp": 132}
@@ -188,12 +189,14 @@ class Firewall:
         self.withdraw(container_id)
         self._ports[container_id] = ports
         self._change([port.element() for port in ports], [])
+        _forget_flows(ports)
 
     def withdraw(self, container_id: str) -> None:
         """Close the ports of a container; absent is fine."""
         ports = self._ports.pop(container_id, None)
         if ports:
             self._change([], [port.element()[:2] for port in ports])
+            _forget_flows(ports)
 
     def _change(
         self, added: list[tuple[str, bytes, bytes]], removed: list[tuple[str, bytes]], bridge: Rules | None = None
@@ -224,6 +227,17 @@ class Firewall:
             self.socket.commit(change)
         except OSError as error:
             raise Internal(f"nf_tables: {error.strerror}") from None
+
+
+def _forget_flows(ports: list[Published]) -> None:
+    """UDP flows that were decided before a change of its ports; a kernel that cannot filter them lets them age."""
+    found = [port for port in ports if port.protocol == "udp"]
+    if not found:
+        return
+    try:
+        forget_udp([port.host_port for port in found], found[0].container)
+    except OSError:
+        pass
 
 
 def _grouped(entries: list[tuple[str, bytes, bytes]]) -> dict[str, list[tuple[bytes, bytes]]]:

@@ -146,7 +146,9 @@ class Client:
         try:
             value = await self._authenticator.answer(self._challenges, scopes, refused)
         except NoCredentials as error:
-            raise NoCredentials(fault(method, url, str(error)) if method in ("GET", "HEAD") else str(error)) from None
+            if "/manifests/" in url and method in ("GET", "HEAD"):
+                raise NoCredentials(fault(method, url, str(error))) from None
+            raise
         return {"Authorization": value} if value else {}
 
     async def send(

@@ -153,7 +153,9 @@ def _clone(bundle: Bundle, plan: Plan, stdio: tuple[int, int, int], group: int) 
     if plan.user_namespace:
         _map_users(plan, pid)
         sync.send(ours, sync.GO)
-    return Child(bundle.id, pid, pidfd, ours, bundle)
+    child = Child(bundle.id, pid, pidfd, ours, bundle)
+    state.save(bundle, pid, child.start_time)
+    return child
 
 
 def _enter_joined(plan: Plan) -> list[tuple[int, int]]:

@@ -182,6 +182,8 @@ def _look_up(init: Init) -> None:
 
 def _wait_for_start(init: Init) -> None:
     """All is made. Tell the parent, and wait for the word: on the channel, or on the listener of a detached start."""
+    if init.listener >= 0:
+        process.set_pdeathsig(0)  # the parent goes, the container stays
     sync.send(init.channel, sync.READY, init.master)
     for descriptor in (init.master, init.console):
         if descriptor > 2:
@@ -209,7 +211,7 @@ def _fork_reaper(init: Init) -> None:
 
 def _become_user(init: Init) -> None:
     program.become_user(init.plan.program, (0, 1, 2))
-    if init.plan.die_with_parent:
+    if init.plan.die_with_parent and init.plan.listener < 0:
         process.set_pdeathsig(signal.SIGKILL)  # the change of user has cleared it
     program.enter_cwd(init.plan.program, as_user=True)
 

@@ -58,6 +58,11 @@ _SUPERBLOCK = frozenset(("sync", "dirsync", "lazytime", "mand", "silent", "ivers
 _NOTHING = frozenset(("defaults", "async", "nomand", "nolazytime", "loud", "remount", "noiversion"))
 
 
+def words() -> list[str]:
+    """Every option that is understood here, for `features`."""
+    return [*_ATTRIBUTES, *_RECURSIVE, *PROPAGATION, *_SUPERBLOCK, *_NOTHING, "bind", "rbind", "tmpcopyup"]
+
+
 class Mount:
     """One mount of a container, understood: what, where, and how it is changed before it is attached."""
 

@@ -115,6 +115,7 @@ def _bind(root: int, entry: Mount) -> int:
 
 
 def _new(root: int, entry: Mount) -> int:
+    covers = entry.kind == "tmpfs" and path.exists_in_root(root, entry.destination)
     if entry.kind in _REAL_FOLDERS:
         target = _real_folder(root, entry.destination, entry.kind)
     else:
@@ -122,7 +123,7 @@ def _new(root: int, entry: Mount) -> int:
     options = [("source", entry.source or entry.kind), *entry.data]
     if entry.read_only and entry.kind not in _NO_SUPERBLOCK_RO:
         options.append(("ro", None))
-    if entry.kind == "tmpfs" and not any(key == "mode" for key, _ in entry.data):
+    if covers and not any(key == "mode" for key, _ in entry.data):
         options.append(("mode", f"{stat.S_IMODE(os.fstat(target).st_mode):o}"))  # as what it covers, like runc
     bits = entry.set_bits
     if entry.kind == "tmpfs":

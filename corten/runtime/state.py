@@ -70,8 +70,9 @@ def is_alive(pid: int, start_time: int) -> bool:
         return False
 
 
-def save(root: str, bundle: Bundle, pid: int, start_time: int) -> State:
-    """Write the record of a container. Raises OSError."""
+def save(bundle: Bundle, pid: int, start_time: int) -> State:
+    """Write the record of a container into its state folder, which exists. Raises OSError."""
+    root = bundle.root
     created = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{time.time_ns() % 1_000_000_000:09d}Z"
     record = State(root, bundle.id, pid, start_time, bundle.path, bundle.rootfs, bundle.cgroup, created, os.geteuid())
     fields = {

@@ -109,37 +109,42 @@ class ZygoteClient:
         self, container_id: str, exec_id: str, process: Message, *, tty: bool, stdin: bool, output: bool
     ) -> ExecStarted:
         """Start one more process (OCI `process` object) in a running container. Raises StartFailed, Conflict."""
-        answer, fds = await self._call("exec", {
-            "id": container_id, "exec_id": exec_id, "process": process, "tty": tty, "stdin": stdin, "output": output,
-        })
+        try:
+            answer, fds = await self._call("exec", {
+                "id": container_id, "exec_id": exec_id, "process": process, "tty": tty, "stdin": stdin,
+                "output": output,
+            })
+        except ZygoteLost:
+            await self.forget(container_id, exec_id)  # its stdio is lost to us, so it is of no use to anyone
+            raise StartFailed("the zygote was killed while it started the process") from None
         return ExecStarted(answer["pid"], dict(zip(answer["fds"], fds, strict=True)))
 
     async def stdin(self, container_id: str) -> int:
         """A non-blocking descriptor of the container's standard input or terminal; the caller closes it."""
-        _answer, fds = await self._call("stdin", {"id": container_id})
+        _answer, fds = await self._call_again("stdin", {"id": container_id})
         return fds[0]
 
     async def close_stdin(self, container_id: str) -> None:
         """Let the container read the end of its standard input."""
-        await self._call("close_stdin", {"id": container_id})
+        await self._call_again("close_stdin", {"id": container_id})
 
     async def signal(self, container_id: str, signum: int, exec_id: str | None = None) -> None:
         """Raises NotFound when the process is gone."""
-        await self._call("signal", {"id": container_id, "exec_id": exec_id, "signal": signum})
+        await self._call_again("signal", {"id": container_id, "exec_id": exec_id, "signal": signum})
 
     async def resize(self, container_id: str, rows: int, cols: int, exec_id: str | None = None) -> None:
         """Set the size of its terminal. Raises Conflict when it has none."""
-        await self._call("resize", {"id": container_id, "exec_id": exec_id, "rows": rows, "cols": cols})
+        await self._call_again("resize", {"id": container_id, "exec_id": exec_id, "rows": rows, "cols": cols})
 
     async def list(self) -> Entries:
         """All that is held: id, exec_id, pid, start_time, tty, state, status, time_ns, oom, drained."""
-        answer, _fds = await self._call("list", {})
+        answer, _fds = await self._call_again("list", {})
         entries: Entries = answer["entries"]
         return entries
 
     async def forget(self, container_id: str, exec_id: str | None = None) -> None:
         """The exit is recorded elsewhere; one that still runs is killed. Idempotent."""
-        await self._call("forget", {"id": container_id, "exec_id": exec_id})
+        await self._call_again("forget", {"id": container_id, "exec_id": exec_id})
 
     async def pause(self, cgroups: str) -> None:
         """Freeze all processes of the cgroup path. Does not go through the zygote: the kernel keeps this state."""
@@ -151,7 +156,14 @@ class ZygoteClient:
 
     async def shutdown(self) -> None:
         """End zygote, pump and anchor. Raises Conflict while anything is held."""
-        await self._call("shutdown", {})
+        self._closed = True  # the end of the connection may come with the answer: it must not start another zygote
+        try:
+            await self._call("shutdown", {})
+        except ZygoteLost:
+            pass
+        except BaseException:
+            self._closed = False
+            raise
         self.close()
 
     def close(self) -> None:
@@ -182,8 +194,12 @@ class ZygoteClient:
         raise errors.Unavailable(f"no zygote answers at {self.layout.zygote_socket}")
 
     async def _reconnect(self) -> None:
-        await self._connect()
-        for entry in await self.list():  # what happened meanwhile
+        try:
+            await self._connect()
+            entries = await self.list()
+        except errors.Unavailable:
+            return  # killed again: the next reconnection is under way, or nothing answers any more
+        for entry in entries:  # what happened meanwhile
             if entry["drained"] and not entry["exec_id"]:
                 self.on_event({"event": "drained", "id": entry["id"]})
             if entry["state"] == "exited":
@@ -217,6 +233,15 @@ class ZygoteClient:
         if "error" in answer:
             raise _error(answer["error"])
         return answer["ok"], fds
+
+    async def _call_again(self, operation: str, request: Message) -> tuple[Message, Fds]:
+        """For what can be done twice: repeat it when the zygote was killed before it answered."""
+        for _ in range(20):
+            try:
+                return await self._call(operation, request)
+            except ZygoteLost:
+                continue
+        return await self._call(operation, request)
 
     async def _send(self, message: Message) -> None:
         while (sock := self._sock) is not None:

@@ -84,9 +84,10 @@ def test_sigterm_leaves_containers_running_and_nothing_else_when_none_does(own_e
     assert not os.path.exists(engine.socket)
     engine.start()
     assert row(engine, container_id)["Pid"] == pid
-    engine.api("DELETE", f"/containers/{container_id}?force=1")
+    answer = engine.api("DELETE", f"/containers/{container_id}?force=1")
+    assert answer.status == 204, answer.body
     engine.stop()
-    assert not os.path.exists(f"{engine.folder}/run/zygote.sock")
+    assert not os.path.exists(f"{engine.folder}/run/zygote.sock"), engine.output()
     assert not os.path.exists(f"/sys/class/net/{engine.bridge}")
 
 

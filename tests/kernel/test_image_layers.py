@@ -37,7 +37,10 @@ def test_everything_a_layer_can_hold(engine, tmp_path):
         entry("cap", b"c", 0o755, pax={"SCHILY.xattr.user.k": "v", "SCHILY.xattr.trusted.overlay.opaque": "y"}),
         folder("."), entry("late", b"1", mtime=EPOCH - 7),
     ]))
-    find = lambda path: os.lstat(os.path.join(root, path))
+
+    def find(path):
+        return os.lstat(os.path.join(root, path))
+
     assert (find("d").st_mode, find("d").st_uid, find("d").st_gid) == (stat.S_IFDIR | 0o2755, 5, 6)
     assert int(find("d").st_mtime) == EPOCH
     suid = find("d/suid")

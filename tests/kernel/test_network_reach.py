@@ -264,3 +264,18 @@ def test_reconcile_removes_what_belongs_to_nobody(host):
     assert ask("127.0.0.1", 8080)
     assert keep.process.poll() is None
     assert record.network_settings.ports["80/tcp"][0].host_port == "8080"
+
+
+def test_a_udp_client_that_was_there_before_the_port_is_served(host):
+    """The kernel keeps what it decided for a flow: it must forget, at publish and at release."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(0.5)
+        client.connect(("192.0.2.2", 8080))
+        client.send(b"too early")
+        with pytest.raises(OSError):
+            client.recv(10)
+        for _round in range(2):
+            record, _space = published(host, "udp")
+            client.send(b"?")
+            assert client.recv(100)
+            host.stop(record)

@@ -350,11 +350,15 @@ def test_exits_while_the_daemon_is_away_are_told_to_the_next(layout, rootfs):
         world.client.close()
 
     asyncio.run(first())
-    time.sleep(0.4)
+    time.sleep(0.3)
 
     async def scenario(world):
         world.made.append("c")
-        entry, = await world.client.list()
+        for _ in range(200):
+            entry, = await world.client.list()
+            if entry["drained"] and entry["state"] == "exited":
+                break
+            await asyncio.sleep(0.02)
         assert (entry["state"], entry["status"], entry["drained"]) == ("exited", 11, True)
         assert world.log("c")[1] == b"late\n"
     go(layout, rootfs, scenario)

@@ -11,7 +11,16 @@ from corten.engine.events import KEPT, LISTENER_LIMIT, Events
 from corten.engine.health import judge, probe_command
 from corten.engine.listing import command_text, port_rows, status_text
 from corten.engine.names import random_name
-from corten.engine.records import Config, ContainerRecord, Health, HealthConfig, HealthResult, HostConfig, RestartPolicy, State
+from corten.engine.records import (
+    Config,
+    ContainerRecord,
+    Health,
+    HealthConfig,
+    HealthResult,
+    HostConfig,
+    RestartPolicy,
+    State,
+)
 from corten.engine.restart import LONGEST_DELAY_S, Backoff, restarts
 from corten.engine.validate import check_name
 
