@@ -3,6 +3,7 @@
     python bench/network_attach.py [rounds]
 
 Prints median, worst and processor time of each step (a busy machine changes the last one least).
+Needs root; works in a namespace of its own.
 """
 
 import asyncio

@@ -52,18 +52,18 @@ class Outcome:
         return re.sub(r"\b[0-9a-f]{12}\b", "<id>", self.text)
 
 
-def build(engine, dockerfile, files=None, compression="", dockerfile_name="Dockerfile", **query):
+def build(engine, text, files=None, compression="", **query):
     """POST /build; query values that are dicts become JSON."""
     members = {"d": None, "d/sub": None, **FILES} if files is None else files
-    data = archive({**members, dockerfile_name: dockerfile.encode()}, compression)
+    data = archive({**members, "Dockerfile": text.encode()}, compression)
     pairs = [(key, json.dumps(value) if isinstance(value, dict) else value) for key, value in query.items()]
     url = "/build?" + urllib.parse.urlencode([("rm", "1"), *pairs], doseq=True)
     return Outcome(engine.api("POST", url, data, headers={"Content-Type": "application/x-tar"}))
 
 
-def begin(engine, dockerfile):
+def begin(engine, text):
     """Send a build and leave its answer unread: the socket."""
-    data = archive({"Dockerfile": dockerfile.encode()})
+    data = archive({"Dockerfile": text.encode()})
     client = socket.socket(socket.AF_UNIX)
     client.connect(engine.socket)
     client.sendall(b"POST /build?rm=1&nocache=1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-tar\r\n"

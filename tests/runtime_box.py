@@ -24,7 +24,7 @@ SPEC = {
     "root": {"path": "rootfs"},
     "process": {
         "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0},
-        "capabilities": {kind: CAPABILITIES for kind in ("bounding", "effective", "permitted")},
+        "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), CAPABILITIES),
     },
     "mounts": [
         {"destination": "/proc", "type": "proc", "source": "proc", "options": SAFE},
@@ -145,6 +145,20 @@ class Boxes:
             create.destroy(bundle)
         cgroup.remove(f"/{self.name}")
         shutil.rmtree(self.folder)
+
+
+    def left_behind(self):
+        """What of the containers is still on the machine."""
+        found = [place for place in cgroup.folders(f"/{self.name}") if os.path.exists(place)]
+        with open("/proc/self/mountinfo") as file:
+            found += [line for line in file if self.name in line]
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/cgroup") as file:
+                    found += [pid] if self.name in file.read() else []
+            except OSError:
+                continue
+        return found
 
 
 def settle(child):

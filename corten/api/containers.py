@@ -14,7 +14,8 @@ from corten.engine.records import CreateRequest
 async def create(request: Request, engine: Engine) -> Response:
     """POST /containers/create?name=&platform="""
     body = await request.json(CreateRequest)
-    container_id, warnings = await engine.containers.create(request.query.get("name"), body)
+    container_id, warnings = await engine.containers.create(
+        request.query.get("name"), body, request.query.get("platform"))
     return json_response({"Id": container_id, "Warnings": warnings}, 201)
 
 

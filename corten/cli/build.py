@@ -9,9 +9,13 @@ from corten.cli.args import Values
 from corten.cli.client import Query
 from corten.cli.create_request import _hosts, _ulimits, pairs
 from corten.cli.errors import Failure
-from corten.cli.main import Cli
+from corten.cli.main import Cli, usage_failure
 from corten.cli.progress import show
-from corten.cli.reference import is_valid
+from corten.cli.reference import check
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corten.build.dockerignore import Ignore
 
 _TAR_MAGIC = 257
 
@@ -53,7 +57,7 @@ def _from_stdin(file: str) -> Context:
     return Context(iter([member("Dockerfile", text) + END]), "Dockerfile")
 
 
-def _ignore(folder: str, dockerfile: str) -> "tuple[list[str], object]":
+def _ignore(folder: str, dockerfile: str) -> "tuple[list[str], Ignore | None]":
     try:
         with open(f"{folder}/.dockerignore", encoding="utf-8") as file:
             text = file.read()
@@ -82,10 +86,7 @@ def _from_folder(path: str, file: str) -> Context:
         name, extra = _dockerfile(folder, path, file)
     kept, rules = _ignore(folder, name)
 
-    def skip(below: str, is_folder: bool) -> bool:
-        return below not in kept and rules is not None and rules.excludes(below)  # type: ignore[attr-defined]
-
-    return Context(_stream(folder, skip if rules else None, extra, name), name)
+    return Context(_stream(folder, rules, kept, extra, name), name)
 
 
 def _dockerfile(folder: str, path: str, file: str) -> tuple[str, bytes | None]:
@@ -104,12 +105,19 @@ def _dockerfile(folder: str, path: str, file: str) -> tuple[str, bytes | None]:
         return f".dockerfile.{os.urandom(10).hex()}", opened.read()
 
 
-def _stream(folder: str, skip: object, extra: bytes | None, name: str) -> Iterator[bytes]:
+def _stream(
+    folder: str, rules: "Ignore | None", kept: list[str], extra: bytes | None, name: str,
+) -> Iterator[bytes]:
     from corten.cli.tarball import Tree, member
     from corten.image.tar_writer import END
 
+    def skip(below: str) -> bool:
+        return rules is not None and below not in kept and rules.excludes(below)
+
+    # below a folder left out something may be taken back by a rule, or be the Dockerfile
+    prune = rules is not None and not rules.has_exceptions and "/" not in name
     try:
-        yield from Tree(owner=(0, 0), skip=skip).pieces(folder, "", end=False)  # type: ignore[arg-type]
+        yield from Tree(owner=(0, 0), skip=skip if rules else None, prune=prune).pieces(folder, "", end=False)
     except PermissionError as error:
         raise Failure(f"error checking context: can't stat '{error.filename}'") from None
     if extra is not None:
@@ -168,8 +176,10 @@ def _arguments(values: Values) -> dict[str, str | None]:
 def build(cli: Cli, values: Values) -> None:
     """`corten build PATH | URL | -`"""
     for name in values.many("tag"):
-        if not is_valid(name):
-            raise Failure(f'invalid argument "{name}" for "-t, --tag" flag: invalid reference format', 125)
+        try:
+            check(name)
+        except Failure as failure:
+            raise usage_failure(cli, f'invalid argument "{name}" for "-t, --tag" flag: {failure.text}') from None
     if values.flag("squash"):
         raise Failure("--squash is not supported")
     context = _context(values.rest[0], values.text("file"))

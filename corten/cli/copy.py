@@ -227,7 +227,7 @@ def _out(cli: Cli, values: Values, container: str, source: str, target: str) -> 
     bodies = _Bodies(reply.pieces())
     root = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        Extractor(root, whiteouts=False).run(_Renaming(bodies, old, new, values.flag("archive")))
+        Extractor(root, whiteouts=False, cross_mounts=True).run(_Renaming(bodies, old, new, values.flag("archive")))
     finally:
         os.close(root)
     _said(cli, values, bodies.total, os.path.abspath(target))

@@ -131,18 +131,22 @@ def _count_error(path: str, spelled: str, count: int) -> Failure | None:
     )
 
 
+def usage_failure(cli: Cli, text: str) -> Failure:
+    """A wrong flag as docker reports it: the text, the usage line, 125."""
+    from corten.cli.help import usage_line
+
+    more = f"{usage_line(cli.path, cli.spelled)}\n\nRun 'corten {cli.spelled} --help' for more information"
+    return Failure(f"{text}\n\n{more}", 125)
+
+
 def _command(path: str, spelled: str, words: list[str], endpoint: tuple[str, bool], config_dir: str) -> int:
     options = options_of(path)
+    cli = Cli(*endpoint, config_dir, path, spelled)
     parser = Parser(options, path not in NOT_INTERSPERSED, OLD_FLAGS.get(path))
     try:
         values = parser.parse(words)
     except UsageError as error:
-        from corten.cli.help import usage_line
-
-        raise Failure(
-            f"{error.text}\n\n{usage_line(path, spelled)}\n\nRun 'corten {spelled} --help' for more information", 125
-        ) from None
-    cli = Cli(*endpoint, config_dir, path, spelled)
+        raise usage_failure(cli, error.text) from None
     if values.given.get("help"):
         from corten.cli.help import command_help
 

@@ -6,17 +6,13 @@ from corten.cli.args import Values
 from corten.cli.client import quote
 from corten.cli.create_request import Json, build
 from corten.cli.errors import ApiError, Failure, UsageError
-from corten.cli.main import Cli
+from corten.cli.main import Cli, usage_failure
 from corten.cli.reference import check
 
 
 def _with_help(cli: Cli, failure: Failure, code: int = 125) -> Failure:
     if isinstance(failure, UsageError):
-        from corten.cli.help import usage_line
-
-        return Failure(
-            f"{failure.text}\n\n{usage_line(cli.path, cli.spelled)}\n\n"
-            f"Run 'corten {cli.spelled} --help' for more information", code)
+        return usage_failure(cli, failure.text)
     return Failure(f"corten: {failure.text}\n\nRun 'corten {cli.spelled} --help' for more information", code)
 
 

@@ -18,13 +18,19 @@ _PIECE = 1 << 18
 
 
 class Tree:
-    """One tree and how its members are called. `skip` says which paths (below the tree) stay out."""
+    """One tree and how its members are called.
+
+    `skip` says which paths (below the tree) stay out; what lies below such a folder is asked for one by one, or stays
+    out with it (`prune`).
+    """
 
     def __init__(
-        self, *, owner: tuple[int, int] | None = None, skip: Callable[[str, bool], bool] | None = None,
+        self, *, owner: tuple[int, int] | None = None, skip: Callable[[str], bool] | None = None,
+        prune: bool = False,
     ) -> None:
         self._owner = owner
         self._skip = skip
+        self._prune = prune
         self._links: dict[tuple[int, int], bytes] = {}
         self._held: list[bytes] = []
         self._size = 0
@@ -56,7 +62,7 @@ class Tree:
         kind = _KINDS.get(stat.S_IFMT(found.st_mode))
         if kind is None:
             return  # a socket: tar has no word for it
-        skipped = bool(below) and self._skip is not None and self._skip(below, kind == DIRECTORY)
+        skipped = bool(below) and self._skip is not None and self._skip(below)
         if not skipped and name:
             link = os.fsencode(os.readlink(path)) if kind == SYMLINK else b""
             if kind == REGULAR and found.st_nlink > 1:
@@ -64,7 +70,7 @@ class Tree:
                 if first != os.fsencode(name):
                     kind, link = HARDLINK, first
             yield from self._write(path, name, found, kind, link)
-        if kind == DIRECTORY:
+        if kind == DIRECTORY and not (skipped and self._prune):
             for inner in sorted(os.listdir(path)):
                 yield from self._member(
                     f"{path}/{inner}", f"{name}/{inner}" if name else inner, f"{below}/{inner}" if below else inner)

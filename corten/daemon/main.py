@@ -8,6 +8,7 @@ nothing of it stays on the machine but the data root.
 
 import asyncio
 import fcntl
+import gc
 import grp
 import logging
 import os
@@ -24,6 +25,7 @@ from corten.daemon import config as flags
 from corten.engine.engine import Engine
 from corten.engine.settings import DaemonConfig
 
+SWITCH_INTERVAL_S = 0.0005  # how long a thread that deletes files may keep the loop waiting; 5 ms by default
 _LEVELS = {"debug": "DEBUG", "info": "INFO", "warn": "WARNING", "error": "ERROR", "fatal": "CRITICAL"}
 
 
@@ -58,6 +60,7 @@ async def serve(config: DaemonConfig, router: Router) -> None:
         loop.add_signal_handler(number, over.set)
     engine = Engine(config)
     await engine.open()
+    gc.freeze()  # what is there for good need not be looked at again and again
     server = Server(router, engine, ServerSettings(group_id=_group(config.group)))
     try:
         for address in config.hosts:
@@ -93,6 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"corten daemon: {error}", file=sys.stderr)
         return 1
     try:
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         _runner()(serve(config, build_router()))
     except (Error, OSError) as error:
         print(f"corten daemon: {error}", file=sys.stderr)

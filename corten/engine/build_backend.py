@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from corten.base.errors import Error, InvalidArgument, NotFound, Unsupported
+from corten.base.errors import Conflict, Error, InvalidArgument, NotFound, Unsupported
 from corten.base.files import remove_tree
 from corten.base.ids import new_id
 from corten.build.classic import Options, in_thread
@@ -217,13 +217,12 @@ class EngineBackend:
                                   "failed: runc create failed: unable to start container process: error during "
                                   f'container init: exec: "{step.program[0]}": stat {step.program[0]}: no such file or '
                                   "directory")
-        containers = self._engine.containers
         request = CreateRequest(
             image=image.id, cmd=step.program, entrypoint=[""], env=step.environment, user=step.user,
             working_dir=step.working_dir, healthcheck=HealthConfig(test=["NONE"]),
             host_config=self._limits.host_config(),
         )
-        container_id, _ = await containers.create("", request)
+        container_id = await self._create(request)
         try:
             observer.running(container_id)
             code = await self._run(container_id, observer)
@@ -234,6 +233,17 @@ class EngineBackend:
             return await self._layer(image, upper)
         finally:
             await self._remove(container_id)
+
+    async def _create(self, request: CreateRequest) -> str:
+        """A container that is ours to remove from the moment it is there, cancelled or not."""
+        creating = asyncio.ensure_future(self._engine.containers.create("", request))
+        try:
+            return (await asyncio.shield(creating))[0]
+        except asyncio.CancelledError:
+            await asyncio.wait({creating})
+            if creating.exception() is None:
+                await self._remove(creating.result()[0])
+            raise
 
     async def _run(self, container_id: str, observer: Observer) -> int:
         containers = self._engine.containers
@@ -275,9 +285,14 @@ class EngineBackend:
         return rest
 
     async def _remove(self, container_id: str) -> None:
-        try:
-            await self._engine.containers.remove(container_id, force=True, volumes=True)
-        except Error:
+        """Whatever it does at the moment: a start under way ends first, and then it runs."""
+        for _ in range(3):
+            try:
+                await self._engine.containers.remove(container_id, force=True, volumes=True)
+            except Conflict:
+                continue
+            except Error as error:
+                self._engine.log.warning("removing build container %s: %s", container_id[:12], error)
             return
 
 
@@ -290,19 +305,29 @@ def drop_stubs(upper: str, lowers: list[str]) -> None:
     above = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in (upper, *lowers)]
     try:
         for path in _MADE:
-            if not any(_exists(lower, path) for lower in above[1:]):
+            below = next((found for lower in above[1:] if (found := _status(lower, path))), None)
+            if below is None or _same_folder(below, _status(above[0], path)):
                 _remove_empty(above[0], path)
     finally:
         for descriptor in above:
             os.close(descriptor)
 
 
-def _exists(root: int, path: str) -> bool:
+def _status(root: int, path: str) -> os.stat_result | None:
     try:
-        os.close(openat2(root, path, os.O_PATH | os.O_NOFOLLOW, RESOLVE_BENEATH))
+        descriptor = openat2(root, path, os.O_PATH | os.O_NOFOLLOW, RESOLVE_BENEATH)
     except OSError:
-        return False
-    return True
+        return None
+    try:
+        return os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _same_folder(below: os.stat_result, own: os.stat_result | None) -> bool:
+    """Whether the step's own entry is a folder copied up as it was, for the sake of what was made in it."""
+    return own is not None and stat.S_ISDIR(own.st_mode) and (
+        (own.st_mode, own.st_uid, own.st_gid) == (below.st_mode, below.st_uid, below.st_gid))
 
 
 def _remove_empty(root: int, path: str) -> None:

@@ -7,7 +7,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
-from corten.base.errors import Conflict, Internal, InvalidArgument
+from corten.base.errors import Conflict, Internal, InvalidArgument, NotFound
 from corten.base.ids import new_id
 from corten.base.units import now_ns
 from corten.engine import validate
@@ -30,10 +30,13 @@ if TYPE_CHECKING:
     from corten.engine.containers import Containers
     from corten.engine.images import Image
 
+_ALIASES = {"x86_64": "amd64", "aarch64": "arm64"}
 _CONFIG_FIELDS = Config.__struct_fields__
 
 
-async def create(containers: "Containers", name: str, request: CreateRequest) -> tuple[str, list[str]]:
+async def create(
+    containers: "Containers", name: str, request: CreateRequest, platform: str = ""
+) -> tuple[str, list[str]]:
     """(id, warnings). Raises NotFound (image), Conflict (name), InvalidArgument, Unsupported."""
     engine = containers.engine
     if name:
@@ -47,6 +50,7 @@ async def create(containers: "Containers", name: str, request: CreateRequest) ->
     if name:
         _check_free(containers, name)
     image = await engine.images.resolve(config.image)
+    _check_platform(config.image, image, platform)
     merge_image_config(config, image.config.get("config") or {})
     command = [*as_list(config.entrypoint), *as_list(config.cmd)]
     if not command or not command[0]:
@@ -57,6 +61,9 @@ async def create(containers: "Containers", name: str, request: CreateRequest) ->
     )
     _settle(record)
     _share_by_id(containers, host)
+    sharing = containers.find(host.network_mode.removeprefix("container:"))
+    if sharing and not config.hostname:
+        config.hostname = sharing.config.hostname
     capabilities(host)
     rlimits(host)
     _check_sources(host)
@@ -148,6 +155,19 @@ def _settle(record: ContainerRecord) -> None:
         host.masked_paths = [] if unconfined else list(MASKED_PATHS)
     if host.readonly_paths is None:
         host.readonly_paths = [] if unconfined else list(READONLY_PATHS)
+
+
+def _check_platform(name: str, image: "Image", platform: str) -> None:
+    """`os[/arch[/variant]]` against the image's. Raises NotFound with Docker's text."""
+    if not platform:
+        return
+    system, architecture = image.config.get("os", "linux"), image.config.get("architecture", "")
+    wanted = platform.lower().split("/")
+    if wanted[0] != system or (len(wanted) > 1 and _ALIASES.get(wanted[1], wanted[1]) != architecture):
+        raise NotFound(
+            f"image with reference {name} was found but its platform ({system}/{architecture}) does not match the "
+            f"specified platform ({platform})"
+        )
 
 
 def _share_by_id(containers: "Containers", host: HostConfig) -> None:

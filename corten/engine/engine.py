@@ -33,6 +33,7 @@ from corten.linux import cgroup
 from corten.zygote.client import ZygoteClient
 
 T = TypeVar("T")
+CLOSE_TIMEOUT_S = 5.0
 
 
 class Engine:
@@ -92,8 +93,8 @@ class Engine:
             live = self.containers.live(record.id)
             if live.health is not None:
                 live.health.cancel()
-        cleanups = [live.cleanup for record in self.containers if (live := self.containers.live(record.id)).cleanup]
-        await asyncio.gather(*(task for task in cleanups if task), return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_S)  # cleaning up, mostly
         if not any(record.running for record in self.containers):
             await self._leave_nothing()
         self.zygote.close()

@@ -68,7 +68,7 @@ def record_exit(containers: "Containers", record: ContainerRecord, status: int, 
     live.ended(status)
     if again:
         live.restart = containers.engine.spawn(_start_again(containers, record, live.backoff.next_delay(ran_s)))
-    elif record.host_config.auto_remove:
+    elif record.host_config.auto_remove and not live.keep:
         containers.engine.spawn(auto_remove(containers, record))
 
 
@@ -86,8 +86,10 @@ async def clean_up(containers: "Containers", record: ContainerRecord) -> None:
         await engine.networks.release(record)
     except (Error, OSError) as error:
         engine.log.warning("releasing the network of container %s: %s", record.id[:12], error)
-    await _forget(containers, record.id)
     remove_bundle(engine.layout.bundle(record.id))
+    if containers.find(record.id) is record:
+        containers.live(record.id).released.set()
+    await _forget(containers, record.id)
 
 
 async def auto_remove(containers: "Containers", record: ContainerRecord) -> None:

@@ -65,6 +65,7 @@ async def launch(containers: "Containers", record: ContainerRecord) -> None:
         await undo_launch(containers, record)
         live.exited.set()
         live.drained.set()
+        live.released.set()
         raise _translated(record, error) from None
     state = record.state
     state.status, state.pid, state.start_time = "running", created.pid, created.start_time

@@ -3,7 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from corten.base.errors import Conflict, Error, InvalidArgument, NotFound, NotModified
+from corten.base.errors import Conflict, Internal, InvalidArgument, NotFound, NotModified
 from corten.engine import exits, health, remove, validate
 from corten.engine.launch import cgroup_path, launch
 from corten.engine.records import ContainerRecord, HostConfig, RestartPolicy, Schema, decode
@@ -165,14 +165,13 @@ async def kill(containers: "Containers", record: ContainerRecord, signal: str) -
         try:
             await asyncio.wait_for(live.exited.wait(), KILL_TIMEOUT_S)
         except TimeoutError:
-            raise Error(f"cannot kill container: {record.name}: it does not end") from None
+            raise Internal(f"cannot kill container: {record.name}: it does not end") from None
 
 
 async def restart(containers: "Containers", record: ContainerRecord, timeout_s: int | None, signal: str) -> None:
     """Stop it if it runs, then start it; AutoRemove waits this once."""
     live = containers.live(record.id)
-    keep = record.host_config.auto_remove
-    record.host_config.auto_remove = False
+    live.keep = True
     try:
         try:
             await stop(containers, record, timeout_s, signal)
@@ -180,12 +179,10 @@ async def restart(containers: "Containers", record: ContainerRecord, timeout_s: 
             pass
         await start(containers, record)
     finally:
-        record.host_config.auto_remove = keep
-        if containers.find(record.id):
-            containers.save(record)
-    if not record.running and keep and live.exited.is_set():
-        await exits.auto_remove(containers, record)
+        live.keep = False
     containers.publish(record, "restart")
+    if record.state.status == "exited" and record.host_config.auto_remove:
+        await exits.auto_remove(containers, record)  # it has ended again meanwhile
 
 
 # --- pause

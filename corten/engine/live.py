@@ -9,20 +9,22 @@ from corten.engine.restart import Backoff
 class Live:
     """One container's moving parts.
 
-    `lock` guards each change of its state. `exited` is set while no process of it runs; `drained` once the last byte
+    `released` is set while it holds no address, port or bundle; `lock` guards each change of its state. `exited` is set while no process of it runs; `drained` once the last byte
     of its output is in the log; `removed` when it is gone. `cleanup` is what an exit leaves to be done off the path.
     """
 
-    __slots__ = ("backoff", "cleanup", "drained", "exit_waiters", "exited", "health", "lock", "removed",
+    __slots__ = ("backoff", "cleanup", "drained", "exit_waiters", "exited", "health", "keep", "lock", "released", "removed",
                  "removed_waiters", "restart", "stop_requested")
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.exited = asyncio.Event()
         self.drained = asyncio.Event()
+        self.released = asyncio.Event()
         self.removed = asyncio.Event()
         self.exited.set()
         self.drained.set()
+        self.released.set()
         self.exit_waiters: list[asyncio.Future[int]] = []
         self.removed_waiters: list[asyncio.Future[int]] = []
         self.cleanup: asyncio.Task[None] | None = None
@@ -30,11 +32,13 @@ class Live:
         self.health: asyncio.Task[None] | None = None
         self.backoff = Backoff()
         self.stop_requested = False
+        self.keep = False  # AutoRemove waits: it is being restarted, or removed by somebody already
 
     def begin(self) -> None:
         """A process is about to run."""
         self.exited.clear()
         self.drained.clear()
+        self.released.clear()
         self.stop_requested = False
 
     def ended(self, status: int) -> None:

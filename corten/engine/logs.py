@@ -74,7 +74,7 @@ class LineSplitter:
 
 
 def tail_start(files: LogFiles, lowest: int, end: int, request: LogRequest) -> tuple[int, int]:
-    """(number of a frame, lines to leave out from there) so that the last `request.tail` lines before `end` are left."""
+    """(number of a frame, lines to leave out from there): what is left are the last `request.tail` before `end`."""
     upper = first = files.first_from(end)
     step, newlines = 1, 0
     open_ends: dict[int, int] = {}  # stream -> whether its last line is unfinished

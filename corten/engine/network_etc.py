@@ -76,10 +76,10 @@ def _read(path: str) -> str | None:
 
 
 def _overwrite(path: str, text: str) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(path, flags, 0o644)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
+        if os.fstat(descriptor).st_mode & 0o777 != 0o644:  # the umask took bits away
+            os.fchmod(descriptor, 0o644)
         os.write(descriptor, text.encode())
-        os.fchmod(descriptor, 0o644)
     finally:
         os.close(descriptor)

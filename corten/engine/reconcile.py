@@ -80,8 +80,7 @@ def _settle(engine: "Engine", record: ContainerRecord, entry: Entry | None) -> b
 
 def _adopt(engine: "Engine", record: ContainerRecord, entry: Entry) -> None:
     state, live = record.state, engine.containers.live(record.id)
-    live.exited.clear()
-    live.drained.clear()
+    live.begin()
     if not record.running or state.pid != entry["pid"]:
         state.status, state.pid, state.start_time = "running", entry["pid"], entry["start_time"]
         state.started_ns = state.started_ns if state.started_ns > state.finished_ns else now_ns()

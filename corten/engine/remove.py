@@ -26,7 +26,7 @@ async def remove(containers: "Containers", record: ContainerRecord, force: bool,
     """Raises Conflict when it runs and `force` is not given, NotFound when somebody else was quicker."""
     live = containers.live(record.id)
     if force:
-        record.host_config.auto_remove = False  # this removal is the one
+        live.keep = True  # this removal is the one
         live.cancel_restart()
         record.manually_stopped = True
         if record.running:
@@ -42,9 +42,7 @@ async def remove(containers: "Containers", record: ContainerRecord, force: bool,
         if record.running or (record.state.status == "restarting" and not force):
             raise Conflict(_refusal(record))
         record.state.status = "removing"
-        if live.cleanup is not None:
-            await live.cleanup
-            live.cleanup = None
+        await live.released.wait()  # the zygote may take its time to forget the process
         await _take_away(containers, record, volumes)
 
 

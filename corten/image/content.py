@@ -81,6 +81,10 @@ class Writer:
         """The digest of what was written so far."""
         return PREFIX + self._hash.hexdigest()
 
+    def fileno(self) -> int:
+        """The file as it grows, for who reads along; gone with `close`."""
+        return self._descriptor
+
     def commit(self) -> str:
         """Make it a blob; returns its digest. Raises InvalidArgument when size or digest are not the promised ones."""
         digest = self.digest

@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from corten.base.errors import NotFound
 from corten.base.ids import short_id
 from corten.image.content import Lease, Writer
 from corten.image.flights import Flights
@@ -40,6 +39,7 @@ from corten.registry.errors import RegistryError
 
 _LEVEL = 1  # of isal: 670 MB/s a core, a few per cent bigger than gzip's default
 _PIECE_BYTES = 4 << 20
+_STREAMED_BYTES = 32 << 20  # from here on a layer is sent while it is being compressed, as much at least at a time
 _OCI_NAMES = {DOCKER_LAYER: OCI_LAYER, DOCKER_LAYER_GZIP: OCI_LAYER_GZIP}
 
 
@@ -128,13 +128,17 @@ class Pusher:
                 found = kept.layers[at]
                 blob = Blob(found.media_type, found.digest, found.size)
             else:
-                blob = await self._compressed(self._store.layers[image.record.chain_ids[at]], lease)
+                layer = self._store.layers[image.record.chain_ids[at]]
+                blob, sent = await self._compressed(layer, lease, client, _named(emit, name))
+                if sent:
+                    emit(plain("Pushed", name))
+                    return blob
             sources = self._sources(reference, blob.digest)
 
             async def work(tell: Emit) -> None:
                 await self._send(client, blob, _named(tell, name), name, sources)
 
-            await self._flights.join(f"{client.base} {client.repository} {blob.digest}", work, emit)
+            await self._flights.join(f"{client.base} {client.repository} {blob.digest}", work, _named(emit, name))
         return blob
 
     async def _send(
@@ -178,41 +182,109 @@ class Pusher:
             return True
         return any(self._store.layers[chain].gzip == digest for chain in image.record.chain_ids)
 
-    async def _compressed(self, layer: LayerRecord, lease: Lease) -> Blob:
-        """The layer as it is pushed: as it came when that was compressed, else its kept gzip, else made now."""
+    async def _compressed(
+        self, layer: LayerRecord, lease: Lease, client: Client, emit: Emit
+    ) -> tuple[Blob, bool]:
+        """The layer as it is pushed: as it came when that was compressed, else its kept gzip, else made now.
+
+        And whether it has been sent on the way.
+        """
+        sent: list[bool] = []
         own = self._store.blob_of(layer)
         if LAYER_COMPRESSION.get(own.media_type):
             lease.add(own.digest)
-            return own
+            return own, False
+        lease.add(layer.gzip)
         if not (layer.gzip and self._store.content.has(layer.gzip)):
 
-            async def work(_emit: Emit) -> None:
-                with self._store.content.writer() as writer:
-                    await _finished(asyncio.create_task(asyncio.to_thread(self._compress, own.digest, writer)))
-                    digest = writer.commit()
+            async def work(tell: Emit) -> None:
+                sent.append(await self._compress(own, client if own.size >= _STREAMED_BYTES else None, tell))
+
+            await self._flights.join(f"gzip {own.digest}", work, emit)
+            layer = self._store.layers[layer.chain_id]
+        lease.add(layer.gzip)
+        return Blob(DOCKER_LAYER_GZIP, layer.gzip, self._store.content.size(layer.gzip)), any(sent)
+
+    async def _compress(self, own: Blob, client: Client | None, emit: Emit) -> bool:
+        """Gzip a blob into the store, and to the registry while it is being made; whether it arrived there."""
+        growth = _Growth()
+        with self._store.content.writer() as writer:
+            making = asyncio.create_task(asyncio.to_thread(self._gzip, own.digest, writer, growth))
+            making.add_done_callback(growth.end)
+            sending: asyncio.Task[None] | None = None
+            try:
+                if client:
+                    bar = Bar(emit, "Pushing", "", own.size)
+                    sending = asyncio.create_task(blobs.upload_growing(client, writer.fileno(), growth.more, bar))
+                await _finished(making)
+                digest = writer.commit()
                 for same in [record for record in self._store.layers.values() if record.blob == own.digest]:
                     same.gzip = digest  # no await since the commit: gc finds it named
                     self._store.put_layer(same)
+                growth.whole(digest, writer.offset)
+                if sending:
+                    await asyncio.wait([sending])  # should it have failed, the next step sends the blob as any other
+                return sending is not None and not sending.cancelled() and sending.exception() is None
+            finally:
+                growth.stopped = True
+                if sending:
+                    sending.cancel()
+                    await asyncio.gather(sending, return_exceptions=True)
+                await asyncio.wait([making])
 
-            await self._flights.join(f"gzip {own.digest}", work, _silent)
-            layer = self._store.layers.get(layer.chain_id, layer)
-        if not layer.gzip:
-            raise NotFound(f"layer {layer.diff_id} is gone")
-        lease.add(layer.gzip)
-        return Blob(DOCKER_LAYER_GZIP, layer.gzip, self._store.content.size(layer.gzip))
-
-    def _compress(self, digest: str, writer: Writer) -> None:
-        """On a thread: gzip a blob into the writer."""
+    def _gzip(self, digest: str, writer: Writer, growth: "_Growth") -> None:
+        """On a thread."""
         from isal import isal_zlib
 
         packer = isal_zlib.compressobj(level=_LEVEL, wbits=31)
         source = self._store.content.open(digest)
         try:
-            while piece := os.read(source, _PIECE_BYTES):
+            while (piece := os.read(source, _PIECE_BYTES)) and not growth.stopped:
                 writer.write(packer.compress(piece))
+                growth.grown(writer.offset)
             writer.write(packer.flush())
         finally:
             os.close(source)
+
+
+class _Growth:
+    """How far a file has been written by a thread, for an upload that reads along."""
+
+    __slots__ = ("_changed", "_digest", "_failed", "_loop", "_offset", "stopped")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self._digest = ""
+        self._offset = 0
+        self._failed = False
+        self.stopped = False
+
+    def grown(self, offset: int) -> None:
+        """Called on the thread."""
+        self._loop.call_soon_threadsafe(self._set, offset)
+
+    def _set(self, offset: int) -> None:
+        self._offset = max(offset, self._offset)
+        self._changed.set()
+
+    def whole(self, digest: str, offset: int) -> None:
+        self._digest = digest
+        self._set(offset)
+
+    def end(self, making: "asyncio.Task[None]") -> None:
+        """The thread is done; when it failed, nobody need wait."""
+        self._failed = making.cancelled() or making.exception() is not None
+        self._changed.set()
+
+    async def more(self, offset: int) -> tuple[int, str]:
+        """See blobs.Growth."""
+        while not self._digest and self._offset - offset < _STREAMED_BYTES:
+            if self._failed:
+                raise asyncio.CancelledError
+            self._changed.clear()
+            await self._changed.wait()
+        return self._offset, self._digest
 
 
 async def _finished(task: "asyncio.Task[None]") -> None:

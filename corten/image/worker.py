@@ -61,12 +61,13 @@ def parse_answer(output: bytes, complaints: bytes, status: int | None) -> dict[s
 
 async def ask(module: str, question: dict[str, Any], descriptors: list[int], timeout_s: float) -> dict[str, Any]:
     """Run a worker to its end. Raises the error it reports, Internal when it dies, InvalidArgument on timeout."""
+    data = json.dumps({**question, "parent": os.getpid()}).encode()
     process = await asyncio.create_subprocess_exec(
         *command(module), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE, pass_fds=descriptors, limit=ANSWER_LIMIT, env={}, cwd="/",
     )
     try:
-        output, complaints = await asyncio.wait_for(process.communicate(json.dumps(question).encode()), timeout_s)
+        output, complaints = await asyncio.wait_for(process.communicate(data), timeout_s)
     except TimeoutError:
         raise errors.InvalidArgument(f"the archive took longer than {timeout_s:.0f} seconds to read") from None
     finally:

@@ -6,6 +6,8 @@ import os
 import sys
 
 from corten.base.errors import Error
+from corten.image.confine import PR_SET_PDEATHSIG
+from corten.linux.libc import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
 def serve(work: "Callable[[dict[str, Any]], dict[str, Any]]") -> None:
     """Answer the one question on stdin by `work`, and leave at once (no interpreter shutdown)."""
     gc.disable()  # short-lived, and nothing here makes cycles
+    libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
     question = json.loads(sys.stdin.buffer.read())
+    if os.getppid() != question["parent"]:
+        os._exit(1)  # the daemon was killed before we could ask to go with it
     try:
         answer = work(question)
     except (Error, OSError, MemoryError) as error:

@@ -6,7 +6,7 @@ Source: OCI distribution-spec 1.1 "Pulling blobs", "Pushing blobs", "Mounting a 
 
 import asyncio
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from corten.oci.distribution_spec import parse_content_range, parse_upload_range
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     import aiohttp
 
 _BATCH_BYTES = 1 << 20
-_PIECE_BYTES = 16 << 20  # of a chunked upload
+_PIECE_BYTES = 64 << 20  # of a chunked upload
 _STALLS = 2
 
 Progress = Callable[[int], None]  # bytes moved so far
+
+# waits until a file that is being written has more bytes than told, or is whole: (bytes there, its digest when whole)
+Growth = Callable[[int], Awaitable[tuple[int, str]]]
 
 
 class Sink(Protocol):
@@ -211,7 +214,11 @@ async def upload(
         pass
     await client.pause(1)
     if await client.blob_size(digest) is None:
-        await _upload_pieces(client, descriptor, digest, size, progress)
+
+        async def whole_already(_offset: int) -> tuple[int, str]:
+            return size, digest
+
+        await upload_growing(client, descriptor, whole_already, progress)
 
 
 async def _begin(client: Client, path: str, scopes: tuple[str, ...] = ()) -> str | None:
@@ -226,43 +233,56 @@ async def _begin(client: Client, path: str, scopes: tuple[str, ...] = ()) -> str
     return _location(answer)
 
 
-async def _upload_pieces(client: Client, descriptor: int, digest: str, size: int, progress: Progress) -> None:
-    """PATCH 16 MiB at a time, asking how far the registry got after a failure; then the closing PUT."""
+async def upload_growing(client: Client, descriptor: int, growth: Growth, progress: Progress) -> None:
+    """Send a file while it is being written, up to 64 MiB a PATCH, then the closing PUT.
+
+    After a failure the registry is asked how far it got. Raises RegistryError kinds, Unreachable.
+    """
     attempt = offset = 0
-    location = await _begin(client, "blobs/uploads/")
-    while location is not None and offset < size:
-        end = min(offset + _PIECE_BYTES, size)
-        headers = {
-            "Content-Type": "application/octet-stream", "Content-Length": str(end - offset),
-            "Content-Range": f"{offset}-{end - 1}",
-        }
-        start = offset
-
-        def piece(start: int = start, end: int = end) -> Any:
-            return file_body(descriptor, start, end, progress)
-
-        failure: RegistryError | Unreachable
-        try:
-            answer = await client.once("PATCH", location, headers, piece)
-            if answer.status in (200, 201, 202, 204):
-                answer.release()
-                location, offset, attempt = _location(answer), end, 0
-                continue
-            failure = await client.failure(answer)
-            if answer.status not in (*RETRIED, 404, 416):
-                raise failure
-        except Unreachable as error:
-            failure = error
+    location: str | None = None
+    while True:
+        available, digest = await growth(offset)
+        if offset == available and digest and location is not None:
+            break
+        if location is None and (location := await _begin(client, "blobs/uploads/")) is None:
+            return
+        end = min(offset + _PIECE_BYTES, available)
+        failure, moved = await _patch(client, location, descriptor, offset, end, progress)
+        if failure is None:
+            location, offset, attempt = moved, end, 0
+            continue
         attempt += 1
         if attempt >= client.settings.attempts:
             raise failure
         await client.pause(attempt)
         location, offset = await _resume_point(client, location)
-    if location is not None:
-        answer = await client.send("PUT", _finish_url(location, digest), {"Content-Length": "0"})
-        if answer.status not in (200, 201, 204):
-            raise await client.failure(answer)
-        answer.release()
+    answer = await client.send("PUT", _finish_url(location, digest), {"Content-Length": "0"})
+    if answer.status not in (200, 201, 204):
+        raise await client.failure(answer)
+    answer.release()
+
+
+async def _patch(
+    client: Client, location: str, descriptor: int, start: int, end: int, progress: Progress
+) -> tuple[RegistryError | Unreachable | None, str]:
+    """(None, where to go on), or (a failure worth another try, "")."""
+    headers = {
+        "Content-Type": "application/octet-stream", "Content-Length": str(end - start),
+        "Content-Range": f"{start}-{end - 1}",
+    }
+    try:
+        answer = await client.once(
+            "PATCH", location, headers, lambda: file_body(descriptor, start, end, progress) if end > start else b""
+        )
+        if answer.status in (200, 201, 202, 204):
+            answer.release()
+            return None, _location(answer)
+        failure = await client.failure(answer)
+    except Unreachable as error:
+        return error, ""
+    if answer.status not in (*RETRIED, 404, 416):
+        raise failure
+    return failure, ""
 
 
 async def _resume_point(client: Client, location: str) -> tuple[str | None, int]:

@@ -124,8 +124,8 @@ def spawn(
     plan.die_with_parent = die_with_parent
     plan.preserve_fds = preserve_fds
     plan.listener = listener
-    group = cgroup.create(bundle.cgroup, plan.resources)
     try:
+        group = cgroup.create(bundle.cgroup, plan.resources)
         return _clone(bundle, plan, stdio, group)
     except BaseException:
         destroy(bundle)

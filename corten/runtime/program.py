@@ -10,7 +10,8 @@ import os
 import stat
 
 from corten.base.errors import InvalidArgument, Unsupported
-from corten.linux import capabilities, fd, process, rlimit, schedule, seccomp, user
+from corten.linux import capabilities, fd, path, process, rlimit, schedule, seccomp, user
+from corten.linux.mount import AT_FDCWD
 from corten.runtime.bundle import check_process
 from corten.runtime.errors import EXECUTE, LOOK_UP, NOT_FOUND_IN_PATH, StepFailed, go_strerror
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 PER_LINUX32 = 0x0008
 _PASSWD_LIMIT = 1 << 20
+_HEAD, _INTERPRETERS = 256, 5  # BINPRM_BUF_SIZE and the depth of scripts run by scripts, linux/binfmts.h
 
 
 class Program:
@@ -173,6 +175,7 @@ def look_up(program: Program) -> list[str]:
     name = program.args[0]
     if "/" in name:
         _check_program(name)
+        _refuse_magic(name, name)
         return [name]
     found = []
     for folder in program.path.split(":") if program.path else ():
@@ -182,6 +185,7 @@ def look_up(program: Program) -> list[str]:
         except OSError:
             continue
         if not stat.S_ISDIR(mode) and mode & 0o111:
+            _refuse_magic(candidate, name)
             found.append(candidate)
     if not found or not name:
         raise StepFailed(LOOK_UP, "stat", errno.ENOENT, name, f'exec: "{name}": {NOT_FOUND_IN_PATH}')
@@ -199,6 +203,27 @@ def _check_program(name: str) -> None:
         raise StepFailed(LOOK_UP, "stat", errno.EISDIR, name, f'exec: "{name}": is a directory')
     if not mode & 0o111:
         raise StepFailed(LOOK_UP, "stat", errno.EACCES, name, f'exec: "{name}": permission denied')
+
+
+def _refuse_magic(candidate: str, name: str, depth: int = 0) -> None:
+    """Refuse a program, or a script's interpreter, behind a magic link of /proc: /proc/self/exe is still our own.
+
+    Run inside, it could be written to from inside (CVE-2019-5736). Raises StepFailed.
+    """
+    try:
+        descriptor = path.openat2(AT_FDCWD, candidate, os.O_RDONLY | os.O_NONBLOCK, path.RESOLVE_NO_MAGICLINKS)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            return  # execve will say what is wrong with it
+        text = f'exec: "{name}": permission denied'
+        raise StepFailed(LOOK_UP, "openat2", errno.EACCES, candidate, text) from None
+    try:
+        head = os.read(descriptor, _HEAD) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    finally:
+        os.close(descriptor)
+    words = head.split(b"\n")[0][2:].split() if head.startswith(b"#!") else []
+    if words and depth < _INTERPRETERS:
+        _refuse_magic(os.fsdecode(words[0]), name, depth + 1)
 
 
 def become_user(program: Program, owned: tuple[int, ...]) -> None:

@@ -53,7 +53,10 @@ def receive(channel: int, wait: bool = True) -> tuple[bytes, int]:
     end = _socket.socket(fileno=channel)
     try:
         flags = _socket.MSG_CMSG_CLOEXEC | (0 if wait else _socket.MSG_DONTWAIT)
-        data, control, _, _ = end.recvmsg(_SIZE, _CONTROL, flags)
+        try:
+            data, control, _, _ = end.recvmsg(_SIZE, _CONTROL, flags)
+        except ConnectionResetError:  # the peer ended with a START unread; what it said before that comes now
+            data, control, _, _ = end.recvmsg(_SIZE, _CONTROL, flags)
     except ConnectionError:
         return b"", -1
     finally:

@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+IDLE_S = 30.0  # without a daemon and without containers
 UNKNOWN_STATUS = 255 << 8  # docs/adr/0001: an old kernel, and both zygote and anchor were killed in turn
 
 
@@ -51,12 +52,30 @@ class Zygote:
     def run(self) -> None:
         """Serve until told to shut down."""
         while not self.over:
-            for descriptor, events in self.epoll.poll(0.05 if self.foreign else None):
+            ready = self.epoll.poll(self._patience_s())
+            if not ready and not self.foreign:
+                self.end()
+            for descriptor, events in ready:
                 action = self.watched.get(descriptor)
                 if action is not None:
                     action(events)
             for entry in tuple(self.foreign.values()):
                 self._on_exit(entry)
+
+    def _patience_s(self) -> float | None:
+        """How long to wait: briefly for exits others reap; not for ever when nobody needs this process."""
+        if self.foreign:
+            return 0.05
+        return None if self.clients or self.entries else IDLE_S
+
+    def end(self) -> None:
+        """Leave nothing behind: no socket, no anchor, no pump. A daemon that comes later starts others."""
+        try:
+            os.unlink(self.layout.zygote_socket)
+            self.anchor.send(b"Q")
+        except OSError:
+            pass
+        self.over = True
 
     # --- epoll
 

@@ -251,12 +251,7 @@ def shutdown(zygote: "Zygote", message: "Message", client: "socket.socket") -> "
     if zygote.entries:
         raise Refused("Conflict", f"{len(zygote.entries)} processes are held")
     zygote.reply(client, {"n": message["n"], "ok": {}})
-    try:
-        os.unlink(zygote.layout.zygote_socket)
-        zygote.anchor.send(b"Q")
-    except OSError:
-        pass
-    zygote.over = True
+    zygote.end()
     return None
 
 

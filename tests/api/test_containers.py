@@ -418,3 +418,70 @@ def test_health(engine):
     assert health["Status"] == "healthy" and health["Log"][-1]["Output"] == "looked\n"
     assert names(filtered(engine, health=["healthy"])) != set()
     assert "(healthy)" in filtered(engine, health=["healthy"]).json[0]["Status"]
+
+
+# --- what is easily forgotten
+
+
+def test_a_platform_that_does_not_fit(engine):
+    answer = engine.api("POST", "/containers/create?platform=linux/s390x", {"Image": "busybox"})
+    assert answer.status == 404 and "does not match the specified platform (linux/s390x)" in answer.message
+    architecture = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+    assert engine.api("POST", f"/containers/create?platform=linux/{architecture}", {"Image": "busybox"}).status == 201
+
+
+def test_a_network_shared_with_another_container(engine):
+    first = engine.run(name="first", Hostname="shared")
+    second = engine.run("sh", "-c", "hostname; ip -4 addr show eth0; cat /etc/hosts", HostConfig={"NetworkMode": "container:first"})
+    engine.wait(second)
+    address = engine.inspect(first)["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+    text = engine.logs(second)
+    assert text.startswith("shared\n") and text.count(address) >= 2
+    assert engine.inspect(second)["HostConfig"]["NetworkMode"] == f"container:{first}"
+
+
+def test_restart_of_an_auto_removed_container_keeps_it(engine):
+    container_id = engine.run(HostConfig={"AutoRemove": True})
+    assert engine.api("POST", f"/containers/{container_id}/restart?t=0").status == 204
+    assert engine.inspect(container_id)["State"]["Running"]
+    thread, found = wait_later(engine, container_id, "removed")
+    engine.api("POST", f"/containers/{container_id}/stop?t=0")
+    thread.join(10)
+    assert found == {"code": 137}
+
+
+def test_init_reaps_and_passes_signals_on(engine):
+    container_id = engine.run("sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.05; done", HostConfig={"Init": True})
+    time.sleep(0.2)
+    engine.api("POST", f"/containers/{container_id}/stop?t=5")
+    assert engine.inspect(container_id)["State"]["ExitCode"] == 3
+
+
+def test_out_of_memory_is_told(engine):
+    container_id = engine.run("sh", "-c", "a=x; while :; do a=$a$a; done", HostConfig={"Memory": 16 << 20, "MemorySwap": 16 << 20})
+    assert engine.wait(container_id) == 137
+    assert engine.inspect(container_id)["State"]["OOMKilled"] is True
+
+
+def test_nothing_more_processes_than_allowed(engine):
+    container_id = engine.run("sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; echo all", HostConfig={"PidsLimit": 4})
+    engine.wait(container_id)
+    assert "fork" in engine.logs(container_id)
+
+
+def test_privileged_has_the_hosts_devices(engine):
+    container_id = engine.run("sh", "-c", "ls /dev | wc -l; grep CapEff /proc/self/status", HostConfig={"Privileged": True})
+    assert engine.wait(container_id) == 0
+    with open("/proc/self/status") as file:
+        bounding = next(line.split()[1] for line in file if line.startswith("CapBnd"))
+    assert bounding in engine.logs(container_id)
+
+
+def test_one_device(engine):
+    container_id = engine.run("sh", "-c", "head -c 4 /dev/mine | wc -c; head -c 1 /dev/kmsg", HostConfig={
+        "Devices": [{"PathOnHost": "/dev/zero", "PathInContainer": "/dev/mine", "CgroupPermissions": "r"}]})
+    engine.wait(container_id)
+    assert engine.logs(container_id).startswith("4\n")
+    missing = engine.create(HostConfig={"Devices": [{"PathOnHost": "/dev/nope"}]})
+    answer = engine.api("POST", f"/containers/{missing}/start")
+    assert 'error gathering device information while adding custom device "/dev/nope": no such file' in answer.message

@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import pytest
-from distribution_fixture import own_distribution, statuses, told
+from distribution_fixture import built, own_distribution, statuses, told
 from fault_proxy import Fault, fault_proxy
 from registry_server import (
     MANIFEST_LIST,
@@ -360,6 +360,26 @@ def test_an_upload_cut_off_goes_on_in_pieces(registry, local):
         assert "Pushed" in statuses(messages)
         assert hashlib.sha256(target.get_blob("t/x", digest_of(BIG))).hexdigest() == digest_of(BIG)[7:]
         assert target.get_manifest("t/x", "v2")[1] == registry.get_manifest("t/x", "v1")[1]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 9])
+def test_a_layer_sent_while_it_is_compressed(local, monkeypatch, cut):
+    monkeypatch.setattr("corten.image.push._STREAMED_BYTES", 1 << 20)
+    monkeypatch.setattr("corten.registry.blobs._PIECE_BYTES", 2 << 20)
+    with running_registry() as target:
+        faults = [Fault(cut_upload=100_000) for _ in range(cut)]
+        rule = lambda r: faults.pop() if r.command == "PATCH" and faults else None  # noqa: E731
+        with fault_proxy(target.host, rule) as proxy:
+            built(local, f"{proxy.host}/t/made:v1", BIG)
+            messages, error = local.push(f"{proxy.host}/t/made", "v1")
+            assert error is None, error
+            methods = [method for method, _, _ in proxy.seen]
+        assert "PATCH" in methods
+        assert [text for text in statuses(messages) if text in ("Pushed", "Layer already exists")] == ["Pushed"]
+        document, _ = target.get_manifest("t/made", "v1")
+        blob = document["layers"][0]["digest"]
+        assert digest_of(target.get_blob("t/made", blob)) == blob
+        assert not local.left_behind()
 
 
 def test_a_push_that_is_denied_says_so(registry, local):

@@ -181,3 +181,28 @@ def test_a_client_that_goes_away_leaves_no_half_container(own_engine):
             time.sleep(delay)
         assert until(lambda c=container_id: row(engine, c)["Running"], 3)
         assert engine.api("DELETE", f"/containers/{container_id}?force=1").status == 204
+
+
+def _zygote_processes(engine):
+    done = subprocess.run(["pgrep", "-f", f"corten.zygote.main.*{engine.folder}/run"], capture_output=True, text=True)
+    return sorted(int(pid) for pid in done.stdout.split())
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_kill_9_of_anchor_zygote_or_pump(own_engine, which):
+    """One of the three, as they were started: containers, their output, their codes and new ones go on."""
+    engine = own_engine
+    steady = engine.run("sh", "-c", "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.005; done")
+    leaver = engine.run("sh", "-c", "sleep 1; echo last; exit 21")
+    pid = row(engine, steady)["Pid"]
+    os.kill(_zygote_processes(engine)[which], signal.SIGKILL)
+    assert engine.wait(leaver) == 21
+    assert until(lambda: engine.logs(leaver) == "last\n", 5)
+    assert row(engine, steady)["Pid"] == pid
+    new = engine.run("sh", "-c", "echo new; exit 5")
+    assert engine.wait(new) == 5
+    made = engine.api("POST", f"/containers/{steady}/exec", {"Cmd": ["echo", "alive"], "AttachStdout": True}).json["Id"]
+    assert b"alive" in engine.api("POST", f"/exec/{made}/start", {}).body
+    numbers = [int(n) for n in re.findall(r"line (\d+)\n", engine.logs(steady))]
+    assert numbers == list(range(len(numbers))) and numbers
+    assert engine.api("POST", f"/containers/{steady}/stop?t=0").status == 204

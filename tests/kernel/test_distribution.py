@@ -1,13 +1,11 @@
 """Pull and push against Debian's docker-registry: messages, names, events, what comes out at the other end."""
 
-import asyncio
-import json
 import os
 import shutil
 import subprocess
 
 import pytest
-from distribution_fixture import own_distribution, statuses
+from distribution_fixture import built, own_distribution, statuses
 from images import busybox_archive
 from registry_server import (
     MANIFEST_LIST,
@@ -21,7 +19,6 @@ from registry_server import (
 )
 
 from corten.base.errors import Forbidden, Internal, InvalidArgument, NotFound, Unauthorized
-from corten.oci.image_spec import DOCKER_LAYER, Descriptor
 from corten.registry.auth import Credentials
 
 pytestmark = [needs_registry, pytest.mark.skipif(os.geteuid() != 0, reason="unpacking needs root")]
@@ -183,15 +180,6 @@ def test_logins(guarded, local):
 
 
 # --- push
-
-
-def built(local, name, *tars):
-    """An image as a build leaves it: layers uncompressed, no manifest."""
-    content = local.store.content
-    config = {"architecture": "amd64", "os": "linux", "config": {"Cmd": ["x"]},
-              "rootfs": {"type": "layers", "diff_ids": [digest_of(tar) for tar in tars]}}
-    layers = [Descriptor(DOCKER_LAYER, content.add(tar), len(tar)) for tar in tars]
-    return asyncio.run(local.store.register_image(b"", content.add(json.dumps(config).encode()), layers, [name]))
 
 
 def test_a_built_image_is_pushed_compressed_once(local):

@@ -1,6 +1,11 @@
 """One more process in a running container."""
 
+import errno
 import os
+import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 from runtime_box import read_console, settle
@@ -72,8 +77,31 @@ def test_cwd_cannot_lead_out(boxes, running):
 
 def test_the_engines_own_program_cannot_be_run_or_read(boxes, running):
     """CVE-2019-5736: /proc/self/exe of the process that is about to execve."""
-    result = boxes.exec(*running, "/proc/self/exe", "-c", "print(1)")
-    assert result.failure is not None or "1" not in result.output
+    with open(f"{boxes.lower}/bin/script", "w") as file:
+        file.write("#!/proc/self/exe\n")
+    os.chmod(f"{boxes.lower}/bin/script", 0o755)
+    os.symlink("/proc/self/exe", f"{boxes.lower}/bin/link")
+    for program in ("/proc/self/exe", "link", "script", "/bin/script"):
+        result = boxes.exec(*running, program)
+        assert str(result.failure) == f'exec: "{program}": permission denied'
+
+
+def test_a_sealed_program_cannot_be_written_by_way_of_proc(tmp_path):
+    """What the engine's long-lived processes run from: even root cannot open it for writing once it has ended."""
+    program = str(shutil.copy("/bin/busybox", tmp_path / "busybox"))
+    code = f"from corten.linux.sealed import execute; execute([{program!r}, 'sleep', '100'], {{}})"
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        while os.readlink(f"/proc/{process.pid}/exe").find("busybox") < 0:
+            time.sleep(0.01)
+        kept = os.open(f"/proc/{process.pid}/exe", os.O_PATH)
+        process.kill()
+    try:
+        with pytest.raises(OSError) as refused:
+            os.open(f"/proc/self/fd/{kept}", os.O_WRONLY)
+        assert refused.value.errno == errno.EROFS
+    finally:
+        os.close(kept)
+    os.close(os.open(program, os.O_WRONLY))
 
 
 def test_200_execs_leave_no_descriptor_and_no_process(boxes, running):
