@@ -272,4 +272,6 @@ def _mounts(engine: "Engine", record: ContainerRecord) -> list[dict[str, Any]]:
         if point.subpath and source:
             source = f"{source}/{point.subpath}"
         mounts.append({"source": source, "destination": point.destination, "rw": point.rw, "type": point.type})
+    for path in record.host_config.tmpfs or {}:
+        mounts.append({"source": "", "destination": posixpath.normpath(path), "rw": True, "type": "tmpfs"})
     return sorted(mounts, key=lambda entry: str(entry["destination"]).count("/"))

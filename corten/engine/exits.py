@@ -64,6 +64,7 @@ def record_exit(containers: "Containers", record: ContainerRecord, status: int, 
     if oom:
         containers.publish(record, "oom")
     containers.publish(record, "die", exitCode=str(status), execDuration=str(int(ran_s)))
+    live.released.clear()
     live.cleanup = containers.engine.spawn(clean_up(containers, record))
     live.ended(status)
     if again:
@@ -74,6 +75,15 @@ def record_exit(containers: "Containers", record: ContainerRecord, status: int, 
 
 async def clean_up(containers: "Containers", record: ContainerRecord) -> None:
     """Release what a run has held: the zygote's entry and exit file, the network, the bundle."""
+    live = containers.live(record.id)
+    try:
+        await _release(containers, record)
+    finally:
+        live.released.set()
+    await _forget(containers, record.id)
+
+
+async def _release(containers: "Containers", record: ContainerRecord) -> None:
     engine = containers.engine
     drained = containers.drained(record.id)
     if not drained.is_set():
@@ -87,16 +97,12 @@ async def clean_up(containers: "Containers", record: ContainerRecord) -> None:
     except (Error, OSError) as error:
         engine.log.warning("releasing the network of container %s: %s", record.id[:12], error)
     remove_bundle(engine.layout.bundle(record.id))
-    if containers.find(record.id) is record:
-        containers.live(record.id).released.set()
-    await _forget(containers, record.id)
 
 
 async def auto_remove(containers: "Containers", record: ContainerRecord) -> None:
     """`--rm`: gone once its output has been written and its code told."""
     live = containers.live(record.id)
-    if live.cleanup is not None:
-        await live.cleanup
+    await live.released.wait()
     try:
         await remove.remove(containers, record, force=False, volumes=True)
     except Error as error:

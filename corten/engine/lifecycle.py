@@ -134,9 +134,8 @@ async def _thaw(containers: "Containers", record: ContainerRecord) -> None:
 
 
 async def _after_stop(containers: "Containers", record: ContainerRecord) -> None:
-    live = containers.live(record.id) if containers.find(record.id) else None
-    if live and live.cleanup:
-        await live.cleanup
+    if containers.find(record.id):
+        await containers.live(record.id).released.wait()
 
 
 async def kill(containers: "Containers", record: ContainerRecord, signal: str) -> None:

@@ -9,12 +9,13 @@ from corten.engine.restart import Backoff
 class Live:
     """One container's moving parts.
 
-    `released` is set while it holds no address, port or bundle; `lock` guards each change of its state. `exited` is set while no process of it runs; `drained` once the last byte
+    `released` is set while it holds no address, port or bundle.
+    `lock` guards each change of its state. `exited` is set while no process of it runs; `drained` once the last byte
     of its output is in the log; `removed` when it is gone. `cleanup` is what an exit leaves to be done off the path.
     """
 
-    __slots__ = ("backoff", "cleanup", "drained", "exit_waiters", "exited", "health", "keep", "lock", "released", "removed",
-                 "removed_waiters", "restart", "stop_requested")
+    __slots__ = ("backoff", "cleanup", "drained", "exit_waiters", "exited", "health", "keep", "lock", "released",
+                 "removed", "removed_waiters", "restart", "stop_requested")
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()

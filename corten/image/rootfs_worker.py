@@ -93,6 +93,8 @@ def _attach_at(tree: int, path: str) -> None:
 
 
 def _add_mount(root: int, point: "dict[str, Any]", write: bool) -> None:
+    if not point["source"].startswith("/"):
+        return  # a tmpfs: it lives as long as its container runs
     try:
         tree = mount.copy_tree(point["source"], recursive=True)
     except OSError:
