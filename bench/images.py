@@ -118,9 +118,9 @@ def main():
                 continue
             archive(f"{folder}/image.tar", make())
             times = {e.name: {verb: [] for verb in ("load", "save", "push", "again", "pull")} for e in chosen.engine}
-            with running_registry() as registry:
-                for at in range(chosen.rounds):
-                    for engine in chosen.engine if at % 2 == 0 else reversed(chosen.engine):
+            for at in range(chosen.rounds):
+                for engine in chosen.engine if at % 2 == 0 else reversed(chosen.engine):
+                    with running_registry() as registry:  # a fresh one: nothing to mount from
                         round_of(engine, f"{folder}/image.tar", registry, times[engine.name])
             for verb in times[chosen.engine[0].name]:
                 found = [statistics.median(times[engine.name][verb]) for engine in chosen.engine]

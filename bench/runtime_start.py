@@ -16,6 +16,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+from corten.linux import cgroup
 from corten.runtime import create, init
 from corten.runtime import exec as runtime_exec
 from corten.runtime.bundle import Bundle, load_bundle
@@ -85,8 +86,10 @@ def make_bundle(root: str, name: str, lower: str, arguments: list[str]) -> str:
     path = f"{root}/{name}"
     for folder in ("rootfs", "upper", "work"):
         os.makedirs(f"{path}/{folder}")
+    document = spec(arguments)
+    document["linux"]["cgroupsPath"] = f"/corten-bench/{name}"  # type: ignore[index]
     with open(f"{path}/config.json", "w", encoding="utf-8") as file:
-        json.dump(spec(arguments), file)
+        json.dump(document, file)
     with open(f"{path}/rootfs.json", "w", encoding="utf-8") as file:
         json.dump({"lower": [lower], "upper": f"{path}/upper", "work": f"{path}/work"}, file)
     return path
@@ -113,7 +116,7 @@ def bench_start(root: str, lower: str, count: int) -> None:
     for number in range(count):
         path = make_bundle(root, f"s{number}", lower, ["true"])
         start = time.perf_counter()
-        bundle = load_bundle(f"bench-s{number}", path)
+        bundle = load_bundle(f"s{number}", path)
         child = create.spawn(bundle, (0, 1, 2))
         times["clone"].append(time.perf_counter() - start)
         child.start()
@@ -129,11 +132,11 @@ def bench_start(root: str, lower: str, count: int) -> None:
 
 def bench_exec(root: str, lower: str, count: int) -> None:
     path = make_bundle(root, "e", lower, ["sleep", "1000"])
-    bundle: Bundle = load_bundle("bench-e", path)
+    bundle: Bundle = load_bundle("e", path)
     child = create.spawn(bundle, (0, 1, 2))
     child.start()
     run_to(child)
-    target = runtime_exec.Target("bench-e", child.pid, child.pidfd, bundle.spec)
+    target = runtime_exec.Target("e", child.pid, child.pidfd, bundle.spec)
     process = {**bundle.spec["process"], "args": ["true"]}
     running, exited = [], []
     for _ in range(count):
@@ -170,7 +173,7 @@ def show_steps(root: str, lower: str) -> None:
 
     before = init.STEPS
     init.STEPS = tuple((name, timed(name, run)) for name, run in before)  # type: ignore[misc]
-    bundle = load_bundle("bench-steps", make_bundle(root, "steps", lower, ["true"]))
+    bundle = load_bundle("steps", make_bundle(root, "steps", lower, ["true"]))
     marks[:] = [("begin", clock())]
     child = create.spawn(bundle, (0, 1, 2))
     child.start()
@@ -191,6 +194,7 @@ def main() -> None:
         if "--steps" in sys.argv:
             show_steps(root, lower)
     finally:
+        cgroup.remove("/corten-bench")
         shutil.rmtree(root)
 
 

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 
-from corten.linux import cgroup
+from corten.linux import cgroup, process
 from corten.runtime import create
 from corten.runtime import exec as runtime_exec
 from corten.runtime.bundle import load_bundle
@@ -66,9 +66,9 @@ class Boxes:
         with open(f"{self.lower}/etc/passwd", "w") as file:
             file.write("root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n")
 
-    def spec(self, *arguments, **process):
+    def spec(self, *arguments, **fields):
         found = copy.deepcopy(SPEC)
-        found["process"].update({"args": list(arguments), **process})
+        found["process"].update({"args": list(arguments), **fields})
         return found
 
     def bundle(self, spec, init=False, plain=False):
@@ -121,9 +121,9 @@ class Boxes:
             create.destroy(bundle)
         return Result(code, output, failure)
 
-    def exec(self, child, bundle, *arguments, **process):
+    def exec(self, child, bundle, *arguments, **fields):
         target = runtime_exec.Target(bundle.id, child.pid, child.pidfd, bundle.spec)
-        document = {**bundle.spec["process"], "args": list(arguments), **process}
+        document = {**bundle.spec["process"], "args": list(arguments), **fields}
         read, write = os.pipe()
         try:
             one = runtime_exec.spawn_exec(target, document, (0, write, write))
@@ -155,7 +155,8 @@ class Boxes:
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
                 with open(f"/proc/{pid}/cgroup") as file:
-                    found += [pid] if self.name in file.read() else []
+                    ours = self.name in file.read()
+                found += [pid] if ours and process.state(int(pid)) not in "ZX" else []
             except OSError:
                 continue
         return found

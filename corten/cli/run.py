@@ -87,7 +87,12 @@ def _request(cli: Cli, values: Values) -> tuple[Json, Json, Json]:
         request = build(values)
     except Failure as failure:
         raise _with_help(cli, failure) from None
-    check(str(request[0]["Image"]))
+    try:
+        check(str(request[0]["Image"]))
+    except Failure as failure:
+        if cli.path == "container run":  # run ends with 125 for whatever kept it from running
+            raise _with_help(cli, failure) from None
+        raise
     return request
 
 

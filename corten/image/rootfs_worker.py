@@ -152,6 +152,8 @@ class _Rebased(Reader):
     def __iter__(self) -> "Iterator[Entry]":
         for entry in super().__iter__():
             name = rootfs_view.clean_name(entry.name)
+            if not name and entry.kind == b"5":
+                continue  # the folder it goes into stays as it is, as docker has it
             if self._keep:
                 rootfs_view.check_kind(self._root, self._prefix, name, entry)
             entry.name = b"/".join(part for part in (self._prefix, name) if part)

@@ -6,11 +6,10 @@ do not belong here. A ctypes call costs 0.27 us.
 
 import ctypes
 import os
-import platform
 
 libc = ctypes.PyDLL(None, use_errno=True)
 
-MACHINE = platform.machine() if not hasattr(os, "uname") else os.uname().machine
+MACHINE = os.uname().machine
 
 # number on x86_64, number on aarch64 (asm/unistd_64.h, asm-generic/unistd.h)
 _NUMBERS = {

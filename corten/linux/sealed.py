@@ -12,7 +12,8 @@ from corten.linux import mount
 def execute(arguments: list[str], environment: dict[str, str]) -> None:
     """execve of arguments[0], an absolute path of an ELF program, from a detached read-only mount. Raises OSError.
 
-    The mount lives as long as a process runs from it, and is in no mount table.
+    The mount lives as long as a process runs from it, and is in no mount table. ps shows it under the number of a
+    descriptor until it gives itself a name.
     """
     program = mount.copy_tree(os.path.realpath(arguments[0]), recursive=False)
     mount.set_attributes(program, mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV)

@@ -149,12 +149,19 @@ def _clone(bundle: Bundle, plan: Plan, stdio: tuple[int, int, int], group: int) 
         for descriptor, flag in restore:
             namespaces.setns(descriptor, flag)
             os.close(descriptor)
-    os.set_blocking(ours, False)
-    if plan.user_namespace:
-        _map_users(plan, pid)
-        sync.send(ours, sync.GO)
-    child = Child(bundle.id, pid, pidfd, ours, bundle)
-    state.save(bundle, pid, child.start_time)
+    try:
+        os.set_blocking(ours, False)
+        if plan.user_namespace:
+            _map_users(plan, pid)
+            sync.send(ours, sync.GO)
+        child = Child(bundle.id, pid, pidfd, ours, bundle)
+        state.save(bundle, pid, child.start_time)
+    except BaseException:
+        process.pidfd_send_signal(pidfd, 9)
+        os.waitpid(pid, 0)
+        os.close(pidfd)
+        os.close(ours)
+        raise
     return child
 
 

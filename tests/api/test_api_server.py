@@ -10,11 +10,12 @@ import time
 
 import msgspec
 import pytest
+from server_fixture import ServerThread, read_quiet, read_until
+
 from corten.api.response import empty, hijacked, json_response, streaming, text
 from corten.api.router import Route
 from corten.base.errors import Conflict, NotFound, NotModified
 from corten.engine.streams import FileSpan
-from server_fixture import ServerThread, read_quiet, read_until
 
 STATE = {}
 
@@ -190,7 +191,7 @@ def test_json_null_means_absent_and_duplicates_are_refused(server):
 
 
 def test_wrong_content_type(server):
-    head, body = split(server.ask(b"POST /json HTTP/1.1\r\nHost: d\r\nContent-Type: text/plain\r\n"
+    _head, body = split(server.ask(b"POST /json HTTP/1.1\r\nHost: d\r\nContent-Type: text/plain\r\n"
                                   b"Content-Length: 2\r\n\r\n{}"))
     assert json.loads(body)["message"] == "unsupported Content-Type header (text/plain): must be 'application/json'"
 
@@ -207,7 +208,7 @@ def test_chunked_body_and_expect(server):
 
 
 def test_image_names_and_filters(server):
-    head, body = split(server.ask(
+    _head, body = split(server.ask(
         b"GET /images/localhost:5000%2Fcncamp/httpserver:v1.0/json?filters=%7B%22a%22%3A%7B%22b%22%3Atrue%7D%7D"
         b" HTTP/1.1\r\nHost: d\r\n\r\n"))
     assert json.loads(body) == {"name": "localhost:5000/cncamp/httpserver:v1.0", "filters": {"a": ["b"]}}

@@ -91,7 +91,7 @@ def test_a_sealed_program_cannot_be_written_by_way_of_proc(tmp_path):
     program = str(shutil.copy("/bin/busybox", tmp_path / "busybox"))
     code = f"from corten.linux.sealed import execute; execute([{program!r}, 'sleep', '100'], {{}})"
     with subprocess.Popen([sys.executable, "-c", code]) as process:
-        while os.readlink(f"/proc/{process.pid}/exe").find("busybox") < 0:
+        while not open(f"/proc/{process.pid}/cmdline").read().startswith(program):
             time.sleep(0.01)
         kept = os.open(f"/proc/{process.pid}/exe", os.O_PATH)
         process.kill()

@@ -5,6 +5,7 @@ import os
 import struct
 
 import pytest
+
 from corten.engine.follow import Follower, LogFiles, LogWatch
 from corten.engine.logs import LogReading, LogRequest
 from corten.engine.streams import FileSpan

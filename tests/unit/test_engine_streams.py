@@ -7,6 +7,7 @@ import socket
 import tty
 
 import pytest
+
 from corten.api.stream import Connection, HangupWatch
 from corten.base.errors import InvalidArgument
 from corten.engine.streams import DetachScanner, parse_detach_keys, run_duplex
