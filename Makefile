@@ -11,10 +11,10 @@ check: check-static unit ## format, lint, types, layers and unit tests; under a 
 check-static: lint types layers ## everything of check but the tests
 
 fmt:             ## mend what the linter can mend by itself
-	.venv/bin/ruff check --fix corten tests bench docs examples
+	.venv/bin/ruff check --fix src tests bench docs examples
 
 lint:            ## format and lint
-	.venv/bin/ruff check corten tests bench docs examples
+	.venv/bin/ruff check src tests bench docs examples
 
 types:           ## mypy, strict, on all of corten/
 	.venv/bin/mypy

@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 
-REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+REPOSITORY = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "src")
 PROGRAM = f"import sys; sys.path.insert(0, {REPOSITORY!r}); from corten.cli.main import start; start()"
 
 

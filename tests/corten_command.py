@@ -10,7 +10,7 @@ import sys
 import termios
 import time
 
-REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+REPOSITORY = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "src")
 COMMAND = [sys.executable, "-IS", "-c",
            f"import sys; sys.path.insert(0, {REPOSITORY!r}); from corten.cli.main import start; start()"]
 

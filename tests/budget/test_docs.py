@@ -15,7 +15,8 @@ def test_every_path_named_exists(page):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert (page.parent / target).exists(), f"link to {target}"
     for path in re.findall(r"`((?:corten|docs|tests|bench|examples)/[A-Za-z0-9_./-]+)`", text):
-        assert (ROOT / path.rstrip("/")).exists(), f"names {path}"
+        place = ROOT / "src" if path.startswith("corten/") else ROOT
+        assert (place / path.rstrip("/")).exists(), f"names {path}"
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if p.name.endswith(".zh-CN.md")],
@@ -26,6 +27,6 @@ def test_a_chinese_page_has_its_english_one(page):
 
 def test_architecture_names_every_package():
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    for package in (ROOT / "corten").iterdir():
+    for package in (ROOT / "src/corten").iterdir():
         if package.is_dir() and package.name != "__pycache__":
             assert f"corten/{package.name}/" in text, f"ARCHITECTURE.md does not speak of corten/{package.name}/"

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-REPOSITORY = os.path.dirname(os.path.dirname(HERE))
+REPOSITORY = os.path.join(os.path.dirname(os.path.dirname(HERE)), "src")
 DEAR = ("re", "json", "socket", "argparse", "typing", "dataclasses", "enum", "asyncio", "ctypes", "http", "logging",
         "subprocess", "pathlib", "tempfile", "shutil", "signal", "calendar", "datetime", "urllib")
 

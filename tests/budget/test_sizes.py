@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted((ROOT / "corten").rglob("*.py"))
+SOURCES = sorted((ROOT / "src/corten").rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -25,7 +25,7 @@ def test_module_says_what_it_is(path):
 
 
 def test_init_files_hold_a_docstring_only():
-    for path in ROOT.glob("corten/*/__init__.py"):
+    for path in ROOT.glob("src/corten/*/__init__.py"):
         assert len(ast.parse(path.read_text()).body) == 1, f"{path}: a fat __init__ taxes every module below it"
 
 

@@ -13,7 +13,7 @@ import sys
 import pytest
 from recorder import Recorder, bare
 
-REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+REPOSITORY = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "src")
 CASES_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "requests.txt")
 OURS = [sys.executable, "-c", f"import sys; sys.path.insert(0, {REPOSITORY!r}); from corten.cli.main import start; start()"]
 DOCKER = shutil.which("docker")
@@ -28,6 +28,14 @@ def _normal(target):
     return path, pairs
 
 
+def _body(data):
+    """A body's JSON; docker walks its volumes in no order at all."""
+    found = json.loads(data) if data else None
+    if isinstance(found, dict) and isinstance(found.get("HostConfig"), dict) and found["HostConfig"].get("Binds"):
+        found["HostConfig"]["Binds"].sort()
+    return found
+
+
 def outcome(program, words, folder):
     folder.mkdir()
     recorder = Recorder(folder / "socket")
@@ -39,7 +47,7 @@ def outcome(program, words, folder):
                               stdin=subprocess.DEVNULL, timeout=30)
     finally:
         recorder.close()
-    requests = [(method, *_normal(target), json.loads(body) if body else None)
+    requests = [(method, *_normal(target), _body(body))
                 for method, target, _, body in recorder.requests if "_ping" not in target]
     text = (done.stdout + done.stderr).replace("docker", "corten").replace("Docker", "corten").replace(recorder.url, "URL")
     return requests, text, done.returncode

@@ -21,7 +21,7 @@ def command(name: str, *arguments: str) -> list[str]:
 
 
 def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     return subprocess.run(command(name, *arguments), capture_output=True, text=True, timeout=60, env=environment)
 
 
@@ -29,7 +29,7 @@ def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def sleeper():
     """`unshare -fn sleep`, by the example: (pid of the sleep, its network namespace, ours)."""
     process = subprocess.Popen(command("unshare_net.py", "30"), stdout=subprocess.PIPE, text=True,
-                               env={**os.environ, "PYTHONPATH": str(ROOT)})
+                               env={**os.environ, "PYTHONPATH": str(ROOT / "src")})
     lines = [process.stdout.readline() for _ in range(3)]
     pid = int(re.match(r"pid (\d+): sleep 30", lines[0])[1])
     while Path(f"/proc/{pid}/cmdline").read_text() != "sleep\x0030\x00":  # the fork is there, its execve comes

@@ -1,1 +1,0 @@
-"""A Dockerfile becomes an image."""
