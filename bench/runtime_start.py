@@ -13,8 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from importlib import resources
 
 from corten.linux import cgroup
 from corten.runtime import create, init
@@ -30,9 +29,7 @@ SAFE = ["nosuid", "noexec", "nodev"]
 
 def seccomp() -> dict[str, object]:
     """The default profile's unconditional rules: near enough to what an engine would write."""
-    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    with open(f"{here}/corten/oci/seccomp_default.json", encoding="utf-8") as file:
-        profile = json.load(file)
+    profile = json.loads(resources.files("corten.oci").joinpath("seccomp_default.json").read_text())
     rules = [rule for rule in profile["syscalls"] if "caps" not in rule.get("includes", {})]
     kept = [{key: rule[key] for key in ("names", "action", "args", "errnoRet") if key in rule} for rule in rules]
     return {

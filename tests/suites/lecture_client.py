@@ -55,7 +55,7 @@ class Client:
 
 
 def until(condition, timeout=10):
-    """Wait for something true and return it."""
+    """Wait for something true and return it; `what()` says what there is instead."""
     deadline = time.monotonic() + timeout
     while not (found := condition()):
         assert time.monotonic() < deadline, "it does not come"

@@ -68,9 +68,24 @@ class Layout:
         return f"{self.exec_root}/runtime/{container_id}"
 
     @property
+    def rootfs(self) -> str:
+        """An empty folder: the place where each container's root is mounted, in the container's own mount namespace."""
+        return f"{self.exec_root}/rootfs"
+
+    @property
     def exits(self) -> str:
         """`<id>.json`, written by whoever reaps, before it tells anyone."""
         return f"{self.exec_root}/exits"
+
+    @property
+    def cgroup_parent(self) -> str:
+        """Where this daemon's groups are in every cgroup hierarchy: `/corten`, or named after another run root."""
+        own = "" if self.exec_root == EXEC_ROOT else self.exec_root.replace("/", "-")[-200:]
+        return f"/corten{own}"
+
+    def cgroup(self, container_id: str) -> str:
+        """The cgroup path of a container."""
+        return f"{self.cgroup_parent}/{container_id}"
 
     @property
     def zygote_socket(self) -> str:
@@ -86,6 +101,6 @@ class Layout:
         """Create the folders, mode 0700 whatever the umask."""
         for path in (
             self.data_root, self.exec_root, self.content, self.snapshots, self.volumes, self.build, self.tmp,
-            f"{self.data_root}/containers", self.runtime, self.exits,
+            f"{self.data_root}/containers", self.runtime, self.rootfs, self.exits,
         ):
             os.makedirs(path, mode=0o700, exist_ok=True)

@@ -121,7 +121,7 @@ class Engine:
                 await asyncio.sleep(0.01)
         except (Conflict, Unavailable) as error:
             self.log.warning("ending the zygote: %s", error)
-        for place in cgroup.folders("/corten"):
+        for place in cgroup.folders(self.layout.cgroup_parent):
             try:
                 os.rmdir(place)
             except OSError:
@@ -156,7 +156,7 @@ class Engine:
     def destroy_cgroup(self, container_id: str) -> None:
         """Kill and remove what is left in the cgroup of a container nobody knows."""
         try:
-            cgroup.remove(f"/corten/{container_id}")
+            cgroup.remove(self.layout.cgroup(container_id))
         except OSError as error:
             self.log.warning("removing cgroup of %s: %s", container_id[:12], error)
 

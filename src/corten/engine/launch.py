@@ -31,11 +31,6 @@ class LaunchFailed(InvalidArgument):
     """The program is not there or cannot be run: the request's fault. The text is what runc and docker say."""
 
 
-def cgroup_path(record: ContainerRecord) -> str:
-    """Where a container's processes are kept in every cgroup hierarchy."""
-    return f"/corten/{record.id}"
-
-
 async def launch(containers: "Containers", record: ContainerRecord) -> None:
     """Run the container's program; `record.state` is filled in but not saved. The caller holds the lock.
 
@@ -107,10 +102,7 @@ def remove_bundle(path: str) -> None:
     """Remove a bundle; the few files it has by name, which is quicker than walking."""
     try:
         for name in os.listdir(path):
-            if name == "rootfs":
-                os.rmdir(f"{path}/{name}")
-            else:
-                os.unlink(f"{path}/{name}")
+            os.unlink(f"{path}/{name}")
         os.rmdir(path)
     except FileNotFoundError:
         pass
@@ -127,13 +119,12 @@ def write_bundle(containers: "Containers", record: ContainerRecord) -> None:
     bundle = engine.layout.bundle(record.id)
     rootfs: dict[str, Any] = dict(engine.snapshots.rootfs(record.id))
     rootfs["init"] = bool(record.host_config.init)
-    spec = build_spec(record, _inputs(containers, record, bundle, rootfs))
+    spec = build_spec(record, _inputs(containers, record, rootfs))
     try:
         os.mkdir(bundle, 0o700)
     except FileExistsError:  # left by a daemon that was killed
         remove_bundle(bundle)
         os.mkdir(bundle, 0o700)
-    os.mkdir(f"{bundle}/rootfs", 0o755)
     _write(f"{bundle}/rootfs.json", _encode(rootfs))
     _write(f"{bundle}/config.json", _encode(spec))
 
@@ -146,7 +137,7 @@ def _write(path: str, data: bytes) -> None:
         os.close(descriptor)
 
 
-def _inputs(containers: "Containers", record: ContainerRecord, bundle: str, rootfs: dict[str, Any]) -> Inputs:
+def _inputs(containers: "Containers", record: ContainerRecord, rootfs: dict[str, Any]) -> Inputs:
     engine, host = containers.engine, record.host_config
     for point in record.mounts:
         _make_source(point)
@@ -155,11 +146,11 @@ def _inputs(containers: "Containers", record: ContainerRecord, bundle: str, root
     if host.devices:
         devices = devices + host_devices(host.devices)
     return Inputs(
-        rootfs=f"{bundle}/rootfs", user=resolve_user(record.config.user, layers, host.group_add),
+        rootfs=engine.layout.rootfs, user=resolve_user(record.config.user, layers, host.group_add),
         network=engine.networks.namespace_of(record), ipc=_ipc(containers, record),
         files=etc_files(containers, record), mounts=record.mounts,
         image_mounts=engine.images.container_mounts(rootfs["lower"]), devices=devices,
-        cgroup_path=cgroup_path(record), bounding=engine.bounding,
+        cgroup_path=engine.layout.cgroup(record.id), bounding=engine.bounding,
     )
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from corten.base.errors import Conflict, Internal, InvalidArgument, NotFound, NotModified
 from corten.engine import exits, health, remove, validate
-from corten.engine.launch import cgroup_path, launch
+from corten.engine.launch import launch
 from corten.engine.records import ContainerRecord, HostConfig, RestartPolicy, Schema, decode
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ async def _end(containers: "Containers", record: ContainerRecord, number: int, t
 
 
 async def _thaw(containers: "Containers", record: ContainerRecord) -> None:
-    await containers.engine.zygote.unpause(cgroup_path(record))
+    await containers.engine.zygote.unpause(containers.engine.layout.cgroup(record.id))
     if record.state.status == "paused":
         record.state.status = "running"
 
@@ -195,7 +195,7 @@ async def pause(containers: "Containers", record: ContainerRecord) -> None:
         if record.state.status == "restarting":
             raise Conflict(f"Container {record.id} is restarting, wait until the container is running")
         need_running(record)
-        await containers.engine.zygote.pause(cgroup_path(record))
+        await containers.engine.zygote.pause(containers.engine.layout.cgroup(record.id))
         record.state.status = "paused"
         containers.save(record)
     containers.publish(record, "pause")
@@ -206,7 +206,7 @@ async def unpause(containers: "Containers", record: ContainerRecord) -> None:
     async with containers.live(record.id).lock:
         if record.state.status != "paused":
             raise Conflict(f"Container {record.id} is not paused")
-        await containers.engine.zygote.unpause(cgroup_path(record))
+        await containers.engine.zygote.unpause(containers.engine.layout.cgroup(record.id))
         record.state.status = "running"
         containers.save(record)
     containers.publish(record, "unpause")
@@ -265,7 +265,7 @@ async def update(containers: "Containers", record: ContainerRecord, body: bytes)
         if record.running:
             resources = build_resources(merged, [])
             resources.pop("devices")
-            await asyncio.to_thread(cgroup.apply, cgroup_path(record), resources)
+            await asyncio.to_thread(cgroup.apply, containers.engine.layout.cgroup(record.id), resources)
         record.host_config = merged
         containers.save(record)
     containers.publish(record, "update")

@@ -13,7 +13,7 @@ from corten.base.files import read_bytes, remove_tree
 from corten.base.ids import is_id
 from corten.base.units import now_ns
 from corten.engine import exits, health, remove
-from corten.engine.launch import cgroup_path, remove_bundle, undo_launch
+from corten.engine.launch import remove_bundle, undo_launch
 from corten.engine.records import ContainerRecord
 from corten.engine.restart import starts_with_daemon
 from corten.linux import cgroup
@@ -85,7 +85,7 @@ def _adopt(engine: "Engine", record: ContainerRecord, entry: Entry) -> None:
         state.status, state.pid, state.start_time = "running", entry["pid"], entry["start_time"]
         state.started_ns = state.started_ns if state.started_ns > state.finished_ns else now_ns()
         engine.containers.save(record)
-    frozen = cgroup.is_frozen(cgroup_path(record))
+    frozen = cgroup.is_frozen(engine.layout.cgroup(record.id))
     if frozen != (state.status == "paused"):
         state.status = "paused" if frozen else "running"
         engine.containers.save(record)
@@ -107,6 +107,10 @@ def _sweep(engine: "Engine") -> None:
         if is_id(name) and containers.find(name) is None:
             engine.destroy_cgroup(name)
             remove_bundle(layout.bundle(name))
+    for name in cgroup.children(layout.cgroup_parent):
+        found = containers.find(name)
+        if is_id(name) and not (found and found.running):
+            engine.destroy_cgroup(name)
     for name in os.listdir(f"{layout.data_root}/containers"):
         if is_id(name) and containers.find(name) is None:
             remove_tree(layout.container(name))

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from corten.base.units import ZERO_TIME, format_time, now_ns
-from corten.engine.launch import cgroup_path
 from corten.engine.records import ContainerRecord
 from corten.linux import cgroup_stats
 from corten.linux.proc import interfaces, machine_cpu, memory_bytes
@@ -84,7 +83,7 @@ class Stats:
         head: Sample = {"name": f"/{record.name}", "id": record.id}
         if not record.running:
             return {**head, **_nothing()}
-        raw = cgroup_stats.read(cgroup_path(record))
+        raw = cgroup_stats.read(self.engine.layout.cgroup(record.id))
         found: Sample = {
             **head, "read": format_time(now_ns()), "preread": before["read"] if before else ZERO_TIME,
             "pids_stats": _pids(raw["pids"]), "blkio_stats": _blkio(raw["blkio"], raw["version"]), "num_procs": 0,

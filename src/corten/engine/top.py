@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from corten.base.errors import Conflict, Error, Unsupported
-from corten.engine.launch import cgroup_path
 from corten.linux import cgroup
 from corten.linux.proc import CLOCK_TICKS, Process, boot_seconds, machine_cpu, memory_bytes, terminal_name, user_names
 
@@ -150,7 +149,7 @@ def top(engine: "Engine", ref: str, arguments: str) -> dict[str, Any]:
     table = table_of(arguments)
     machine = _Machine()
     rows = []
-    for pid in sorted(set(cgroup.processes(cgroup_path(record))) | {record.state.pid}):
+    for pid in sorted(set(cgroup.processes(engine.layout.cgroup(record.id))) | {record.state.pid}):
         try:
             process = Process(pid)
         except OSError:

@@ -122,6 +122,7 @@ def _prepare(parent: str) -> None:
             _make(place)
         if "cpuset" in found.v1:
             fill_cpuset(found.v1["cpuset"] + prefix)
+            write_file(f"{found.v1['cpuset']}{prefix}/cgroup.clone_children", b"1")  # groups below begin filled
     wanted = [name for name in _V2_CONTROLLERS if name in found.controllers]
     for prefix in ["", *prefixes] if wanted else ():
         _hand_down(f"{found.unified}{prefix}/cgroup.subtree_control", wanted)
@@ -153,7 +154,7 @@ def apply(path: str, resources: dict[str, Any], fresh: bool = False) -> None:
     `fresh`: the group has just been made, so that an empty cpuset is filled.
     """
     found = hierarchies()
-    if fresh and "cpuset" in found.v1:
+    if fresh and "cpuset" in found.v1 and os.path.dirname(path) not in _ready:
         fill_cpuset(found.v1["cpuset"] + path)
     if found.v1:
         for controller, name, value in cgroup_limits.v1_settings(resources):
@@ -195,6 +196,17 @@ def join(path: str, pid: int = 0, unified: bool = True) -> None:
 def v1_folders(path: str) -> list[str]:
     """The group's folders in the v1 hierarchies only."""
     return [mount + path for mount in hierarchies().mounts]
+
+
+def children(path: str) -> list[str]:
+    """The names of the groups right below, in whichever hierarchy they are; [] when the group is absent."""
+    found: set[str] = set()
+    for place in folders(path):
+        try:
+            found.update(entry.name for entry in os.scandir(place) if entry.is_dir(follow_symlinks=False))
+        except OSError:
+            continue
+    return sorted(found)
 
 
 def exists(path: str) -> bool:

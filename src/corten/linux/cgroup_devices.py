@@ -11,7 +11,6 @@ import os
 import struct
 
 from corten.base.errors import InvalidArgument
-from corten.linux.fd import write_file
 from corten.linux.libc import syscall
 
 TYPE_CHECKING = False
@@ -34,13 +33,23 @@ def _fields(rule: dict[str, Any]) -> tuple[bool, str, int, int, str]:
 
 def apply_v1(place: str, rules: list[dict[str, Any]]) -> None:
     """Write the rules in order to a v1 devices group. Raises InvalidArgument, OSError."""
-    for rule in rules:
-        allow, kind, major, minor, access = _fields(rule)
-        if kind == "a":
+    files: dict[str, int] = {}
+    try:
+        for rule in rules:
+            allow, kind, major, minor, access = _fields(rule)
             text = "a"
-        else:
-            text = f"{kind} {'*' if major < 0 else major}:{'*' if minor < 0 else minor} {access or 'rwm'}"
-        write_file(f"{place}/devices.{'allow' if allow else 'deny'}", text.encode())
+            if kind != "a":
+                text = f"{kind} {'*' if major < 0 else major}:{'*' if minor < 0 else minor} {access or 'rwm'}"
+            name = f"{place}/devices.{'allow' if allow else 'deny'}"
+            if name not in files:
+                files[name] = os.open(name, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(files[name], text.encode())
+            except OSError as error:
+                raise OSError(error.errno, f"write: {error.strerror}", name) from None
+    finally:
+        for descriptor in files.values():
+            os.close(descriptor)
 
 
 # --- v2: BPF_PROG_TYPE_CGROUP_DEVICE, linux/bpf.h
