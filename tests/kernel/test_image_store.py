@@ -337,7 +337,7 @@ def test_a_load_killed_anywhere_leaves_nothing(tmp_path, delay):
 DOCKERD = os.environ.get("DOCKERD_SOCKET", "")
 
 
-@pytest.mark.skipif(not DOCKERD or not os.path.exists(DOCKERD), reason="DOCKERD_SOCKET names no dockerd to compare with")
+@pytest.mark.skipif(not DOCKERD or not os.path.exists(DOCKERD), reason="machine: DOCKERD_SOCKET names no dockerd to compare with")
 def test_inspect_history_and_list_are_dockerds(engine, tmp_path):
     name = f"corten-diff-{os.getpid()}:1"
     config = {"Env": ["A=b"], "Cmd": ["sh"], "Labels": {"l": "m"}, "ExposedPorts": {"80/tcp": {}}, "Volumes": {"/v": {}},
