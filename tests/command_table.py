@@ -20,6 +20,10 @@ import shutil
 import subprocess
 
 
+_NOISE = ("time=", "DEPRECATED: The legacy builder", "            BuildKit is", "            environment-variable",
+          "Sending build context")
+
+
 class Answer:
     """Exit code and texts, ids blanked."""
 
@@ -102,7 +106,8 @@ class World:
                               stdin=subprocess.DEVNULL, env=self.environment)
 
     def lines(self, text):
-        return [line.rstrip() for line in self.blank(text).split("\n") if line.strip()]
+        """What matters of an output: no empty lines, no progress, no notes of the client's own log."""
+        return [line.rstrip() for line in self.blank(text).split("\n") if line.strip() and not line.startswith(_NOISE)]
 
     def run(self, case):
         """The answer to the case's command."""

@@ -191,7 +191,7 @@ def test_json_null_means_absent_and_duplicates_are_refused(server):
 
 
 def test_wrong_content_type(server):
-    _head, body = split(server.ask(b"POST /json HTTP/1.1\r\nHost: d\r\nContent-Type: text/plain\r\n"
+    __head, body = split(server.ask(b"POST /json HTTP/1.1\r\nHost: d\r\nContent-Type: text/plain\r\n"
                                   b"Content-Length: 2\r\n\r\n{}"))
     assert json.loads(body)["message"] == "unsupported Content-Type header (text/plain): must be 'application/json'"
 
@@ -208,7 +208,7 @@ def test_chunked_body_and_expect(server):
 
 
 def test_image_names_and_filters(server):
-    _head, body = split(server.ask(
+    __head, body = split(server.ask(
         b"GET /images/localhost:5000%2Fcncamp/httpserver:v1.0/json?filters=%7B%22a%22%3A%7B%22b%22%3Atrue%7D%7D"
         b" HTTP/1.1\r\nHost: d\r\n\r\n"))
     assert json.loads(body) == {"name": "localhost:5000/cncamp/httpserver:v1.0", "filters": {"a": ["b"]}}

@@ -48,7 +48,7 @@ def test_ps_filter(three, filters, names):
 
 def test_ps_refuses_what_is_no_filter(client):
     client("ps", "-f", "color=red", fails="(?i)invalid filter 'color'")
-    client("ps", "--format", "{{.Nope}}", fails="(?s).*")
+    client("ps", "--format", "{{.Nope}}", fails="can't evaluate field Nope")
 
 
 @pytest.mark.parametrize("template, pattern", [
@@ -73,7 +73,7 @@ def test_inspect(three):
     found = json.loads(three("inspect", "web", "done"))
     assert [one["Name"] for one in found] == ["/web", "/done"] and found[1]["State"]["ExitCode"] == 3
     three("inspect", "-f", "{{.Nope}}", "web", fails='map has no entry for key "Nope"')
-    three("inspect", "-f", "{{.Name", "web", fails="(?i)template parsing error|unclosed action")
+    three("inspect", "-f", "{{.Name", "web", code=64, fails="template parsing error: template: :1: unclosed action")
 
 
 def test_logs(client):
@@ -86,7 +86,7 @@ def test_logs(client):
     assert re.fullmatch(f"({ZONE}\\d\n?){{3}}", stamped)
     middle = stamped.splitlines()[2].split()[0]
     assert client("logs", "--since", middle, "talk") == "4"
-    assert client("logs", "--until", middle.replace("Z", "Z"), "--tail", "5", "talk").startswith("1\n3")
+    assert client("logs", "--until", stamped.split()[0], "talk") == "1"
     assert client("logs", "--since", "1h", "talk") == "1\n3\n4"
     assert client("logs", "--since", "2040-01-01T00:00:00Z", "talk") == ""
 
@@ -139,7 +139,7 @@ def test_events(client):
     volume = client("volume", "create")
     client("volume", "rm", volume)
     seen = client("events", "--since", f"{begin:.3f}", "--until", f"{time.time():.3f}", "--filter", f"volume={volume}")
-    assert [line.split()[2] for line in seen.splitlines()][::2] == ["create"] or "volume create" in seen
+    assert re.fullmatch(rf"\S+ volume create {volume} \(driver=local\)\n\S+ volume destroy {volume} \(driver=local\)", seen)
 
 
 def test_version(client):

@@ -36,7 +36,7 @@ def test_match(method, path, pattern, params):
 
 @pytest.mark.parametrize("path", [
     "", "x", "/", "//images/json", "/images/json/", "/images//json", "/images/", "/containers//json", "/containers/a",
-    "/images/a//json",
+    "/images/a//json", "/images/a//b/json",
 ])
 def test_no_match(path):
     assert router("GET /images/json", "GET /images/{name:path}/json", "GET /containers/{id}/json").match("GET", path) is None

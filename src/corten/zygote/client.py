@@ -17,6 +17,7 @@ from corten.base import errors
 from corten.base.paths import Layout
 from corten.linux import cgroup
 from corten.zygote import protocol
+from corten.zygote.main import COMMAND
 
 Message = dict[str, Any]
 Entries = list[Message]
@@ -289,9 +290,8 @@ def _error(said: Message) -> errors.Error:
 def _start_zygote(layout: Layout) -> None:
     """Run a bare interpreter that becomes anchor and zygote; it is not our child when this returns."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(corten.__file__)))
-    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from corten.zygote.main import main; sys.exit(main())"
     with open(f"{layout.exec_root}/zygote.log", "ab") as log:
         subprocess.run(
-            [sys.executable, "-IS", "-c", code, root, layout.data_root, layout.exec_root],
+            [sys.executable, "-IS", "-c", COMMAND, root, layout.data_root, layout.exec_root],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/", check=False,
         )

@@ -12,7 +12,7 @@ import signal
 import socket
 
 from corten.base.paths import Layout
-from corten.linux import cgroup
+from corten.linux import cgroup, process
 from corten.linux.pidfd import pidfd_exit_status
 from corten.zygote import protocol, reaper
 from corten.zygote.anchor import PR_SET_CHILD_SUBREAPER, Anchor, Held
@@ -328,6 +328,7 @@ class Zygote:
             self.watch(theirs.fileno(), self._hear_anchor)
             return
         theirs.close()
+        process.set_name("corten-anchor")
         held = {}
         for key, entry in self.entries.items():
             data, fds = entry.to_hold()
@@ -341,4 +342,5 @@ class Zygote:
 
 def life(layout: Layout, listener: socket.socket, anchor: socket.socket, held: list[Held]) -> None:
     """A zygote from its first moment to its last."""
+    process.set_name("corten-zygote")
     Zygote(layout, listener, anchor, held).run()

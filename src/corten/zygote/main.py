@@ -1,7 +1,8 @@
 """How anchor and zygote come to be: `python -IS … <data root> <exec root>`, started by the daemon, outliving it.
 
-The caller's process ends at once; its child is the anchor, and the anchor's child the zygote. A lock on the run root,
-shared by both and freed when neither is left, keeps a second pair from starting.
+The process first runs its interpreter anew from a read-only mount of its own, for what a container can reach by
+/proc/<pid>/exe must not be writable (CVE-2019-5736). It ends at once; its child is the anchor, and the anchor's child
+the zygote. A lock on the run root, shared by both and freed when neither is left, keeps a second pair from starting.
 """
 
 import fcntl
@@ -12,11 +13,15 @@ import socket
 import sys
 
 from corten.base.paths import Layout
+from corten.linux import process, sealed
 from corten.linux.libc import syscall
 from corten.zygote.anchor import PR_SET_CHILD_SUBREAPER, Anchor
 from corten.zygote.loop import life
 
 LOCKED = 3  # exit status: another pair is alive
+SEALED = "sealed"
+# What the interpreter is told: where the package is, then main's arguments.
+COMMAND = "import sys; sys.path.insert(0, sys.argv[1]); from corten.zygote.main import main; sys.exit(main())"
 
 
 def start(layout: Layout) -> int:
@@ -38,6 +43,7 @@ def start(layout: Layout) -> int:
     gc.collect()
     gc.disable()  # the collector writes to every page it looks at, and each fork would pay for its own copy
     gc.freeze()
+    process.set_name("corten-anchor")
     Anchor(layout.exits, {}, lambda held, channel: life(layout, listener, channel, held)).run()
     os._exit(0)
 
@@ -63,12 +69,8 @@ def _listen(path: str) -> socket.socket:
 
 
 def main() -> int:
-    """`main DATA_ROOT EXEC_ROOT`."""
-    if len(sys.argv) != 3:
-        print("usage: corten zygote DATA_ROOT EXEC_ROOT", file=sys.stderr)
-        return 2
-    return start(Layout(sys.argv[1], sys.argv[2]))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    """`COMMAND PACKAGE_ROOT DATA_ROOT EXEC_ROOT`, then the same again from the sealed interpreter."""
+    if len(sys.argv) == 4:
+        sealed.execute([sys.executable, "-IS", "-c", COMMAND, *sys.argv[1:], SEALED], dict(os.environ))
+    process.set_dumpable(False)
+    return start(Layout(sys.argv[2], sys.argv[3]))

@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 
-from corten.linux.libc import syscall
+from corten.linux import process
 from corten.zygote import reaper
 from corten.zygote.descriptors import close_others
 from corten.zygote.entry import PUMP_FDS, Entry
@@ -13,8 +13,6 @@ from corten.zygote.pump import main as pump_main
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corten.zygote.loop import Zygote
-
-PR_SET_PDEATHSIG = 1
 
 
 class PumpKeeper:
@@ -57,7 +55,8 @@ class PumpKeeper:
             pass
 
     def _become_pump(self, channel: socket.socket) -> None:
-        syscall("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        process.set_name("corten-pump")
+        process.set_pdeathsig(signal.SIGKILL)
         adopted = [
             (entry.key, entry.log_dir, {name: entry.fds[name] for name in PUMP_FDS if name in entry.fds})
             for entry in self.zygote.entries.values() if entry.log_dir and not entry.drained
