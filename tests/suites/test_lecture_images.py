@@ -125,7 +125,7 @@ ENV GREETING="hello $WHO" MY_SERVICE_PORT=80
 WORKDIR /srv/app
 COPY --chown=33:33 data/ ./data/
 ADD packed.tar /unpacked/
-RUN echo "$GREETING" >greeting && adduser -D web
+RUN echo "$GREETING" >greeting && echo "web:x:77:77::/:/bin/sh" >>/etc/passwd
 USER web
 LABEL a=b
 EXPOSE 80/tcp

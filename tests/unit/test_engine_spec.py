@@ -168,7 +168,7 @@ def test_bad_users(layers, text, message):
 
 def test_group_add(layers):
     assert resolve_user("www", layers, ["extra", "77"]).groups == [50, 77]
-    with pytest.raises(InvalidArgument, match="Unable to find group nope"):
+    with pytest.raises(InvalidArgument, match="unable to find group nope"):
         resolve_user("www", layers, ["nope"])
 
 

@@ -116,8 +116,7 @@ def _walk(node: _Node, method: str, segments: list[str], at: int, values: list[s
             return found
     for suffix, route, names in node.long:
         end = len(segments) - len(suffix)
-        if route.method == method and end > at and tuple(segments[end:]) == suffix:
-            value = "/".join(segments[at:end])
-            if value.strip("/") == value:
-                return route, names, [*values, value]
+        fits = route.method == method and end > at and tuple(segments[end:]) == suffix
+        if fits and all(segments[at:end]):
+            return route, names, [*values, "/".join(segments[at:end])]
     return None

@@ -145,7 +145,11 @@ class Containers:
 
     async def kill(self, ref: str, signal: str = "") -> None:
         """Send a signal, KILL by default; that one is waited for. Raises Conflict when it does not run."""
-        await self._finish(lifecycle.kill(self, self.get(ref), signal))
+        try:
+            record = self.get(ref)
+        except NotFound as error:
+            raise NotFound(f"cannot kill container: {ref}: {error}") from None
+        await self._finish(lifecycle.kill(self, record, signal))
 
     async def pause(self, ref: str) -> None:
         """Freeze all its processes."""

@@ -53,7 +53,7 @@ async def create(
     _check_platform(config.image, image, platform)
     merge_image_config(config, image.config.get("config") or {})
     command = [*as_list(config.entrypoint), *as_list(config.cmd)]
-    if not command or not command[0]:
+    if not command:
         raise InvalidArgument("no command specified")
     record = ContainerRecord(
         id=new_id(), name=name, created_ns=now_ns(), image=config.image, image_id=image.id, config=config,
@@ -191,7 +191,10 @@ def _check_sources(host: HostConfig) -> None:
 
 
 def _volume_sources(containers: "Containers", host: HostConfig) -> dict[str, ContainerRecord]:
-    return {name: containers.get(name) for name in (entry.partition(":")[0] for entry in host.volumes_from or ())}
+    try:
+        return {name: containers.get(name) for name in (entry.partition(":")[0] for entry in host.volumes_from or ())}
+    except NotFound as error:  # 404 would make a client pull the image, which is here
+        raise InvalidArgument(str(error)) from None
 
 
 # --- making it

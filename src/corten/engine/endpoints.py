@@ -54,11 +54,11 @@ def check_create(networks: Networks, record: ContainerRecord) -> list[str]:
 
 
 def _check_joining(networks: Networks, record: ContainerRecord) -> None:
-    """docker's list of what `container:X` excludes. Raises InvalidArgument, NotFound."""
+    """docker's list of what `container:X` excludes. Raises InvalidArgument: 404 would make a client pull the image."""
     host = record.host_config
     for given, what in (
-        (record.config.exposed_ports, "conflicting options: port exposing and the container type network mode"),
         (host.port_bindings, "conflicting options: port publishing and the container type network mode"),
+        (record.config.exposed_ports, "conflicting options: port exposing and the container type network mode"),
         (host.dns, "conflicting options: dns and the network mode"),
         (host.extra_hosts, "conflicting options: custom host-to-IP mapping and the network mode"),
         (record.config.mac_address, "conflicting options: mac-address and the network mode"),
@@ -68,7 +68,7 @@ def _check_joining(networks: Networks, record: ContainerRecord) -> None:
     try:
         networks.containers.get(host.network_mode.removeprefix("container:"))
     except NotFound as error:
-        raise NotFound(f"joining network namespace of container: {error}") from None
+        raise InvalidArgument(f"joining network namespace of container: {error}") from None
 
 
 def check_endpoint(name: str, endpoint: EndpointConfig, network: Network | None) -> None:
@@ -88,18 +88,19 @@ def check_endpoint(name: str, endpoint: EndpointConfig, network: Network | None)
         raise Unsupported("IPv6 and link-local addresses of endpoints are not supported yet")
     if not asked.ipv4_address or network is None:
         return
-    address = ipam.parse_address(asked.ipv4_address)
-    what = f"invalid config for network {name}: invalid endpoint settings:\n"
+    wrong = []
     if network.record.default or not network.bridged:
-        raise InvalidArgument(
-            what + "* user specified IP address is supported on user defined networks only\n"
-            "* user specified IP address is supported only when connecting to networks with user configured subnets"
-        )
+        wrong.append("user specified IP address is supported on user defined networks only")
+    try:
+        address = ipam.parse_address(asked.ipv4_address)
+    except InvalidArgument:
+        wrong.append(f"invalid IPv4 address: {asked.ipv4_address}")
     if not network.record.given_subnet:
-        raise InvalidArgument(
-            what + "user specified IP address is supported only when connecting to networks with user configured "
-            "subnets"
-        )
+        wrong.append(
+            "user specified IP address is supported only when connecting to networks with user configured subnets")
+    what = f"invalid config for network {name}: invalid endpoint settings:\n"
+    if wrong:
+        raise InvalidArgument(what + (wrong[0] if len(wrong) == 1 else "\n".join(f"* {text}" for text in wrong)))
     if network.subnet is None or address not in network.subnet:
         raise InvalidArgument(what + f"no configured subnet or ip-range contain the IP address {address}")
 

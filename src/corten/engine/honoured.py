@@ -12,7 +12,6 @@ HOST_CONFIG: dict[str, tuple[object, ...]] = {
     "cgroup": (),
     "links": (),
     "userns_mode": ("host",),
-    "runtime": ("corten", "runc", "io.containerd.runc.v2"),
     "isolation": ("default",),
     "cgroup_parent": (),
     "blkio_weight": (),
@@ -39,6 +38,13 @@ ENDPOINT: dict[str, tuple[object, ...]] = {"links": (), "driver_opts": ()}
 MOUNT: dict[str, tuple[object, ...]] = {"image_options": (), "cluster_options": ()}
 
 
+_RUNTIMES = ("", "corten", "runc", "io.containerd.runc.v2")
+_LOG_DRIVERS = frozenset((
+    "", "local", "default", "none", "json-file", "syslog", "journald", "gelf", "fluentd", "awslogs", "splunk",
+    "gcplogs", "etwlogs",
+))
+
+
 def _refuse(record: Schema, table: dict[str, tuple[object, ...]], at: str) -> None:
     for attribute, neutral in table.items():
         value = getattr(record, attribute)
@@ -50,6 +56,8 @@ def refuse_unsupported(config: Config, host: HostConfig, endpoints: dict[str, En
     """Raise Unsupported naming the first field that asks for something not done yet; InvalidArgument for bad words."""
     _refuse(config, CONFIG, "Config.")
     _refuse(host, HOST_CONFIG, "HostConfig.")
+    if host.runtime not in _RUNTIMES:
+        raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}")
     for name, endpoint in endpoints.items():
         _refuse(endpoint, ENDPOINT, f"NetworkingConfig.EndpointsConfig[{name}].")
     for mount in host.mounts or ():
@@ -61,6 +69,9 @@ def refuse_unsupported(config: Config, host: HostConfig, endpoints: dict[str, En
 
 
 def _refuse_log(host: HostConfig) -> None:
+    if host.log_config.type not in _LOG_DRIVERS:
+        name = host.log_config.type
+        raise InvalidArgument(f'error looking up logging plugin {name}: plugin "{name}" not found')
     if host.log_config.type not in ("", "local", "default"):
         raise Unsupported(f"HostConfig.LogConfig.Type {host.log_config.type!r} is not supported yet (only local is)")
     for name in host.log_config.config:
@@ -93,4 +104,4 @@ def _refuse_security(option: str) -> None:
         if (key, value) in (("apparmor", "unconfined"), ("label", "disable"), ("systempaths", "unconfined")):
             return  # nothing is confined by them here, so there is nothing to take away
         raise Unsupported(f"HostConfig.SecurityOpt {option!r} is not supported yet")
-    raise InvalidArgument(f"invalid --security-opt 2: {option!r}")
+    raise InvalidArgument(f'invalid --security-opt 2: "{option}"')

@@ -119,7 +119,7 @@ def _chosen(images: "Images", ref: str) -> list[tuple[Image, list[str]]]:
         if "@" not in name and reference.parse(name).name == bare.name
     ] if not bare.tag and not bare.digest else []
     if not found:
-        images.find(ref)  # raises with docker's words
+        raise NotFound(f"No such image: {ref}")
     return found
 
 

@@ -75,7 +75,10 @@ def _stop_timeout(record: ContainerRecord, timeout_s: int | None) -> float | Non
 
 async def stop(containers: "Containers", record: ContainerRecord, timeout_s: int | None, signal: str) -> None:
     """The stop signal, then KILL after the timeout. Raises NotModified when it does not run."""
-    number = validate.signal_number(signal or record.config.stop_signal or "SIGTERM")
+    try:
+        number = validate.signal_number(signal or record.config.stop_signal or "SIGTERM")
+    except InvalidArgument as error:
+        raise InvalidArgument(f"cannot stop container: {record.name}: {error}") from None
     live = containers.live(record.id)
     if record.state.status == "restarting":
         await _end_restarting(containers, record)
@@ -140,7 +143,10 @@ async def _after_stop(containers: "Containers", record: ContainerRecord) -> None
 
 async def kill(containers: "Containers", record: ContainerRecord, signal: str) -> None:
     """Send a signal; KILL (and what ends it) counts as stopped by hand. Raises Conflict."""
-    number = validate.signal_number(signal) if signal and signal != "0" else 9
+    try:
+        number = validate.signal_number(signal) if signal else 9
+    except InvalidArgument as error:
+        raise InvalidArgument(f"cannot kill container: {record.name}: {error}") from None
     if record.state.status == "restarting":
         await _end_restarting(containers, record)
         return
@@ -222,7 +228,8 @@ async def rename(containers: "Containers", record: ContainerRecord, name: str) -
     try:
         name = validate.check_name(name)
     except InvalidArgument as error:
-        raise InvalidArgument(f"Error when allocating new name: {error}") from None
+        slash = str(error).replace(f"({name})", f"(/{name.removeprefix('/')})", 1)
+        raise InvalidArgument(f"Error when allocating new name: {slash}") from None
     if name == record.name:
         raise InvalidArgument("Renaming a container with the same name as its current name")
     taken = containers.named(name)

@@ -15,11 +15,11 @@ _LABELS = frozenset(("z", "Z"))
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)
 
 
-def clean_target(path: str, specification: str) -> str:
+def clean_target(path: str, specification: str, kind: str = "volume") -> str:
     """A mount's destination, normalised. Raises InvalidArgument when it is not absolute or is the root itself."""
     if not path.startswith("/"):
         raise InvalidArgument(
-            f"invalid volume specification: '{specification}': invalid mount config for type \"volume\": "
+            f"invalid volume specification: '{specification}': invalid mount config for type \"{kind}\": "
             f"invalid mount path: '{path}' mount path must be absolute"
         )
     path = posixpath.normpath("/" + path.lstrip("/"))
@@ -39,7 +39,8 @@ def parse_bind(specification: str) -> MountPoint:
     if len(parts) == 1:
         return MountPoint(type="volume", destination=clean_target(parts[0], specification), driver="local", mode="z",
                           anonymous=True)
-    source, target = parts[0], clean_target(parts[1], specification)
+    source = parts[0]
+    target = clean_target(parts[1], specification, "bind" if source.startswith("/") else "volume")
     mode = parts[2] if len(parts) == 3 else ""
     if source.startswith("/"):
         point = MountPoint(type="bind", source=posixpath.normpath(source), destination=target, mode=mode,
@@ -182,6 +183,9 @@ def plan_mounts(
                 driver=point.driver, mode=mode, rw=point.rw and mode != "ro", propagation=point.propagation,
                 options=point.options, no_copy=point.no_copy, non_recursive=point.non_recursive,
             )
+    for path in host.tmpfs or {}:
+        if not path.startswith("/"):
+            raise InvalidArgument(f"invalid mount path: '{path}' mount path must be absolute")
     tmpfs = {clean_target(path, path) for path in host.tmpfs or {}}
     for text in (host.tmpfs or {}).values():
         tmpfs_options(text)

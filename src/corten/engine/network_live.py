@@ -82,7 +82,8 @@ def disconnect(networks: Networks, network: Network, record: ContainerRecord, fo
     """Take a network from a container, at once if it runs. Raises Forbidden, Conflict."""
     name = network.record.name
     if name not in record.networking or (record.running and not record.networking[name].endpoint_id and not force):
-        raise Forbidden(f"container {record.id} is not connected to network {name}")
+        which = "network" if record.running else "the network"
+        raise Forbidden(f"container {record.id} is not connected to {which} {name}")
     if network.record.driver == "host" or record.host_config.network_mode.startswith("container:"):
         raise Conflict("container cannot be disconnected from host network - "
                        "container was created in host network mode")

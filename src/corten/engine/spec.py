@@ -80,14 +80,14 @@ def as_list(value: list[str] | str | None) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
 
 
-def capability_names(names: list[str]) -> list[str]:
+def capability_names(names: list[str], field: str = "CapAdd") -> list[str]:
     """`net_admin` -> `CAP_NET_ADMIN`; ALL stays. Raises InvalidArgument with Docker's text."""
     found = []
     for name in names:
         upper = name.upper()
         full = upper if upper == "ALL" or upper.startswith("CAP_") else f"CAP_{upper}"
         if full != "ALL" and full not in ALL_CAPABILITIES:
-            raise InvalidArgument(f'invalid CapAdd: unknown capability: "{full}"')
+            raise InvalidArgument(f'invalid {field}: unknown capability: "{full}"')
         found.append(full)
     return found
 
@@ -98,7 +98,7 @@ def capabilities(host: HostConfig, bounding: frozenset[str] | None = None) -> li
         chosen = set(ALL_CAPABILITIES)
     else:
         added = capability_names(as_list(host.cap_add))
-        dropped = capability_names(as_list(host.cap_drop))
+        dropped = capability_names(as_list(host.cap_drop), "CapDrop")
         chosen = set(ALL_CAPABILITIES) if "ALL" in added else set(DEFAULT_CAPABILITIES)
         if "ALL" in dropped:
             chosen = set(ALL_CAPABILITIES) if "ALL" in added else set()

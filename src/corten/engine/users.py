@@ -87,7 +87,7 @@ def resolve_user(specification: str, layers: list[str], extra_groups: list[str] 
             gid for row in groups if name in row[3].split(",") and (gid := _number(row[2])) is not None
         })
     for extra in extra_groups or ():
-        gid = _look_up_group(extra, groups, f"Unable to find group {extra}: no matching entries in group file")
+        gid = _look_up_group(extra, groups, f"unable to find group {extra}: no matching entries in group file")
         if gid not in user.groups:
             user.groups.append(gid)
     if not 0 <= user.uid <= MAXIMUM_ID or not 0 <= user.gid <= MAXIMUM_ID:
@@ -105,6 +105,8 @@ def _look_up_user(text: str, passwd: list[list[str]]) -> tuple[User, str]:
             return User(uid, _number(row[3]) or 0, home=row[5] or "/"), row[0]
     if not text:
         return User(home="/root"), ""
+    if wanted is None and re.fullmatch(r"-[0-9]{1,19}", text, re.ASCII):
+        raise InvalidArgument(f"uids and gids must be in range 0-{MAXIMUM_ID}")
     if wanted is None:
         raise InvalidArgument(f"unable to find user {text}: no matching entries in passwd file")
     return User(wanted, 0), ""

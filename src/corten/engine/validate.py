@@ -34,9 +34,22 @@ def check_config(config: Config) -> None:
         )
     if config.stop_signal:
         signal_number(config.stop_signal)
+    _check_health(config)
     for port in config.exposed_ports or {}:
         if not re.fullmatch(r"[0-9]{1,5}(-[0-9]{1,5})?(/(tcp|udp|sctp))?", port, re.ASCII):
             raise InvalidArgument(f"invalid port specification: {port!r}")
+
+
+def _check_health(config: Config) -> None:
+    health = config.healthcheck
+    if health is None:
+        return
+    for attribute, name in (("interval", "Interval"), ("timeout", "Timeout"), ("start_period", "StartPeriod"),
+                            ("start_interval", "StartInterval")):
+        if getattr(health, attribute) < 0 or 0 < getattr(health, attribute) < 1_000_000:
+            raise InvalidArgument(f"{name} in Healthcheck cannot be less than 1ms")
+    if health.retries < 0:
+        raise InvalidArgument("Retries in Healthcheck cannot be negative")
 
 
 def check_host_config(host: HostConfig) -> list[str]:
@@ -109,16 +122,16 @@ def _check_cpu(host: HostConfig) -> None:
     _check_set(host.cpuset_mems, 1 << 20, "memory nodes", "/sys/devices/system/node/online")
 
 
-def parse_set(text: str) -> set[int]:
+def parse_set(text: str, what: str = "cpus") -> set[int]:
     """`0-2,4` -> {0, 1, 2, 4}. Raises InvalidArgument."""
     found: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part.strip(), re.ASCII)
         if not match:
-            raise InvalidArgument(f"Invalid value {text} for cpuset cpus")
+            raise InvalidArgument(f"Invalid value {text} for cpuset {what}: invalid format: {part}")
         low, high = int(match[1]), int(match[2] or match[1])
         if low > high or high > 8192:
-            raise InvalidArgument(f"Invalid value {text} for cpuset cpus")
+            raise InvalidArgument(f"Invalid value {text} for cpuset {what}: invalid format: {part}")
         found.update(range(low, high + 1))
     return found
 
@@ -126,7 +139,7 @@ def parse_set(text: str) -> set[int]:
 def _check_set(text: str, count: int, what: str, online_path: str) -> None:
     if not text:
         return
-    wanted = parse_set(text)
+    wanted = parse_set(text, "cpus" if what == "CPUs" else "mems")
     try:
         with open(online_path, encoding="ascii") as file:
             online = file.read().strip()

@@ -159,7 +159,7 @@ class Reader:
         if not block:
             return None
         if len(block) != BLOCK:
-            raise BadArchive("unexpected end of the archive: half a header")
+            raise BadArchive("unexpected EOF")
         if block[0] == 0 and block == _ZERO:
             second = bytes(self.source.take(BLOCK))
             if second and second != _ZERO[:len(second)]:

@@ -82,9 +82,9 @@ def parse_subnet(text: str, what: str = "subnet") -> IPv4Network:
     try:
         found = IPv4Network(text, strict=False)
     except (AddressValueError, NetmaskValueError, ValueError):
-        raise InvalidArgument(f"invalid {what} {text!r}: invalid CIDR address") from None
+        raise InvalidArgument(f"invalid {what} {text}: invalid CIDR block notation") from None
     if "/" not in text:
-        raise InvalidArgument(f"invalid {what} {text!r}: invalid CIDR address")
+        raise InvalidArgument(f"invalid {what} {text}: invalid CIDR block notation")
     given = text.partition("/")[0]
     if str(found.network_address) != given:
         raise InvalidArgument(f"invalid {what} {text}: it should be {found}")

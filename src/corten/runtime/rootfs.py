@@ -67,14 +67,24 @@ def mount_all(plan: Plan, root: int) -> int:
         else:
             os.close(made)
     if plan.program.cwd != "/":
-        os.close(path.make_folder(root, plan.program.cwd))
+        _make_cwd(root, plan.program.cwd)
     return devpts
+
+
+def _make_cwd(root: int, cwd: str) -> None:
+    try:
+        os.close(path.make_folder(root, cwd))
+    except OSError as error:
+        text = f"Cannot mkdir: {cwd} is not a directory" if error.errno == errno.ENOTDIR else (
+            f"mkdir {cwd}: {go_strerror(error.errno or 0)}")
+        raise StepFailed("mount", "mkdir", error.errno or 0, cwd, text) from None
 
 
 def _mount_failed(entry: Mount, error: OSError) -> StepFailed:
     number = error.errno or 0
     source = entry.source or entry.kind
-    what = (error.strerror or "").partition(": ")[0]
+    call, separator, _ = (error.strerror or "").partition(": ")
+    what = call if separator else "make mountpoint"
     text = f'error mounting "{source}" to rootfs at "{entry.destination}": {what} {error.filename or ""}'.rstrip()
     text += f": {go_strerror(number)}" if number else f": {error.strerror}"
     if number == errno.ENOTDIR:

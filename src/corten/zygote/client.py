@@ -93,6 +93,10 @@ class ZygoteClient:
         except ZygoteLost:
             await self.forget(container_id)
             answer, fds = await self._call("create", request)
+        if len(fds) < 2:  # its init has ended before anybody could look at it
+            os.close(fds[0])
+            await self.start(container_id)
+            raise StartFailed("the container's init ended before it was ready")
         return Created(answer["pid"], answer["start_time"], fds[0], fds[1])
 
     async def start(self, container_id: str) -> None:

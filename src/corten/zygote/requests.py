@@ -69,9 +69,13 @@ def create(zygote: "Zygote", message: "Message", _client: "socket.socket") -> "A
     entry.child, entry.fds = child, {"pidfd": child.pidfd, **fds}
     zygote.add(entry)
     zygote.pump.feed(entry)
-    netns = os.open(f"/proc/{child.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    answer: Message = {"n": message["n"], "ok": {"pid": child.pid, "start_time": child.start_time}}
     try:
-        answer: Message = {"n": message["n"], "ok": {"pid": child.pid, "start_time": child.start_time}}
+        netns = os.open(f"/proc/{child.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # it has failed and ended already; `start` says of what
+        zygote.reply(_client, answer, [child.pidfd])
+        return None
+    try:
         zygote.reply(_client, answer, [child.pidfd, netns])
     finally:
         os.close(netns)

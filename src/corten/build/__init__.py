@@ -1,0 +1,1 @@
+"""A Dockerfile becomes an image."""

@@ -1,0 +1,84 @@
+"""Build arguments: what ARG declares, what the caller gives, and who used what. Pure.
+
+Source: the Dockerfile reference, "ARG", "Predefined ARGs", "Automatic platform ARGs in the global scope".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+
+PREDEFINED = frozenset(
+    name for word in ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
+    for name in (word, word.upper())
+)
+ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "riscv64": "riscv64"}.get(
+    os.uname().machine, os.uname().machine)
+PLATFORM = f"linux/{ARCHITECTURE}"
+
+
+def platform_arguments() -> dict[str, str]:
+    """The arguments every build has in its global scope: one platform, the machine's own."""
+    return {
+        f"{side}{what}": value
+        for side in ("TARGET", "BUILD")
+        for what, value in (("PLATFORM", PLATFORM), ("OS", "linux"), ("ARCH", ARCHITECTURE), ("VARIANT", ""))
+    }
+
+
+class BuildArguments:
+    """One build's arguments; `stage()` gives a stage its own, empty, set of declarations."""
+
+    __slots__ = ("_allowed", "_given", "_global", "_referenced")
+
+    def __init__(self, given: Mapping[str, str | None]) -> None:
+        self._given = dict(given)
+        self._global: dict[str, str | None] = dict(platform_arguments())
+        self._allowed: dict[str, str | None] = {}
+        self._referenced: set[str] = set()
+
+    def stage(self) -> BuildArguments:
+        """The same build seen from a new stage: nothing declared yet."""
+        other = BuildArguments.__new__(BuildArguments)
+        other._given, other._global, other._referenced = self._given, self._global, self._referenced
+        other._allowed = {}
+        return other
+
+    def declare_global(self, name: str, default: str | None) -> None:
+        """ARG before the first FROM."""
+        self._referenced.add(name)
+        self._global[name] = self._given.get(name, default)
+
+    def declare(self, name: str, default: str | None) -> None:
+        """ARG in a stage."""
+        self._referenced.add(name)
+        self._allowed[name] = default
+
+    def global_values(self) -> dict[str, str]:
+        """What FROM may use."""
+        return {name: value for name, value in self._global.items() if value is not None}
+
+    def values(self) -> dict[str, str]:
+        """What this stage's instructions see: declared ones, and predefined ones that were given."""
+        found = {name: value for name, value in self._given.items() if name in PREDEFINED and value is not None}
+        for name, default in self._allowed.items():
+            value = self._given.get(name)
+            if value is None:
+                value = default if default is not None else self._global.get(name)
+            if value is not None:
+                found[name] = value
+        return found
+
+    def for_run(self, environment: Iterable[str]) -> dict[str, str]:
+        """`values()` without those that ENV has set: what a RUN gets besides the image's environment."""
+        taken = {item.partition("=")[0] for item in environment}
+        return {name: value for name, value in self.values().items() if name not in taken}
+
+    def recorded(self, values: Mapping[str, str]) -> list[str]:
+        """`name=value` of those that belong into cache key and history: not a proxy that nobody declared."""
+        return sorted(f"{name}={value}" for name, value in values.items()
+                      if name not in PREDEFINED or name in self._allowed)
+
+    def unused(self) -> list[str]:
+        """Given, and declared nowhere."""
+        return sorted(name for name in self._given if name not in self._referenced and name not in PREDEFINED)

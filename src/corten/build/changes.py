@@ -1,0 +1,205 @@
+"""Instructions that only change the image's configuration, one function each. Pure.
+
+Each takes the stage and the command and returns the words docker puts into the history after `#(nop)`.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from corten.base.errors import InvalidArgument
+from corten.build.instructions import Command, duration_ns
+from corten.build.stage import StageState
+from corten.build.variables import Expander
+
+_PORT = re.compile(r"(?:\[[^\]]*\]:|[0-9.]+:)?(?:[0-9-]*:)?([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
+
+
+def expander(state: StageState) -> Expander:
+    """Words seen with the stage's variables."""
+    return Expander(state.variables(), state.escape)
+
+
+def env(state: StageState, command: Command) -> str:
+    words = expander(state)
+    said = []
+    for name, value in [(words.word(name), words.word(value or "")) for name, value in command.pairs]:
+        if not name:
+            raise InvalidArgument(f"invalid environment variable: ={value}")
+        said.append(f"{name}={value}")
+        _set(state.config["Env"], name, value)
+    return "ENV " + " ".join(said)
+
+
+def _set(environment: list[str], name: str, value: str) -> None:
+    for index, item in enumerate(environment):
+        if item.partition("=")[0] == name:
+            environment[index] = f"{name}={value}"
+            return
+    environment.append(f"{name}={value}")
+
+
+def label(state: StageState, command: Command) -> str:
+    words = expander(state)
+    pairs = [(words.word(name), words.word(value or "")) for name, value in command.pairs]
+    labels = state.config["Labels"] = dict(state.config.get("Labels") or {})
+    labels.update(pairs)
+    return "LABEL " + " ".join(f"{name}={value}" for name, value in pairs)
+
+
+def argument(state: StageState, command: Command) -> str:
+    words = expander(state)
+    said = []
+    for name, default in command.pairs:
+        name = words.word(name)
+        value = None if default is None else words.word(default)
+        state.arguments.declare(name, value)
+        said.append(name if value is None else f"{name}={value}")
+    return "ARG " + " ".join(said)
+
+
+def user(state: StageState, command: Command) -> str:
+    state.config["User"] = expander(state).word(command.arguments[0])
+    return f"USER {state.config['User']}"
+
+
+def maintainer(state: StageState, command: Command) -> str:
+    state.author = command.arguments[0]
+    return f"MAINTAINER {state.author}"
+
+
+def expose(state: StageState, command: Command) -> str:
+    words = expander(state)
+    specs = [word for text in command.arguments for word in words.words(text)]
+    ports = state.config["ExposedPorts"] = dict(state.config.get("ExposedPorts") or {})
+    for spec in specs:
+        for port in exposed_ports(spec):
+            ports[port] = {}
+    return "EXPOSE " + " ".join(sorted(specs))
+
+
+def exposed_ports(spec: str) -> list[str]:
+    """`8000-8001/udp` -> ["8000/udp", "8001/udp"]. Raises InvalidArgument with docker's text."""
+    body, _, protocol = spec.partition("/")
+    protocol = protocol.lower() or "tcp"
+    if protocol not in ("tcp", "udp", "sctp"):
+        raise InvalidArgument(f"Invalid proto: {protocol}")
+    match = _PORT.fullmatch(body)
+    if not match:
+        raise InvalidArgument(f"Invalid containerPort: {body}")
+    first, last = int(match[1]), int(match[2] or match[1])
+    if not 0 <= first <= last <= 65535:
+        raise InvalidArgument(f"Invalid containerPort: {body}")
+    return [f"{number}/{protocol}" for number in range(first, last + 1)]
+
+
+def volume(state: StageState, command: Command) -> str:
+    words = expander(state)
+    paths = [words.word(text) for text in command.arguments]
+    if not all(path.strip() for path in paths):
+        raise InvalidArgument("VOLUME specified can not be an empty string")
+    volumes = state.config["Volumes"] = dict(state.config.get("Volumes") or {})
+    for path in paths:
+        volumes[path] = {}
+    return f"VOLUME [{' '.join(paths)}]"
+
+
+def stop_signal(state: StageState, command: Command) -> str:
+    name = expander(state).word(command.arguments[0])
+    short = name.upper().removeprefix("SIG")
+    known = f"SIG{short}" in signal.Signals.__members__ or re.fullmatch(r"RTM(IN|AX)([+-][0-9]{1,2})?", short)
+    if not known and not (re.fullmatch(r"[0-9]{1,9}", name, re.ASCII) and int(name)):
+        raise InvalidArgument(f"invalid signal: {name}")
+    state.config["StopSignal"] = name
+    return f"STOPSIGNAL {name}"
+
+
+def command_line(state: StageState, command: Command) -> list[str]:
+    """The program of RUN, CMD or ENTRYPOINT: the shell form gets the shell before it."""
+    return [*state.shell, *command.arguments] if command.shell_form else list(command.arguments)
+
+
+def quoted(words: list[str]) -> str:
+    """As Go's %q prints a list: `["a" "b c"]`."""
+    return "[" + " ".join(json.dumps(word, ensure_ascii=False) for word in words) + "]"
+
+
+def cmd(state: StageState, command: Command) -> str:
+    state.config["Cmd"] = command_line(state, command) if command.arguments else []
+    state.cmd_given = True
+    return f"CMD {quoted(state.config['Cmd'])}"
+
+
+def entrypoint(state: StageState, command: Command) -> str:
+    state.config["Entrypoint"] = command_line(state, command) if command.arguments else []
+    if not state.cmd_given:
+        state.config.pop("Cmd", None)
+    return f"ENTRYPOINT {quoted(state.config['Entrypoint'])}"
+
+
+def shell(state: StageState, command: Command) -> str:
+    state.config["Shell"] = list(command.arguments)
+    return f"SHELL [{' '.join(command.arguments)}]"
+
+
+def onbuild(state: StageState, command: Command) -> str:
+    state.config["OnBuild"] = [*(state.config.get("OnBuild") or []), command.arguments[0]]
+    return f"ONBUILD {command.arguments[0]}"
+
+
+def healthcheck(state: StageState, command: Command) -> str:
+    kind, *rest = command.arguments
+    check: dict[str, Any] = {"Test": ["NONE"]}
+    times = {name: duration_ns(name, command.flag(name) or "0s")
+             for name in ("interval", "timeout", "start-period", "start-interval")}
+    retries = command.flag("retries") or "0"
+    if not re.fullmatch(r"-?[0-9]{1,9}", retries, re.ASCII):
+        raise InvalidArgument(f'strconv.ParseInt: parsing "{retries}": invalid syntax')
+    if int(retries) < 0:
+        raise InvalidArgument(f"--retries cannot be negative ({retries})")
+    if kind == "CMD":
+        check["Test"] = ["CMD-SHELL" if command.shell_form else "CMD", *rest]
+        keys = {"interval": "Interval", "timeout": "Timeout", "start-period": "StartPeriod",
+                "start-interval": "StartInterval"}
+        check.update({keys[name]: value for name, value in times.items() if value})
+        if int(retries):
+            check["Retries"] = int(retries)
+    state.config["Healthcheck"] = check
+    said = " ".join(go_duration(value) for value in times.values())
+    return f"HEALTHCHECK &{{[{' '.join(check['Test'])}] {said} {int(retries)}}}"
+
+
+def go_duration(duration: int) -> str:
+    """Nanoseconds as Go prints a duration: `1m30s`, `500ms`, `0s`."""
+    if duration < 1_000_000_000:
+        for unit, size in (("ms", 1_000_000), ("µs", 1000), ("ns", 1)):
+            if duration >= size:
+                return f"{duration / size:g}{unit}"
+        return "0s"
+    minutes, rest = divmod(duration, 60_000_000_000)
+    hours, minutes = divmod(minutes, 60)
+    whole, fraction = divmod(rest, 1_000_000_000)
+    digits = f"{fraction:09d}".rstrip("0")
+    seconds = f"{whole}.{digits}s" if digits else f"{whole}s"
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + seconds
+
+
+def working_directory(state: StageState, command: Command) -> str:
+    """The absolute path WORKDIR means; a relative one goes on from the last."""
+    asked = expander(state).word(command.arguments[0])
+    if not asked:
+        raise InvalidArgument("WORKDIR requires exactly one argument")
+    path = posixpath.normpath(posixpath.join("/", state.config.get("WorkingDir") or "/", asked))
+    return "/" + path.lstrip("/")
+
+
+CHANGES: dict[str, Callable[[StageState, Command], str]] = {
+    "ENV": env, "LABEL": label, "ARG": argument, "USER": user, "MAINTAINER": maintainer, "EXPOSE": expose,
+    "VOLUME": volume, "STOPSIGNAL": stop_signal, "CMD": cmd, "ENTRYPOINT": entrypoint, "SHELL": shell,
+    "ONBUILD": onbuild, "HEALTHCHECK": healthcheck,
+}

@@ -1,0 +1,163 @@
+"""Where COPY and ADD take from: the build context, or another image's tree; which of its paths an argument means.
+
+Blocking; runs in a thread. Reads names and, for digests, contents; changes nothing.
+Source: the Dockerfile reference, "COPY" and "ADD"; error texts are docker's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+from collections.abc import Callable
+
+from corten.base.errors import Internal, InvalidArgument
+from corten.build.dockerignore import Ignore, Pattern
+from corten.build.files import Digester, Source, walk
+from corten.linux.path import open_in_root
+
+DOCKERFILE_LIMIT = 4 << 20
+_WILD = frozenset("*?[")
+
+
+class Tree:
+    """A tree to copy from. is_context: the caller's files (owners do not count); else an image's."""
+
+    __slots__ = ("_digests", "is_context", "root")
+
+    def __init__(self, root: int, is_context: bool) -> None:
+        self.root, self.is_context = root, is_context
+        self._digests: dict[tuple[str, bool], str] = {}
+
+    def close(self) -> None:
+        os.close(self.root)
+
+    def digest(self, path: str, owners: bool, check: Callable[[], None]) -> tuple[str, str]:
+        """("file" | "dir", hexadecimal digest) of one path. Raises OSError, InvalidArgument."""
+        source = Source(self.root, path)
+        try:
+            key = (path, owners)
+            if key not in self._digests:
+                self._digests[key] = Digester(owners, check).digest(source)
+            return ("dir" if source.is_folder else "file"), self._digests[key]
+        finally:
+            source.close()
+
+
+class Selected:
+    """What the source arguments came to: paths in the tree, and the name docker gives the whole (`dir:<digest>`)."""
+
+    __slots__ = ("name", "paths")
+
+    def __init__(self, paths: list[str], name: str) -> None:
+        self.paths, self.name = paths, name
+
+
+def select(tree: Tree, arguments: list[str], excludes: list[str], check: Callable[[], None]) -> Selected:
+    """Resolve source arguments, wildcards too. Raises InvalidArgument with docker's text (without "COPY failed: ")."""
+    ignore = Ignore("\n".join(excludes)) if excludes else None
+    paths: list[str] = []
+    for argument in arguments:
+        paths += [path for path in _matches(tree, argument, check) if not (ignore and ignore.excludes(path))]
+    if not paths:
+        raise InvalidArgument("no source files were specified")
+    found = [tree.digest(path, not tree.is_context, check) for path in paths]
+    if len(found) == 1:
+        return Selected(paths, f"{found[0][0]}:{found[0][1]}")
+    lines = [f"{path} {kind}:{digest}" for path, (kind, digest) in zip(paths, found, strict=True)]
+    return Selected(paths, f"multi:{hashlib.sha256(os.fsencode(chr(10).join(lines))).hexdigest()}")
+
+
+def _matches(tree: Tree, argument: str, check: Callable[[], None]) -> list[str]:
+    path = posixpath.normpath(argument)
+    path = path.lstrip("/") or "."
+    if path == ".." or path.startswith("../"):
+        raise InvalidArgument(f"forbidden path outside the build context: {argument} ()")
+    if _is_wild(argument):
+        pattern = Pattern("/".join("*" if part == "**" else part for part in path.split("/")))
+        return [name for name in walk(tree.root, check) if pattern.matches(name.split("/"))]
+    try:
+        os.close(open_in_root(tree.root, path))
+    except OSError:
+        where = "file not found in build context or excluded by .dockerignore: " if tree.is_context else ""
+        raise InvalidArgument(f"{where}stat {path}: file does not exist") from None
+    return [path]
+
+
+def _is_wild(argument: str) -> bool:
+    at = 0
+    while at < len(argument):
+        if argument[at] == "\\":
+            at += 1
+        elif argument[at] in _WILD:
+            return True
+        at += 1
+    return False
+
+
+def read_dockerfile(tree: Tree, path: str) -> bytes:
+    """The Dockerfile of a context; a link in it is followed inside the context.
+
+    Raises Internal (docker answers 500) when it is not there; InvalidArgument: empty, too long, no regular file.
+    """
+    name = posixpath.normpath(path or "Dockerfile").lstrip("/")
+    if name.startswith("../") or name == "..":
+        raise Internal(f"forbidden path outside the build context: {path} ()")
+    try:
+        source = Source(tree.root, name)
+    except OSError:
+        if path in ("", "Dockerfile"):
+            try:
+                source = Source(tree.root, "dockerfile")
+            except OSError:
+                raise Internal(f"Cannot locate specified Dockerfile: {path or 'Dockerfile'}") from None
+        else:
+            raise Internal(f"Cannot locate specified Dockerfile: {path}") from None
+    try:
+        if not source.is_file:
+            raise InvalidArgument(f"the Dockerfile ({path or 'Dockerfile'}) is not a regular file")
+        if source.status.st_size > DOCKERFILE_LIMIT:
+            raise InvalidArgument(f"the Dockerfile ({path or 'Dockerfile'}) is longer than {DOCKERFILE_LIMIT} bytes")
+        if not source.status.st_size:
+            raise InvalidArgument(f"the Dockerfile ({path or 'Dockerfile'}) cannot be empty")
+        descriptor = source.open()
+        try:
+            return os.read(descriptor, DOCKERFILE_LIMIT)
+        finally:
+            os.close(descriptor)
+    finally:
+        source.close()
+
+
+def drop_ignored_dockerfile(tree: Tree, path: str) -> None:
+    """Remove Dockerfile and .dockerignore from the context when .dockerignore names them.
+
+    The caller's side leaves out what .dockerignore says, except these two, which the builder needs.
+    """
+    try:
+        source = Source(tree.root, ".dockerignore")
+    except OSError:
+        return
+    try:
+        if not source.is_file or source.status.st_size > DOCKERFILE_LIMIT:
+            return
+        descriptor = source.open()
+        try:
+            ignore = Ignore(os.read(descriptor, DOCKERFILE_LIMIT).decode("utf-8", "replace"))
+        finally:
+            os.close(descriptor)
+    finally:
+        source.close()
+    for name in (posixpath.normpath(path or "Dockerfile"), ".dockerignore"):
+        head, tail = posixpath.split(name)
+        if ignore.excludes(name):
+            try:
+                folder = open_in_root(tree.root, head or ".", os.O_PATH | os.O_DIRECTORY)
+            except OSError:
+                continue
+            try:
+                os.unlink(tail, dir_fd=folder)
+            except OSError:
+                pass
+            finally:
+                os.close(folder)

@@ -1,0 +1,212 @@
+"""What a vertex does: run a program, copy files, make a folder, or only write down a change.
+
+The power to do it is given by a `Backend`; nothing here knows containers, networks or the database.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from corten.base.errors import InvalidArgument
+from corten.build.context import Tree
+from corten.build.files import Copier, Source
+from corten.build.stage import BuildImage, Layer
+from corten.linux.path import make_folder, open_in_root
+
+Commit = Callable[[str, Layer | None], dict[str, Any]]  # (created_by, new layer) -> the configuration document
+
+
+class RunStep:
+    """A program to run in a container on top of an image."""
+
+    __slots__ = ("environment", "program", "user", "working_dir")
+
+    def __init__(self, program: list[str], environment: list[str], user: str, working_dir: str) -> None:
+        self.program, self.environment, self.user, self.working_dir = program, environment, user, working_dir
+
+
+class CommandFailed(Exception):
+    """A RUN ended with another code than 0; `code` is it."""
+
+    def __init__(self, program: list[str], code: int) -> None:
+        super().__init__(f"The command '{' '.join(program)}' returned a non-zero code: {code}")
+        self.code = code
+
+
+class Observer(Protocol):
+    """Who is told how a step goes."""
+
+    def running(self, container_id: str) -> None: ...
+
+    def output(self, stream: int, data: bytes) -> None: ...
+
+    def cached(self) -> None: ...
+
+
+class Backend(Protocol):
+    """The engine's powers, as far as a build needs them."""
+
+    async def resolve(self, reference: str, pull: bool) -> BuildImage:
+        """An image by name or id, pulled when it is missing or `pull` is set. Raises NotFound, registry errors."""
+
+    async def run(self, image: BuildImage, step: RunStep, observer: Observer) -> Layer | None:
+        """Run in a container; what it changed as a layer, None when nothing. Raises CommandFailed, Error."""
+
+    async def change(self, image: BuildImage, work: Callable[[int], None]) -> Layer | None:
+        """Call `work(root)` in a thread, `root` a descriptor of the image's tree; what it changed as a layer."""
+
+    def tree(self, image: BuildImage) -> AbstractAsyncContextManager[Tree]:
+        """The image's files, read-only."""
+
+    async def unpack(self, archive: int) -> int | None:
+        """Unpack an archive (read in a confined worker) into scratch space; a descriptor of it, None if it is none."""
+
+    async def download(self, url: str) -> tuple[str, bytes]:
+        """(file name, content) behind an http(s) URL."""
+
+    def register(self, document: dict[str, Any], layers: list[str], parent: str) -> BuildImage:
+        """Write an image down; its id is the document's digest."""
+
+    def recall(self, key: str) -> BuildImage | None:
+        """The image remembered under a vertex's digest, if it is still whole."""
+
+    def remember(self, key: str, image: BuildImage) -> None: ...
+
+    def check(self) -> None:
+        """Raises Cancelled when the build was given up; safe in any thread."""
+
+    def new_id(self) -> str:
+        """An id to show for a step that needs no container."""
+
+
+class Operation:
+    """Base: a change that runs nothing. `commit(layer)` gives the new configuration document."""
+
+    __slots__ = ("commit", "created_by")
+
+    def __init__(self, created_by: str, commit: Commit) -> None:
+        self.created_by, self.commit = created_by, commit
+
+    def key(self) -> str:
+        """All that decides the result besides the parent."""
+        return f"{type(self).__name__}\0{self.created_by}"
+
+    async def execute(self, backend: Backend, image: BuildImage, observer: Observer) -> Layer | None:
+        """Do it; the layer it made, None when no file changed."""
+        observer.running(backend.new_id())
+        return None
+
+
+class MakeFolder(Operation):
+    """WORKDIR: the folder exists afterwards."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, created_by: str, commit: Commit, path: str) -> None:
+        super().__init__(created_by, commit)
+        self.path = path
+
+    async def execute(self, backend: Backend, image: BuildImage, observer: Observer) -> Layer | None:
+        observer.running(backend.new_id())
+        return await backend.change(image, self._make)
+
+    def _make(self, root: int) -> None:
+        try:
+            os.close(open_in_root(root, self.path, os.O_PATH | os.O_DIRECTORY))
+        except NotADirectoryError:
+            raise InvalidArgument(f"Cannot mkdir: {self.path} is not a directory") from None
+        except FileNotFoundError:
+            os.close(make_folder(root, self.path))
+
+
+class Run(Operation):
+    """RUN: `recorded` is the command as it goes into the history, build arguments before it."""
+
+    __slots__ = ("recorded", "step")
+
+    def __init__(self, commit: Commit, recorded: list[str], step: RunStep) -> None:
+        super().__init__(" ".join(recorded), commit)
+        self.recorded, self.step = recorded, step
+
+    def key(self) -> str:
+        return "Run\0" + json.dumps(self.recorded)
+
+    async def execute(self, backend: Backend, image: BuildImage, observer: Observer) -> Layer | None:
+        return await backend.run(image, self.step, observer)
+
+
+class Piece:
+    """One thing COPY or ADD brings: a path of `tree`, or `content` under `name` when there is no tree."""
+
+    __slots__ = ("content", "name", "path", "tree")
+
+    def __init__(self, tree: Tree | None, path: str, name: str = "", content: bytes = b"") -> None:
+        self.tree, self.path, self.name, self.content = tree, path, name, content
+
+
+class Copy(Operation):
+    """COPY and ADD. owner None: as in the source; extract: archives are unpacked where they would be put."""
+
+    __slots__ = ("destination", "extract", "mode", "owner", "pieces")
+
+    def __init__(self, created_by: str, commit: Commit, pieces: list[Piece], destination: str,
+                 owner: Callable[[int], tuple[int, int] | None], mode: int | None, extract: bool) -> None:
+        super().__init__(created_by, commit)
+        self.pieces, self.destination, self.owner = pieces, destination, owner
+        self.mode, self.extract = mode, extract
+
+    def key(self) -> str:
+        return f"Copy\0{self.created_by}\0{self.destination}\0{self.mode}"
+
+    async def execute(self, backend: Backend, image: BuildImage, observer: Observer) -> Layer | None:
+        unpacked = await self._unpack(backend) if self.extract else {}
+        try:
+            return await backend.change(image, lambda root: self._copy(root, backend, unpacked))
+        finally:
+            for descriptor in unpacked.values():
+                os.close(descriptor)
+
+    async def _unpack(self, backend: Backend) -> dict[int, int]:
+        """Number of the piece -> descriptor of the folder its archive was unpacked into."""
+        found: dict[int, int] = {}
+        for number, piece in enumerate(self.pieces):
+            if piece.tree is None:
+                continue
+            source = Source(piece.tree.root, piece.path)
+            try:
+                if source.is_file:
+                    descriptor = source.open()
+                    try:
+                        folder = await backend.unpack(descriptor)
+                    finally:
+                        os.close(descriptor)
+                    if folder is not None:
+                        found[number] = folder
+            finally:
+                source.close()
+        return found
+
+    def _copy(self, root: int, backend: Backend, unpacked: dict[int, int]) -> None:
+        owner = self.owner(root)
+        copier = Copier(root, owner, self.mode, backend.check)
+        for number, piece in enumerate(self.pieces):
+            if number in unpacked:
+                inner = Source(unpacked[number], ".")
+                try:
+                    Copier(root, None, None, backend.check).place(inner, self.destination)
+                finally:
+                    inner.close()
+            elif piece.tree is None:
+                copier.write(piece.name, piece.content, self.destination)
+            else:
+                source = Source(piece.tree.root, piece.path)
+                try:
+                    copier.place(source, self.destination)
+                finally:
+                    source.close()
+
+
