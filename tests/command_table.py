@@ -97,6 +97,8 @@ class World:
     def blank(self, text):
         text = re.sub(r"\b[0-9a-f]{64}\b", "{id}", text)
         text = re.sub(r"(?<![0-9a-z.])(?=[0-9a-f]*[0-9])[0-9a-f]{12}\b", "{id}", text)
+        text = re.sub(r"\b(10|172)(\.\d+){3}\b", "{address}", text)
+        text = re.sub(r"/var/lib/docker/[^:]*(/merged|/tmp)/[^/: ]*", "{inside}", text)
         for name, value in sorted(self.words.items(), key=lambda item: -len(str(item[1]))):
             text = text.replace(str(value), "{" + name + "}")
         return text

@@ -110,7 +110,7 @@ def test_what_the_program_sees(engine):
 @pytest.mark.parametrize(("command", "status", "text", "code"), [
     (["nope"], 400, 'exec: "nope": executable file not found in $PATH', 127),
     (["/nope"], 400, 'exec: "/nope": stat /nope: no such file or directory', 127),
-    (["/etc"], 400, 'exec: "/etc": is a directory', 126),
+    (["/etc"], 400, 'exec: "/etc": is a directory: permission denied', 126),
     (["/etc/passwd"], 400, 'exec: "/etc/passwd": permission denied', 126),
 ])
 def test_a_program_that_cannot_run(engine, leaks, command, status, text, code):

@@ -29,6 +29,7 @@ class Recorder:
         return f"unix://{self.path}"
 
     def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # a close alone leaves the thread in accept
         self._listener.close()
 
     def bodies(self, path: str) -> list[Any]:

@@ -10,6 +10,9 @@ import time
 
 import pytest
 
+from corten.base.paths import Layout
+from corten.linux import cgroup
+
 
 def until(condition, timeout_s=10):
     deadline = time.monotonic() + timeout_s
@@ -120,9 +123,8 @@ def test_a_reboot_while_it_ran(own_engine):
     for pid in pids:
         os.kill(int(pid), signal.SIGKILL)
     for folder in os.listdir(f"{engine.folder}/run/runtime"):
-        with open(f"/sys/fs/cgroup/pids/corten/{folder}/cgroup.procs") as file:
-            for pid in file.read().split():
-                os.kill(int(pid), signal.SIGKILL)
+        for pid in cgroup.processes(Layout(exec_root=f"{engine.folder}/run").cgroup(folder)):
+            os.kill(pid, signal.SIGKILL)
     time.sleep(0.3)
     subprocess.run(["rm", "-rf", f"{engine.folder}/run"], check=True)
     engine.start()

@@ -35,7 +35,7 @@ def test_plain_bundle_without_overlay(boxes):
 @pytest.mark.parametrize(("program", "text", "code"), [
     ("nosuch", 'exec: "nosuch": executable file not found in $PATH', 127),
     ("/nosuch", 'exec: "/nosuch": stat /nosuch: no such file or directory', 127),
-    ("/etc", 'exec: "/etc": is a directory', 126),
+    ("/etc", 'exec: "/etc": is a directory: permission denied', 126),
     ("/etc/passwd", 'exec: "/etc/passwd": permission denied', 126),
 ])
 def test_programs_that_cannot_be_run(boxes, program, text, code):

@@ -38,7 +38,7 @@ def test_the_caller_is_where_it_was(boxes, running):
 @pytest.mark.parametrize(("process", "text", "code"), [
     ({"args": ["nope"]}, 'exec: "nope": executable file not found in $PATH', 127),
     ({"args": ["pwd"], "cwd": "/no"}, 'chdir to cwd ("/no") set in config.json failed: no such file or directory', 125),
-    ({"args": ["/etc"]}, 'exec: "/etc": is a directory', 126),
+    ({"args": ["/etc"]}, 'exec: "/etc": is a directory: permission denied', 126),
 ])
 def test_exec_that_cannot_be(boxes, running, process, text, code):
     result = boxes.exec(*running, *process.pop("args"), **process)

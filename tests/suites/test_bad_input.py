@@ -4,17 +4,17 @@ The table bad_input.txt holds what docker says. Where a dockerd runs, the table 
 """
 
 import os
-import subprocess
+import sqlite3
 import tarfile
 from pathlib import Path
 
 import pytest
 from command_table import World, load
 from corten_command import COMMAND
-from daemon_process import DOCKER
+from daemon_process import DOCKER, Daemon
 from engine_place import Place
 from images import busybox_archive, busybox_layer, docker_archive
-from leftovers import left_behind
+from leftovers import left_behind, owned
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -71,9 +71,73 @@ class Side:
             names = self._names(*listed)
             if names:
                 self.docker.call([*remove, *names])
-        self.docker.call(["rmi", f"{self.words['p']}img:latest" if False else f"{self.words['p']}x"])
+        self.docker.call(["rmi", f"{self.words['p']}x"])
 
     def close(self):
         self.clear()
         self.docker.call(["rmi", "-f", self.words["img"], self.words["noexec"]])
         self.place.close()
+
+
+@pytest.fixture(scope="module")
+def ours():
+    daemon = Daemon().start()
+    side = None
+    try:
+        side = Side(daemon.socket, "tb")
+        daemon.wait(daemon.run("true", Image="tbimg"))  # the first one makes the bridge, its rules, the cgroups
+        daemon.clear()
+        side.daemon, side.before = daemon, owned(daemon)
+        yield side
+        side.close()
+        daemon.stop()
+        nothing_in_tables(daemon)
+    finally:
+        if side:
+            side.place.close()
+        daemon.close()
+
+
+def nothing_in_tables(daemon):
+    """The daemon has ended; its database holds no record of a container, lease, port or volume."""
+    database = sqlite3.connect(f"{daemon.folder}/data/corten.db")
+    for table in ("container", "exec", "endpoint", "volume", "lease", "port"):
+        assert database.execute(f"SELECT * FROM {table}").fetchall() == [], table
+    database.close()
+
+
+@pytest.fixture(scope="module")
+def dockers():
+    side = Side(DOCKERD, f"tb{os.getpid()}")
+    yield side
+    side.close()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("client", ["docker", "corten"])
+def test_bad_input(ours, client, case):
+    world = ours.docker if client == "docker" else ours.corten
+    try:
+        answer = world.run(case)
+    finally:
+        ours.clear()
+    if client == "corten":
+        answer.err = [line.replace("corten", "docker") for line in answer.err]
+    assert answer == (case.ours or case.docker)
+    assert not left_behind(ours.daemon, ours.before)
+
+
+if os.path.exists(DOCKERD):
+    @pytest.mark.parametrize("case", [case for case in CASES if case.name not in SLOW_DOCKERD], ids=lambda case: case.name)
+    def test_the_table_is_what_docker_says(dockers, case):
+        try:
+            answer = dockers.docker.run(case)
+        finally:
+            dockers.clear()
+        assert answer == case.docker
+
+
+def test_a_difference_has_a_reason():
+    for case in CASES:
+        assert (case.ours is None) == (not case.accept), case.name
+        assert case.ours != case.docker, case.name

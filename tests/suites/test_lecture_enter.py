@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from lecture_client import cgroup_value
+from lecture_client import cgroup_value, until
 
 NAMESPACES = ("mnt", "uts", "ipc", "net", "pid")
 ENTER = ["--mount", "--uts", "--ipc", "--net", "--pid"]
@@ -84,19 +84,28 @@ def test_its_cgroup_holds_the_limits(web):
     assert container not in web("exec", "web", "cat", "/proc/self/cgroup")  # its own root, from inside
 
 
-def test_its_root_is_an_overlay_of_the_layers(web):
-    pid = web.pid("web")
+def root_of(pid):
+    """(type, options) of what is mounted on a process's /."""
     with open(f"/proc/{pid}/mountinfo") as file:
         root = next(line.split() for line in file if line.split()[4] == "/")
-    after = root.index("-")
-    assert root[after + 1] == "overlay"
-    options = dict(word.partition("=")[::2] for word in root[-1].split(","))
-    assert any(name.startswith("lowerdir") for name in options) and "workdir" in options
-    with open(f"{options['upperdir']}/mark") as file:  # what the container wrote is in the upper layer alone
-        assert file.read() == "mark\n"
-    assert sorted(os.listdir(options["upperdir"])) == ["mark"] or "mark" in os.listdir(options["upperdir"])
-    layers = len(web("inspect", "-f", "{{range .RootFS.Layers}}{{println .}}{{end}}", "busybox").split())
-    assert layers == 1
+    return root[root.index("-") + 1], root[-1].split(",")
+
+
+def test_its_root_is_an_overlay_of_the_layers(client):
+    image = "lecture/layers:1"
+    client("build", "-t", image, "-", stdin="FROM busybox\nRUN echo 1 >/one\nRUN echo 2 >/two\n")
+    client("run", "-d", "--name", "web", image, "sh", "-c", "echo mark >/mark; rm /one; echo up; exec sleep 1000")
+    until(lambda: client("logs", "web") == "up")
+    kind, options = root_of(client.pid("web"))
+    assert kind == "overlay"
+    lower = [part for word in options if word.startswith("lowerdir") for part in word.partition("=")[2].split(":") if part]
+    upper = next(word.partition("=")[2] for word in options if word.startswith("upperdir="))
+    layers = client("inspect", "-f", "{{range .RootFS.Layers}}{{println .}}{{end}}", image).split()
+    assert len(lower) >= len(layers) == 3
+    assert sorted(name for name in os.listdir(upper) if os.path.isfile(f"{upper}/{name}")) == ["mark"]
+    assert os.stat(f"{upper}/one").st_rdev == 0 and not os.path.isfile(f"{upper}/one")  # a whiteout hides the layer's file
+    client("rm", "-f", "web")
+    client("rmi", image)
 
 
 def test_nothing_is_mounted_on_the_host(web):

@@ -74,9 +74,9 @@ def test_a_range_limits_what_is_given():
 
 @pytest.mark.parametrize(("text", "message"), [
     ("10.0.0.1/24", "invalid subnet 10.0.0.1/24: it should be 10.0.0.0/24"),
-    ("10.0.0.0", "invalid CIDR address"), ("10.0.0.0/33", "invalid CIDR address"), ("x/8", "invalid CIDR address"),
-    ("10.0.0.0/31", "no address for a container is left"), ("10.0.0.0/255.0.0.255", "invalid CIDR address"),
-    ("١٠.0.0.0/8", "invalid CIDR address"),
+    ("10.0.0.0", "invalid CIDR block notation"), ("10.0.0.0/33", "invalid CIDR block notation"), ("x/8", "invalid CIDR block notation"),
+    ("10.0.0.0/31", "no address for a container is left"), ("10.0.0.0/255.0.0.255", "invalid CIDR block notation"),
+    ("١٠.0.0.0/8", "invalid CIDR block notation"),
 ])
 def test_bad_subnets_are_named(text, message):
     with pytest.raises(InvalidArgument, match=message):
@@ -100,5 +100,5 @@ def test_no_text_breaks_a_parser(text):
 def test_the_bridge_address_is_a_hosts():
     assert str(ipam.parse_bridge_address("10.9.8.1/24").network) == "10.9.8.0/24"
     for bad in ("10.9.8.0/24", "10.9.8.255/24", "10.9.8.1", "10.9.8.1/31", "fd00::1/64"):
-        with pytest.raises(InvalidArgument, match="invalid CIDR address"):
+        with pytest.raises(InvalidArgument, match="invalid CIDR block notation"):
             ipam.parse_bridge_address(bad)

@@ -20,6 +20,7 @@ async def create(request: Request, engine: Engine) -> Response:
     """POST /containers/{id}/exec"""
     body = await request.json(ExecRequest)
     parse_detach_keys(body.detach_keys)
+    await engine.containers.settled(request.params["id"])
     return json_response({"Id": engine.execs.create(request.params["id"], body)}, 201)
 
 

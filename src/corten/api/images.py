@@ -136,14 +136,7 @@ async def import_image(request: Request, engine: Any) -> Response:
     name = new_name(query.get("repo"), query.get("tag")) if query.get("repo") else ""
     wanted = ImportRequest(source, name, query.get("message"), query.all("changes"), query.get("platform"))
 
-    async def lines() -> AsyncIterator[bytes]:
-        try:
-            yield _line({"status": await engine.images.import_archive(request.stream(), wanted)})
-        except Exception as error:
-            text = error_text(error)
-            yield _line({"errorDetail": {"message": text}, "error": text})
-
-    return streaming(lines(), JSON)
+    return json_response({"status": await engine.images.import_archive(request.stream(), wanted)})
 
 
 async def commit(request: Request, engine: Any) -> Response:

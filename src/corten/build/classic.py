@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import posixpath
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -45,18 +46,31 @@ class Options:
         self.remove, self.force_remove = True, False
 
 
+QUIET_LINES = 2000  # what a quiet build that fails shows at most
+
+
 class Teller:
     """Writes messages; is the solver's observer. `say` and `write` take what goes to the client."""
 
-    __slots__ = ("_options", "_write", "containers")
+    __slots__ = ("_held", "_options", "_write", "containers")
 
     def __init__(self, write: Callable[[dict[str, Any]], None], options: Options) -> None:
         self._write, self._options = write, options
         self.containers: list[str] = []
+        self._held: deque[str] = deque(maxlen=QUIET_LINES)
 
     def say(self, text: str) -> None:
-        if not self._options.quiet:
+        """To the client at once; a quiet build keeps the end of it for `confess`."""
+        if self._options.quiet:
+            self._held.append(text)
+        else:
             self._write({"stream": text})
+
+    def confess(self) -> None:
+        """A quiet build has failed: say what it has kept."""
+        for text in self._held:
+            self._write({"stream": text})
+        self._held.clear()
 
     def aux(self, image_id: str) -> None:
         if not self._options.quiet:
@@ -134,6 +148,7 @@ class ClassicBuild:
         except BaseException:
             if self.options.force_remove:
                 self.teller.removed()
+            self.teller.confess()
             raise
         finally:
             await self._trees.aclose()

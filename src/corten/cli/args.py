@@ -168,7 +168,7 @@ def split_csv(text: str) -> list[str]:
     return _split_csv(text)
 
 
-def _convert(kind: str, text: str) -> object:
+def _convert(kind: str, text: str, name: str) -> object:
     if kind == "":
         return parse_bool(text)
     if kind == "int":
@@ -178,7 +178,7 @@ def _convert(kind: str, text: str) -> object:
     if kind == "uint16":
         return parse_int(text, 16)
     if kind == "bytes":
-        return -1 if text == "-1" else parse_size(text)
+        return -1 if text == "-1" and name == "memory-swap" else parse_size(text)
     if kind == "duration":
         return parse_duration_ns(text)
     if kind == "decimal":
@@ -299,6 +299,6 @@ class Parser:
                 assert isinstance(have, list)
                 have += _split_csv(text) if kind == "strings" else [text]
             else:
-                self.values.given[name] = _convert(kind, text)
+                self.values.given[name] = _convert(kind, text, name)
         except ValueError as error:
             raise UsageError(f'invalid argument "{text}" for "{shown(option)}" flag: {error}') from None

@@ -13,7 +13,7 @@ from corten.cli.create_request import (
     _weights,
     pairs,
 )
-from corten.cli.errors import Failure
+from corten.cli.errors import Failure, UsageError
 from corten.cli.mounts import mounts, tmpfs
 from corten.cli.ports import Bindings
 
@@ -99,6 +99,18 @@ def _checks(values: Values) -> None:
             raise Failure(f"--{name} is not supported")
 
 
+def _addresses(values: Values, name: str) -> list[str]:
+    for text in values.many(name):
+        from ipaddress import ip_address
+
+        try:
+            ip_address(text)
+        except ValueError:
+            wrong = f"IP address is not correctly formatted: {text}"
+            raise UsageError(f'invalid argument "{text}" for "--{name}" flag: {wrong}') from None
+    return values.many(name)
+
+
 def host_config(values: Values, binds: list[str] | None, bindings: Bindings, mode: str) -> Json:
     """HostConfig, in docker's order of fields."""
     _modes(values)
@@ -115,8 +127,8 @@ def host_config(values: Values, binds: list[str] | None, bindings: Bindings, mod
         found["Annotations"] = pairs(values.many("annotation"))
     found.update({
         "CapAdd": add or None, "CapDrop": drop or None,
-        "CgroupnsMode": values.text("cgroupns"), "Dns": values.many("dns"), "DnsOptions": values.many("dns-option"),
-        "DnsSearch": values.many("dns-search"), "ExtraHosts": _hosts(values),
+        "CgroupnsMode": values.text("cgroupns"), "Dns": _addresses(values, "dns"),
+        "DnsOptions": values.many("dns-option"), "DnsSearch": values.many("dns-search"), "ExtraHosts": _hosts(values),
         "GroupAdd": values.many("group-add") or None, "IpcMode": values.text("ipc"), "Cgroup": "",
         "Links": values.many("link") or None, "OomScoreAdj": values.number("oom-score-adj"),
         "PidMode": values.text("pid"), "Privileged": values.flag("privileged"),

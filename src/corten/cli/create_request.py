@@ -67,12 +67,18 @@ def _usage(values: Values, name: str, text: str, message: str) -> UsageError:
     return UsageError(f'invalid argument "{text}" for "--{name}" flag: {message}')
 
 
+_ULIMITS = frozenset(("core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
+                      "rtprio", "rttime", "sigpending", "stack"))  # docker's go-units: "as" is not among them
+
+
 def _ulimits(values: Values) -> list[Json]:
     found: dict[str, Json] = {}
     for text in values.many("ulimit"):
         name, equals, limits = text.partition("=")
         if not equals:
             raise _usage(values, "ulimit", text, f"invalid ulimit argument: {text}")
+        if name not in _ULIMITS:
+            raise _usage(values, "ulimit", text, f"invalid ulimit type: {name}")
         soft, colon, hard = limits.partition(":")
         numbers = []
         for part in (soft, hard) if colon else (soft,):
@@ -101,7 +107,7 @@ def _devices(values: Values) -> list[Json]:
         elif len(parts) > 3:
             raise Failure(f"bad format for path: {text}")
         if not set(mode) <= set("rwm") or not source:
-            raise _usage(values, "device", text, f"bad mode specified: {mode}")
+            raise Failure(f"bad mode specified: {mode}")
         found.append({"PathOnHost": source, "PathInContainer": target, "CgroupPermissions": mode})
     return found
 
@@ -274,6 +280,10 @@ def _networking(values: Values) -> tuple[str, Json]:
     if values.many("link") and own:
         first["Links"] = values.many("link")
     if values.text("mac-address"):
+        import re  # not at import time, for the sake of the start
+
+        if not re.fullmatch(r"[0-9a-fA-F]{2}([:-]?[0-9a-fA-F]{2}){5,19}", values.text("mac-address"), re.ASCII):
+            raise Failure(f"{values.text('mac-address')} is not a valid mac address")
         first["MacAddress"] = values.text("mac-address")
     return mode, {"EndpointsConfig": {
         name: endpoint for name, endpoint in given

@@ -63,7 +63,7 @@ def events(cli: Cli, values: Values) -> None:
     for name in ("since", "until"):
         text = values.text(name)
         if text:
-            query.append((name, text if text.isdigit() else moment(text)))
+            query.append((name, text if text.isdigit() else moment(text, "")))
     reply = cli.client.open("GET", "/events", query + filters.query(values.many("filter")))
     for message in reply.objects():
         if template:

@@ -17,7 +17,7 @@ def logs(cli: Cli, values: Values) -> None:
             query.append((flag, "1"))
     for flag in ("since", "until"):
         if values.text(flag):
-            query.append((flag, moment(values.text(flag))))
+            query.append((flag, moment(values.text(flag), flag)))
     query.append(("tail", values.text("tail")))
     reply = cli.client.open("GET", f"/containers/{quote(name)}/logs", query)
     if isinstance(config, dict) and config.get("Tty"):
@@ -29,7 +29,7 @@ def logs(cli: Cli, values: Values) -> None:
         demultiplexer.feed(piece)
 
 
-def moment(text: str) -> str:
+def moment(text: str, flag: str = "since") -> str:
     """A time as the API takes it, `seconds.nanoseconds`: from RFC 3339, seconds, or a duration ago. Raises Failure."""
     from corten.base.errors import InvalidArgument
     from corten.base.units import parse_time
@@ -38,5 +38,6 @@ def moment(text: str) -> str:
     try:
         nanoseconds = parse_time(text)
     except InvalidArgument:
-        raise Failure(f'invalid value for "since": failed to parse value as time or duration: "{text}"') from None
+        where = f'invalid value for "{flag}": ' if flag else ""
+        raise Failure(f'{where}failed to parse value as time or duration: "{text}"') from None
     return f"{nanoseconds // 10**9}.{nanoseconds % 10**9:09d}"

@@ -25,9 +25,9 @@ def volumes(values: Values) -> tuple[list[str] | None, dict[str, object]]:
     anonymous: dict[str, object] = {}
     for text in values.many("volume"):
         bind, path = bind_of(text)
-        if bind:
+        if bind and bind not in binds:
             binds.append(bind)
-        else:
+        elif not bind:
             anonymous[path] = {}
     return binds or None, anonymous
 

@@ -67,7 +67,8 @@ def _pools(values: Values) -> list[Json]:
         try:
             parsed[text] = ipaddress.ip_network(text, strict=False)
         except ValueError:
-            raise Failure(f"invalid subnet {text}: invalid CIDR address: {text}") from None
+            if len(subnets) > 1 or any(values.many(name) for name in ("gateway", "ip-range")):
+                raise Failure(f"invalid subnet {text}: invalid CIDR address: {text}") from None
     found: dict[str, Json] = {text: {"Subnet": text} for text in subnets}
 
     def place(what: str, address: str) -> Json:

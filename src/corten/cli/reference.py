@@ -52,6 +52,8 @@ def is_valid(text: str) -> bool:
     name, tag, digest = split_name(text)
     if "@" in text and not _is_digest(digest):
         return False
+    if ":" in name.rpartition("/")[2]:
+        return False
     path = domain_of(name)[1] if name else ""
     allowed = set("abcdefghijklmnopqrstuvwxyz0123456789._-/")
     parts = path.split("/") if name else [""]

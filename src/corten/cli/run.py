@@ -76,6 +76,12 @@ def create_container(cli: Cli, values: Values, request: tuple[Json, Json, Json])
 _WINDOWS = ("cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops")
 
 
+def _check_platform(text: str) -> None:
+    parts = text.split("/") if text else []
+    if len(parts) > 3 or not all(part.replace("-", "").replace("_", "").replace(".", "").isalnum() for part in parts):
+        raise Failure(f'error parsing specified platform: "{text}": cannot parse platform specifier: invalid argument')
+
+
 def _request(cli: Cli, values: Values) -> tuple[Json, Json, Json]:
     """The flags as a request; what is wrong with them ends with 125. Raises Failure."""
     for name in _WINDOWS:
@@ -83,6 +89,7 @@ def _request(cli: Cli, values: Values) -> tuple[Json, Json, Json]:
             raise Failure(f'"--{name}" is only supported on a corten daemon running on windows, '
                           "but the corten daemon is running on linux")
     try:
+        _check_platform(values.text("platform"))
         _pull_policy(values)
         request = build(values)
     except Failure as failure:
@@ -138,8 +145,10 @@ def _run(cli: Cli, values: Values) -> int:
     except Failure as failure:
         raise _with_help(cli, failure) from None
     if values.flag("detach"):
-        _start(cli, container_id)
-        cli.out(container_id)
+        try:
+            _start(cli, container_id)
+        finally:
+            cli.out(container_id)  # it is there, whether it runs or not
         return 0
     return _foreground(cli, values, container_id, config)
 

@@ -72,6 +72,10 @@ class Containers:
         """The moving parts of a container that is there."""
         return self._live[container_id]
 
+    async def settled(self, ref: str) -> None:
+        """Wait for a start (or other change of state) under way, before asking whether it runs. Raises NotFound."""
+        await self.live(self.get(ref).id).settled()
+
     def exited(self, container_id: str) -> asyncio.Event:
         """Set while no process of the container runs (also when it is gone)."""
         live = self._live.get(container_id)
@@ -170,6 +174,7 @@ class Containers:
     async def resize(self, ref: str, rows: int, columns: int) -> None:
         """Set the size of its terminal."""
         record = self.get(ref)
+        await self.live(record.id).settled()
         lifecycle.need_running(record)
         await self.engine.zygote.resize(record.id, rows, columns)
         self.publish(record, "resize", height=str(rows), width=str(columns))

@@ -12,9 +12,10 @@ import msgspec
 
 from corten.base.errors import Conflict, Error, Internal, InvalidArgument, NotFound
 from corten.base.ids import new_id
+from corten.engine.launch import NOT_EXECUTABLE, UNKNOWN, exit_code_of
 from corten.engine.records import ContainerRecord, ExecRequest, Schema
 from corten.engine.spec import ALL_CAPABILITIES, build_exec_process, capabilities
-from corten.engine.users import resolve_user
+from corten.engine.users import User, resolve_user
 from corten.zygote.client import ExecStarted, StartFailed
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class Execs:
         if not request.cmd or not request.cmd[0]:
             raise InvalidArgument("No exec command specified")
         self._check(record, ref)
+        if request.user:
+            self._user(record, request)
         if request.console_size and (len(request.console_size) != 2 or min(request.console_size) < 0):
             raise InvalidArgument("invalid ConsoleSize")
         made = ExecRecord(id=new_id(), container_id=record.id, request=request, silent=silent)
@@ -121,13 +124,13 @@ class Execs:
                 output=attach and (request.attach_stdout or request.attach_stderr),
             )
         except StartFailed as error:
-            self._finish(made, error.exit_code if error.exit_code in (126, 127) else 126)
-            raise ExecFailed(PREFIX + str(error), made.exit_code or 126) from None
-        except Error:
-            self._finish(made, 126)
+            self._finish(made, exit_code_of(error))
+            raise ExecFailed(PREFIX + str(error), made.exit_code or NOT_EXECUTABLE) from None
+        except Error as error:
+            self._finish(made, error.exit_code if isinstance(error, ExecFailed) else NOT_EXECUTABLE)
             raise
         except OSError as error:
-            self._finish(made, 126)
+            self._finish(made, NOT_EXECUTABLE)
             raise Internal(f"{PREFIX}{error}") from None
         made.pid = started.pid
         if made.exit_code is None:
@@ -139,16 +142,21 @@ class Execs:
     def _process(
         self, record: ContainerRecord, request: ExecRequest, console_size: list[int] | None
     ) -> dict[str, Any]:
-        rootfs = self.engine.snapshots.rootfs(record.id)
-        lower = rootfs["lower"]
-        assert isinstance(lower, list)
-        user = resolve_user(request.user or record.config.user, [str(rootfs["upper"]), *lower],
-                            None if request.user else record.host_config.group_add)
+        if request.working_dir and not request.working_dir.startswith("/"):
+            raise ExecFailed("OCI runtime exec failed: exec failed: Cwd must be an absolute path", UNKNOWN)
+        user = self._user(record, request)
         names = capabilities(record.host_config, self.engine.bounding)
         if request.privileged:
             bounding = self.engine.bounding
             names = [name for name in ALL_CAPABILITIES if bounding is None or name in bounding]
         return build_exec_process(record, request, user, names, console_size)
+
+    def _user(self, record: ContainerRecord, request: ExecRequest) -> User:
+        rootfs = self.engine.snapshots.rootfs(record.id)
+        lower = rootfs["lower"]
+        assert isinstance(lower, list)
+        return resolve_user(request.user or record.config.user, [str(rootfs["upper"]), *lower],
+                            None if request.user else record.host_config.group_add)
 
     # --- ends
 

@@ -27,6 +27,22 @@ _encode = msgspec.json.Encoder().encode
 NOT_FOUND, NOT_EXECUTABLE, UNKNOWN = 127, 126, 128
 
 
+def exit_code_of(failure: StartFailed) -> int:
+    """The code docker keeps for a process that did not come to run; told by the text where its program is not to blame.
+
+    daemon/errors.go, setExitCodeFromError.
+    """
+    if failure.exit_code in (NOT_FOUND, NOT_EXECUTABLE):
+        return failure.exit_code
+    text = str(failure)
+    if "no such file or directory" in text:
+        return NOT_FOUND
+    return NOT_EXECUTABLE if any(part in text for part in _NOT_EXECUTABLE) else UNKNOWN
+
+
+_NOT_EXECUTABLE = ("permission denied", "is a directory", "not a directory", "exec format error")
+
+
 class LaunchFailed(InvalidArgument):
     """The program is not there or cannot be run: the request's fault. The text is what runc and docker say."""
 
@@ -72,7 +88,7 @@ def _translated(record: ContainerRecord, error: BaseException) -> BaseException:
     """The failure as Docker tells it, and the exit code that stays in the record."""
     state = record.state
     if isinstance(error, StartFailed):
-        state.exit_code = error.exit_code if error.exit_code in (NOT_FOUND, NOT_EXECUTABLE) else UNKNOWN
+        state.exit_code = exit_code_of(error)
         text = PREFIX + str(error)
         error = LaunchFailed(text) if state.exit_code != UNKNOWN else Internal(text)
     else:

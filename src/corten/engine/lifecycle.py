@@ -80,6 +80,7 @@ async def stop(containers: "Containers", record: ContainerRecord, timeout_s: int
     except InvalidArgument as error:
         raise InvalidArgument(f"cannot stop container: {record.name}: {error}") from None
     live = containers.live(record.id)
+    await live.settled()
     if record.state.status == "restarting":
         await _end_restarting(containers, record)
         return
@@ -147,12 +148,13 @@ async def kill(containers: "Containers", record: ContainerRecord, signal: str) -
         number = validate.signal_number(signal) if signal else 9
     except InvalidArgument as error:
         raise InvalidArgument(f"cannot kill container: {record.name}: {error}") from None
+    live = containers.live(record.id)
+    await live.settled()
     if record.state.status == "restarting":
         await _end_restarting(containers, record)
         return
     if not record.running:
         raise Conflict(f"cannot kill container: {record.name}: container {record.id} is not running")
-    live = containers.live(record.id)
     stop_number = validate.signal_number(record.config.stop_signal or "SIGTERM")
     if number in (9, stop_number):
         record.manually_stopped = True

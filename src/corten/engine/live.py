@@ -35,6 +35,12 @@ class Live:
         self.stop_requested = False
         self.keep = False  # AutoRemove waits: it is being restarted, or removed by somebody already
 
+    async def settled(self) -> None:
+        """Wait for a change of its state under way: a program may be heard before its start has been answered."""
+        if self.lock.locked():
+            async with self.lock:
+                pass
+
     def begin(self) -> None:
         """A process is about to run."""
         self.exited.clear()

@@ -164,7 +164,7 @@ def tmpfs_options(text: str) -> list[str]:
     words = [word for word in text.split(",") if word]
     for word in words:
         if not _TMPFS_WORD.fullmatch(word):
-            raise InvalidArgument(f'invalid tmpfs option "{word}"')
+            raise InvalidArgument(f'invalid tmpfs option "{word.partition("=")[0]}"')
     return words
 
 

@@ -29,6 +29,7 @@ async def remove(containers: "Containers", record: ContainerRecord, force: bool,
         live.keep = True  # this removal is the one
         live.cancel_restart()
         record.manually_stopped = True
+        await live.settled()
         if record.running:
             try:
                 await lifecycle.kill(containers, record, "KILL")

@@ -105,7 +105,7 @@ def _look_up_user(text: str, passwd: list[list[str]]) -> tuple[User, str]:
             return User(uid, _number(row[3]) or 0, home=row[5] or "/"), row[0]
     if not text:
         return User(home="/root"), ""
-    if wanted is None and re.fullmatch(r"-[0-9]{1,19}", text, re.ASCII):
+    if wanted is None and re.fullmatch(r"-?[0-9]{1,19}", text, re.ASCII):
         raise InvalidArgument(f"uids and gids must be in range 0-{MAXIMUM_ID}")
     if wanted is None:
         raise InvalidArgument(f"unable to find user {text}: no matching entries in passwd file")

@@ -200,7 +200,7 @@ def _check_program(name: str) -> None:
         text = f'exec: "{name}": stat {name}: {go_strerror(number)}'
         raise StepFailed(LOOK_UP, "stat", number, name, text) from None
     if stat.S_ISDIR(mode):
-        raise StepFailed(LOOK_UP, "stat", errno.EISDIR, name, f'exec: "{name}": is a directory')
+        raise StepFailed(LOOK_UP, "stat", errno.EISDIR, name, f'exec: "{name}": is a directory: permission denied')
     if not mode & 0o111:
         raise StepFailed(LOOK_UP, "stat", errno.EACCES, name, f'exec: "{name}": permission denied')
 

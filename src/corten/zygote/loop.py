@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import socket
+import time
 
 from corten.base.paths import Layout
 from corten.linux import cgroup, process
@@ -42,6 +43,7 @@ class Zygote:
         self.watched: dict[int, Callable[[int], None]] = {}
         self.pump = PumpKeeper(self)
         self.foreign: dict[str, Entry] = {}  # exited, and some other process has yet to reap them
+        self.needed_s = time.monotonic()  # when there was last a daemon or a container
         self.over = False
         self.watch(listener.fileno(), self._accept)
         self.watch(anchor.fileno(), self._hear_anchor)
@@ -52,15 +54,16 @@ class Zygote:
     def run(self) -> None:
         """Serve until told to shut down."""
         while not self.over:
-            ready = self.epoll.poll(self._patience_s())
-            if not ready and not self.foreign:
-                self.end()
-            for descriptor, events in ready:
+            for descriptor, events in self.epoll.poll(self._patience_s()):
                 action = self.watched.get(descriptor)
                 if action is not None:
                     action(events)
             for entry in tuple(self.foreign.values()):
                 self._on_exit(entry)
+            if self.clients or self.entries:
+                self.needed_s = time.monotonic()
+            elif time.monotonic() > self.needed_s + IDLE_S:
+                self.end()
 
     def _patience_s(self) -> float | None:
         """How long to wait: briefly for exits others reap; not for ever when nobody needs this process."""

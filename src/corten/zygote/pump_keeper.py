@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import time
 
 from corten.linux import process
 from corten.zygote import reaper
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from corten.zygote.loop import Zygote
 
 
+QUICK_S = 0.05
+
+
 class PumpKeeper:
     """The pump of one zygote."""
 
@@ -22,6 +26,7 @@ class PumpKeeper:
         self.zygote = zygote
         self.channel: socket.socket | None = None
         self.pidfd = -1
+        self.started_s = 0.0
 
     def start(self) -> None:
         """Fork the pump; it takes over every container whose output is not drained."""
@@ -30,6 +35,7 @@ class PumpKeeper:
         if pid == 0:
             self._become_pump(theirs)
         theirs.close()
+        self.started_s = time.monotonic()
         self.channel = mine
         self.pidfd = os.pidfd_open(pid)
         self.zygote.watch(mine.fileno(), lambda _events: self._hear())
@@ -76,6 +82,8 @@ class PumpKeeper:
         if self.channel is not None:
             self.zygote.unwatch(self.channel.fileno())
             self.channel.close()
+        if time.monotonic() < self.started_s + QUICK_S:
+            time.sleep(QUICK_S)  # it cannot work, its folder may be gone: no busy loop
         self.start()
 
     def _hear(self) -> None:
