@@ -159,8 +159,12 @@ def report(title, times, unit="ms", scale=1000.0):
         median = statistics.median(values)
         base = median if base is None else base
         spread = f"[{min(values) * scale:.1f}..{max(values) * scale:.1f} n={len(values)}]"
-        cells.append(f"{name} {median * scale:8.2f} {unit} {spread} x{median / base:.3f} (1/{base / median:.1f})")
+        cells.append(f"{name} {median * scale:8.2f} {unit} {spread} {_ratio(median, base)}")
     print(f"{title:<34}", "   ".join(cells), flush=True)
+
+
+def _ratio(value, base):
+    return f"x{value / base:.3f} (1/{base / value:.1f})" if value and base else "(no ratio)"
 
 
 def memory(engines, count):

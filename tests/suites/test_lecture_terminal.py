@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import time
 
 import pytest
 from lecture_client import until
@@ -98,9 +100,15 @@ def test_vim_of_the_host_image_edits_a_file(client, tmp_path):
     terminal = client.terminal("run", "--rm", "-it", "-v", f"{tmp_path}:/work", "host", VI, "-u", "NONE", "/work/note")
     terminal.until(b"/work/note")
     terminal.resize(20, 60)
-    terminal.type(b"ihello from vim" + ESCAPE + b":set lines? columns?\r")
-    terminal.until(b"columns=60")
-    terminal.type(b"\r" + ESCAPE + b":wq\r")
+    terminal.type(b"ihello from vim" + ESCAPE)
+    terminal.until(b"from vim")
+    deadline = time.monotonic() + 10
+    while b"columns=60" not in terminal.seen:  # the new size comes in its own time
+        assert time.monotonic() < deadline
+        terminal.type(b":set columns?\r")
+        terminal.until(b"columns=")
+        time.sleep(0.05)
+    terminal.type(ESCAPE + b":wq\r")
     assert terminal.end() == 0
     assert (tmp_path / "note").read_text() == "hello from vim\n"
 
@@ -170,7 +178,11 @@ def test_a_terminal_is_needed_for_one(client):
 
 def test_signals_sent_to_the_command_reach_the_program(client):
     script = "trap 'echo got it; exit 3' TERM; echo ready; while true; do sleep 0.05; done"
-    running = client.start("run", "--rm", "busybox", "sh", "-c", script)
+    running = client.start("run", "--name", "listener", "busybox", "sh", "-c", script)
     assert running.stdout.readline() == "ready\n"
     os.kill(running.pid, 15)
-    assert running.communicate(timeout=15)[0] == "got it\n" and running.returncode == 3
+    try:
+        assert running.communicate(timeout=15)[0] == "got it\n" and running.returncode == 3
+    except subprocess.TimeoutExpired:
+        running.kill()
+        raise AssertionError(("the container is", client.state("listener"), client("logs", "listener"))) from None

@@ -100,5 +100,5 @@ def test_no_text_breaks_a_parser(text):
 def test_the_bridge_address_is_a_hosts():
     assert str(ipam.parse_bridge_address("10.9.8.1/24").network) == "10.9.8.0/24"
     for bad in ("10.9.8.0/24", "10.9.8.255/24", "10.9.8.1", "10.9.8.1/31", "fd00::1/64"):
-        with pytest.raises(InvalidArgument, match="invalid CIDR block notation"):
+        with pytest.raises(InvalidArgument, match="invalid CIDR address"):
             ipam.parse_bridge_address(bad)

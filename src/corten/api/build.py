@@ -87,8 +87,8 @@ def _read_limits(query: Query, asked: BuildRequest) -> None:
         _strings(query, "cachefrom")  # every image on this machine is looked at anyway
     if text := query.get("ulimits"):
         try:
-            limits.ulimits = msgspec.json.decode(text, type=list[Ulimit] | None) or []
-        except msgspec.DecodeError as error:
+            limits.ulimits = msgspec.convert(parse_json(text, limit_bytes=1 << 20), list[Ulimit] | None) or []
+        except (InvalidArgument, msgspec.ValidationError) as error:
             raise InvalidArgument(f"error reading ulimit settings: {error}") from None
 
 

@@ -150,6 +150,9 @@ class HttpConnection:
         if "content-length" in headers and "transfer-encoding" in headers:
             self._say_and_close(400, "malformed HTTP request: both Content-Length and Transfer-Encoding")
             return
+        if event.http_version not in (b"1.1", b"1.0"):
+            self._say_and_close(505, "HTTP Version Not Supported")
+            return
         self._body_ended = False
         if "content-length" in headers or "transfer-encoding" in headers:
             has_body = headers.get("content-length") != "0"

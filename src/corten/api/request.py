@@ -173,4 +173,6 @@ def _without_nulls(value: object) -> object:
         return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list):
         return [_without_nulls(inner) for inner in value]
+    if isinstance(value, int) and value >= 1 << 63:
+        raise InvalidArgument(f"invalid JSON: cannot unmarshal number {value} into a value of type int64")
     return value

@@ -9,6 +9,7 @@ from corten.engine.top import top as processes
 
 
 async def top(request: Request, engine: Any) -> Response:
+    await engine.containers.settled(request.params["id"])
     return json_response(processes(engine, request.params["id"], request.query.get("ps_args")))
 
 

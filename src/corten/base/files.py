@@ -56,6 +56,14 @@ def _refuse_constant(name: str) -> object:
     raise InvalidArgument(f"invalid JSON: {name} is not a number")
 
 
+def _bounded(text: str) -> int:
+    """An integer of at most 64 bits; Python would take any number of digits."""
+    value = int(text) if len(text) <= 20 else 1 << 64
+    if not -(1 << 63) <= value < 1 << 64:
+        raise InvalidArgument(f"invalid JSON: the number {text[:24]} is out of range")
+    return value
+
+
 def parse_json(data: bytes | str, limit_bytes: int = 4 << 20, limit_depth: int = 64) -> object:
     """The one strict JSON loader: bounded in size and depth, no duplicate keys, no NaN, nothing after the value.
 
@@ -64,7 +72,11 @@ def parse_json(data: bytes | str, limit_bytes: int = 4 << 20, limit_depth: int =
     if len(data) > limit_bytes:
         raise InvalidArgument(f"invalid JSON: longer than {limit_bytes} bytes")
     try:
-        value = json.loads(data, object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant)
+        text = data if isinstance(data, str) else data.decode("utf-8")  # and no other encoding: json would guess
+        value = json.loads(
+            text, object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant, parse_int=_bounded)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"invalid JSON: {error}") from None
     if _depth_exceeds(value, limit_depth):

@@ -46,6 +46,7 @@ async def create(
     endpoints = _endpoints(request, host)
     config = Config(**{field: getattr(request, field) for field in _CONFIG_FIELDS})
     refuse_unsupported(config, host, endpoints)
+    validate.check_texts(config, host)
     validate.check_config(config)
     if name:
         _check_free(containers, name)

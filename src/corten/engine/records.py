@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from corten.base.errors import InvalidArgument
+from corten.base.files import parse_json
 
 _SPELLING = {
     "id": "ID", "network_id": "NetworkID", "endpoint_id": "EndpointID", "sandbox_id": "SandboxID",
@@ -381,7 +382,7 @@ def _without_nulls(value: Any) -> Any:
 def decode(body: bytes, kind: type[S]) -> S:
     """A request as a record of `kind`; unknown members are passed over as Docker does. Raises InvalidArgument."""
     try:
-        return msgspec.convert(_without_nulls(msgspec.json.decode(body)), kind)
+        return msgspec.convert(_without_nulls(parse_json(body)), kind)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise InvalidArgument(f"invalid JSON: {error}") from None
 

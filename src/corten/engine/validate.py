@@ -40,6 +40,22 @@ def check_config(config: Config) -> None:
             raise InvalidArgument(f"invalid port specification: {port!r}")
 
 
+def check_texts(config: Config, host: HostConfig) -> None:
+    """No NUL where the kernel would cut the text, no line end where it would become a line of a file."""
+    texts = [config.working_dir, config.user, config.hostname, config.domainname]
+    for part in (config.cmd, config.entrypoint, config.shell):
+        texts += [part] if isinstance(part, str) else part or ()
+    texts += [*(config.volumes or ()), *(host.binds or ()), *(host.tmpfs or ()), *(host.group_add or ())]
+    texts += [text for mount in host.mounts or () for text in (mount.source, mount.target)]
+    for text in texts:
+        if "\0" in text:
+            raise InvalidArgument(f"invalid text {text!r}: it contains a NUL")
+    for text in (config.domainname, *(host.dns_search or ()), *(host.dns_options or ()),
+                 *(host.extra_hosts or ())):
+        if any(sign.isspace() or sign == "\0" for sign in text):
+            raise InvalidArgument(f"invalid text {text!r}: white space in it")
+
+
 def _check_health(config: Config) -> None:
     health = config.healthcheck
     if health is None:

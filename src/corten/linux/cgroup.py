@@ -187,10 +187,17 @@ def open_unified(path: str) -> int:
 
 
 def join(path: str, pid: int = 0, unified: bool = True) -> None:
-    """Move a process (0: the caller) into the group; `unified` False when it was born in the v2 one. Raises OSError."""
-    text = str(pid).encode()
-    for place in folders(path) if unified else v1_folders(path):
-        write_file(f"{place}/cgroup.procs", text)
+    """Move a process (0: the caller) into the group; `unified` False when it was born in the v2 one. Raises OSError.
+
+    A caller with one thread moves itself by v1's `tasks`: that takes no lock for which the kernel would have to wait
+    for an RCU grace period, milliseconds, as writing `cgroup.procs` does (Linux 5.16).
+    """
+    found = hierarchies()
+    name, text = ("cgroup.procs", str(pid).encode()) if pid else ("tasks", b"0")
+    for mount in found.mounts:
+        write_file(f"{mount}{path}/{name}", text)
+    if unified and found.unified:
+        write_file(f"{found.unified}{path}/cgroup.procs", str(pid).encode())
 
 
 def v1_folders(path: str) -> list[str]:

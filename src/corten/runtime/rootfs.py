@@ -249,14 +249,15 @@ def mask_paths(plan: Plan, root: int) -> None:
         found = _open_below(root, name)
         if found < 0:
             continue
-        if path.is_folder(found):
-            if empty < 0:
-                empty = _empty_folder()
-            cover = mount.copy_tree("", recursive=False, folder=empty)
-        else:
+        if not path.is_folder(found):
             cover = _null_device()
+        elif empty < 0:  # attached itself: to close one that is not costs a grace period of the kernel's
+            cover = empty = _empty_folder()
+        else:
+            cover = mount.copy_tree("", recursive=False, folder=empty)
         mount.attach(cover, found)
-        os.close(cover)
+        if cover != empty:
+            os.close(cover)
         os.close(found)
     if empty >= 0:
         os.close(empty)
