@@ -95,7 +95,7 @@ class World:
         text = re.sub(r"(?<![0-9a-z.])(?=[0-9a-f]*[0-9])[0-9a-f]{12}\b", "{id}", text)
         text = text.replace("Bind for :::", "Bind for 0.0.0.0:")  # docker binds both; either may be told first
         text = re.sub(r"\b(10|172)(\.\d+){3}\b", "{address}", text)
-        text = re.sub(r"/var/lib/docker/[^:]*(/merged|/tmp)/[^/: ]*", "{inside}", text)
+        text = re.sub(r"/var/lib/docker/(overlay2/[^/]*/merged|tmp/docker-import-\d+)", "{inside}", text)
         for name, value in sorted(self.words.items(), key=lambda item: -len(str(item[1]))):
             text = text.replace(str(value), "{" + name + "}")
         return text

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 DOCKERD = os.environ.get("CORTEN_TEST_DOCKERD", "/var/tmp/dockerd/sock/docker.sock")
 CASES = load(Path(__file__).with_name("bad_input.txt"))
-SLOW_DOCKERD = ("a volume of an unknown driver", "a network of an unknown driver")  # it looks for a plugin for 15 s
+SLOW_DOCKERD = ("a volume of an unknown driver", "a network of an unknown driver", "an unknown log driver")  # it looks for a plugin for 15 s
 
 
 def fill(folder):

@@ -104,7 +104,7 @@ def test_vim_of_the_host_image_edits_a_file(client, tmp_path):
     terminal.until(b"from vim")
     deadline = time.monotonic() + 10
     while b"columns=60" not in terminal.seen:  # the new size comes in its own time
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, terminal.seen[-1500:]
         terminal.type(b":set columns?\r")
         terminal.until(b"columns=")
         time.sleep(0.05)

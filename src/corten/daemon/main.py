@@ -61,6 +61,7 @@ async def serve(config: DaemonConfig, router: Router) -> None:
     engine = Engine(config)
     await engine.open()
     gc.freeze()  # what is there for good need not be looked at again and again
+    gc.set_threshold(20_000, 20, 50)  # a collection in the middle of a start costs more than it frees
     server = Server(router, engine, ServerSettings(group_id=_group(config.group)))
     try:
         for address in config.hosts:

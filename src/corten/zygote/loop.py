@@ -44,6 +44,7 @@ class Zygote:
         self.pump = PumpKeeper(self)
         self.foreign: dict[str, Entry] = {}  # exited, and some other process has yet to reap them
         self.needed_s = time.monotonic()  # when there was last a daemon or a container
+        self.last_spec: tuple[Entry, dict[str, object]] | None = None  # see requests.exec_
         self.over = False
         self.watch(listener.fileno(), self._accept)
         self.watch(anchor.fileno(), self._hear_anchor)
@@ -117,6 +118,8 @@ class Zygote:
             self.pump.tell(b"R" + entry.key.encode())
         entry.close()
         self.entries.pop(entry.key, None)
+        if self.last_spec is not None and self.last_spec[0] is entry:
+            self.last_spec = None
         try:
             self.anchor.send(b"D" + entry.key.encode())
         except OSError:
@@ -172,7 +175,7 @@ class Zygote:
                 entry.fds["relay_out"], entry.fds["relay_in"] = os.pipe2(os.O_CLOEXEC)
             self.hold(entry)
             self.pump.feed(entry)
-        if entry.exec_id is not None or entry.waiting is not None:
+        if entry.exec_id is None and entry.waiting is not None:  # an exec was told at once
             child.start()
 
     def _end_child(self, entry: Entry) -> None:
@@ -187,22 +190,42 @@ class Zygote:
         status = self._exit_status(entry)
         if status is None:
             return
-        if entry.child is not None:
-            self._on_child(entry)  # its last words come before its end
+        self._hear_out(entry)
         if entry.state in (CREATING, FAILED):
             reaper.reap(entry.pid)
             self._on_failed_exit(entry)
             return
         try:
-            record = reaper.record_exit(self.layout.exits, entry.key, status, entry.oom_path)
+            record = self._record(entry, status)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
             return  # it stays a zombie, which keeps the code; the descriptor stays ready
         reaper.reap(entry.pid)
-        self._mark_exited(entry, record)
         self.broadcast({"event": "exit", **record})
         self._after_exit(entry)
+
+    def _hear_out(self, entry: Entry) -> None:
+        """A process's last words come before its end."""
+        while entry.child is not None:
+            before = entry.child.state
+            self._on_child(entry)
+            if entry.child is not None and entry.child.state == before:
+                return
+
+    def _record(self, entry: Entry, status: int) -> dict[str, object]:
+        """Put an exit where a kill -9 of this process cannot reach: a container's in a file, an exec's with the anchor.
+
+        The daemon may be away for long and wants containers' codes by all means; an exec's is asked for at once.
+        """
+        if entry.exec_id is None or entry.key in self.foreign:
+            record = reaper.record_exit(self.layout.exits, entry.key, status, entry.oom_path)
+            self._mark_exited(entry, record)
+        else:
+            record = reaper.exit_record(entry.key, status, "")
+            self._mark_exited(entry, record)
+            self.hold(entry)
+        return record
 
     def _on_failed_exit(self, entry: Entry) -> None:
         self.unwatch(entry.fds["pidfd"])
@@ -244,10 +267,12 @@ class Zygote:
         """What nobody waits for: the cgroup goes, stdin closes, the anchor hears of it."""
         if entry.exec_id is None:
             cgroup.remove(entry.cgroup)
+        had = len(entry.fds)
         entry.close("stdin")
         if entry.exec_id is not None:
             entry.close("console")
-        self.hold(entry)
+        if entry.exec_id is None or len(entry.fds) != had:
+            self.hold(entry)
 
     # --- clients
 

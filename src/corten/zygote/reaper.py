@@ -58,13 +58,18 @@ def record_exit(folder: str, key: str, status: int, oom_path: str) -> dict[str, 
     kept = read_exit(path)
     if kept is not None:
         return kept
+    record = exit_record(key, status, oom_path)
+    atomic_write(path, json.dumps(record).encode())
+    return record
+
+
+def exit_record(key: str, status: int, oom_path: str) -> dict[str, object]:
+    """What there is to say of an exit that happened just now; not written anywhere."""
     container_id, _, exec_id = key.partition(".")
-    record: dict[str, object] = {
+    return {
         "id": container_id, "exec_id": exec_id or None, "status": exit_code(status), "time_ns": time.time_ns(),
         "oom": oom_kills(oom_path) if oom_path else False,
     }
-    atomic_write(path, json.dumps(record).encode())
-    return record
 
 
 def read_exit(path: str) -> dict[str, object] | None:

@@ -163,9 +163,10 @@ def exec_(zygote: "Zygote", message: "Message", client: "socket.socket") -> "Ans
     assert isinstance(process, dict)
     child_ends, fds = _exec_pipes(tty, bool(message["stdin"]), bool(message["output"]))
     try:
-        bundle = load_bundle(container.id, zygote.layout.bundle(container.id))
-        target = runtime_exec.Target(container.id, container.pid, container.fds["pidfd"], bundle.spec)
+        spec = _spec_of(zygote, container)
+        target = runtime_exec.Target(container.id, container.pid, container.fds["pidfd"], spec)
         child = runtime_exec.spawn_exec(target, process, child_ends)
+        child.start()  # nothing is left to be done from outside
     except BaseException as error:
         _close(fds.values())
         raise Refused("Internal", str(error)) from None
@@ -176,6 +177,15 @@ def exec_(zygote: "Zygote", message: "Message", client: "socket.socket") -> "Ans
     entry.waiting = (client, int(str(message["n"])))
     zygote.add(entry)
     return None
+
+
+def _spec_of(zygote: "Zygote", container: Entry) -> dict[str, object]:
+    """A running container's config.json; the one asked for last is kept, for health checks and the like."""
+    known = zygote.last_spec
+    if known is None or known[0] is not container:
+        bundle = load_bundle(container.id, zygote.layout.bundle(container.id))
+        known = zygote.last_spec = (container, bundle.spec)
+    return known[1]
 
 
 def _exec_pipes(tty: bool, stdin: bool, output: bool) -> tuple[tuple[int, int, int], dict[str, int]]:
