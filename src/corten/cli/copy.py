@@ -199,7 +199,7 @@ def _said(cli: Cli, values: Values, size: int, target: str) -> None:
 
 def _out(cli: Cli, values: Values, container: str, source: str, target: str) -> None:
     """Container to here."""
-    above = os.path.dirname(os.path.normpath(target)) if target != "-" else ""
+    above = os.path.dirname(os.path.abspath(target)) if target != "-" else ""
     if above and not os.path.exists(above):
         raise Failure(f'invalid output path: directory "{above}" does not exist')
     if values.flag("follow-link"):
