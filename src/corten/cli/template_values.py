@@ -191,10 +191,9 @@ def _bad(verb: str, value: object) -> str:
 
 
 def _integer(verb: str, value: int, flags: str, precision: int | None) -> str:
-    if verb == "c":
-        return chr(value)
-    if verb == "q":
-        return "'" + chr(value) + "'"
+    if verb in ("c", "q"):
+        sign = chr(value) if 0 <= value <= 0x10FFFF and not 0xD800 <= value < 0xE000 else "\ufffd"
+        return sign if verb == "c" else f"'{sign}'"
     if verb == "U":
         return f"U+{value:04X}"
     digits = format(abs(value), {"d": "d", "x": "x", "X": "X", "o": "o", "b": "b", "O": "o"}[verb])

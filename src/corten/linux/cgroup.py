@@ -154,7 +154,8 @@ def apply(path: str, resources: dict[str, Any], fresh: bool = False) -> None:
     `fresh`: the group has just been made, so that an empty cpuset is filled.
     """
     found = hierarchies()
-    if fresh and "cpuset" in found.v1 and os.path.dirname(path) not in _ready:
+    parent = os.path.dirname(path)
+    if fresh and "cpuset" in found.v1 and (parent == "/" or parent not in _ready):  # the root does not clone
         fill_cpuset(found.v1["cpuset"] + path)
     if found.v1:
         for controller, name, value in cgroup_limits.v1_settings(resources):

@@ -12,6 +12,10 @@ from corten.runtime.bundle import Bundle
 from corten.runtime.errors import StepFailed
 from corten.runtime.plan import Plan
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 CREATING = "creating"
 CREATED = "created"
 RUNNING = "running"
@@ -112,13 +116,15 @@ def spawn(
     die_with_parent: bool = True,
     preserve_fds: int = 0,
     listener: int = -1,
+    spare_network: "Callable[[], int] | None" = None,
 ) -> Child:
     """Start a container's init; returns right after the clone, while the init goes on with its steps by itself.
 
     `stdio` are the child's descriptors 0, 1, 2 (ignored when process.terminal: it gets a pty of its own devpts).
     `preserve_fds` more, from 3 on, are passed to the program. `listener` is a listening SEQPACKET socket on which the
-    child waits for its start instead of on the channel. Raises InvalidArgument, Unsupported, OSError; nothing is left
-    behind then.
+    child waits for its start instead of on the channel. `spare_network` gives the descriptor of a new network namespace
+    nobody has used (or -1), for when the spec asks for one. Raises InvalidArgument, Unsupported, OSError; nothing is
+    left behind then.
     """
     plan = Plan(bundle)
     plan.die_with_parent = die_with_parent
@@ -126,6 +132,8 @@ def spawn(
     plan.listener = listener
     try:
         group = cgroup.create(bundle.cgroup, plan.resources)
+        if spare_network and plan.clone_flags & namespaces.CLONE_NEWNET and not plan.user_namespace:
+            plan.spare_network = spare_network()
         return _clone(bundle, plan, stdio, group)
     except BaseException:
         destroy(bundle)
@@ -168,6 +176,11 @@ def _clone(bundle: Bundle, plan: Plan, stdio: tuple[int, int, int], group: int) 
 def _enter_joined(plan: Plan) -> list[tuple[int, int]]:
     """Set up in the caller what only takes effect for its children; returns the way back."""
     restore: list[tuple[int, int]] = []
+    if plan.spare_network >= 0:
+        plan.clone_flags &= ~namespaces.CLONE_NEWNET
+        restore.append((namespaces.open_own("net"), namespaces.CLONE_NEWNET))
+        namespaces.setns(plan.spare_network, namespaces.CLONE_NEWNET)
+        os.close(plan.spare_network)
     if plan.pid_namespace_path:
         restore.append((namespaces.open_own("pid"), namespaces.CLONE_NEWPID))
         joined = os.open(plan.pid_namespace_path, os.O_RDONLY | os.O_CLOEXEC)

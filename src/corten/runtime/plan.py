@@ -36,7 +36,8 @@ class Plan:
         "bundle", "cgroup", "clone_flags", "container", "devices", "die_with_parent", "domainname", "gid_map",
         "hooks", "hostname", "id", "joins", "kinds", "listener", "masked_paths", "mounts", "new_cgroup_namespace",
         "pid_namespace_path", "preserve_fds", "program", "propagation", "readonly_paths", "readonly_root", "reaper",
-        "resources", "rootfs", "sysctls", "time_offsets", "uid_map", "user_namespace",
+        "resources", "rootfs", "spare_network",
+        "sysctls", "time_offsets", "uid_map", "user_namespace",
     )
 
     def __init__(self, bundle: Bundle) -> None:
@@ -54,6 +55,7 @@ class Plan:
         self.die_with_parent = True
         self.preserve_fds = 0
         self.listener = -1
+        self.spare_network = -1
         self.resources: dict[str, Any] = linux.get("resources") or {}
         self.rootfs = bundle.rootfs
         self.readonly_root = bool(spec["root"].get("readonly"))

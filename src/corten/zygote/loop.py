@@ -21,6 +21,7 @@ from corten.zygote.descriptors import close_others, lock_fd
 from corten.zygote.entry import CREATING, EXITED, FAILED, RUNNING, Entry
 from corten.zygote.pump_keeper import PumpKeeper
 from corten.zygote.requests import OPERATIONS, Refused, answer_start
+from corten.zygote.spare_networks import PAUSE_S, SpareNetworks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Zygote:
         self.epoll = select.epoll()
         self.watched: dict[int, Callable[[int], None]] = {}
         self.pump = PumpKeeper(self)
+        self.spares = SpareNetworks()
         self.foreign: dict[str, Entry] = {}  # exited, and some other process has yet to reap them
         self.needed_s = time.monotonic()  # when there was last a daemon or a container
         self.last_spec: tuple[Entry, dict[str, object]] | None = None  # see requests.exec_
@@ -55,7 +57,10 @@ class Zygote:
     def run(self) -> None:
         """Serve until told to shut down."""
         while not self.over:
-            for descriptor, events in self.epoll.poll(self._patience_s()):
+            ready = self.epoll.poll(self._patience_s())
+            if not ready and self.clients and self.spares.short:
+                self.spares.make()
+            for descriptor, events in ready:
                 action = self.watched.get(descriptor)
                 if action is not None:
                     action(events)
@@ -68,6 +73,8 @@ class Zygote:
 
     def _patience_s(self) -> float | None:
         """How long to wait: briefly for exits others reap; not for ever when nobody needs this process."""
+        if self.clients and self.spares.short:
+            return PAUSE_S
         if self.foreign:
             return 0.05
         return None if self.clients or self.entries else IDLE_S

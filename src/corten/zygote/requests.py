@@ -54,7 +54,7 @@ def create(zygote: "Zygote", message: "Message", _client: "socket.socket") -> "A
     child_ends, fds = _pipes(tty, bool(message["open_stdin"]))
     try:
         bundle = load_bundle(container_id, zygote.layout.bundle(container_id))
-        child = runtime.spawn(bundle, child_ends)
+        child = runtime.spawn(bundle, child_ends, spare_network=zygote.spares.take)
     except Error as error:
         _close(fds.values())
         raise Refused("Internal", str(error)) from None
