@@ -83,6 +83,26 @@ def folder(path: str, controller: str) -> str:
     return found.unified + path if controller in found.controllers else ""
 
 
+def birthplace(path: str) -> int:
+    """A descriptor of the group's v2 folder, made now, in which a child can be born; -1 when there is no v2 tree.
+
+    `create` makes and limits the rest, and may do so while the child begins. Raises OSError.
+    """
+    unified = hierarchies().unified
+    if not unified:
+        return -1
+    for attempt in (1, 2):
+        if attempt == 2 or os.path.dirname(path) not in _ready:
+            _prepare(os.path.dirname(path))
+        try:
+            _make(unified + path)
+            break
+        except FileNotFoundError:  # the parent went away since it was prepared
+            if attempt == 2:
+                raise
+    return open_unified(path)
+
+
 def create(path: str, resources: dict[str, Any]) -> int:
     """Make the group with these limits (linux.resources); returns a descriptor of its v2 folder, or -1.
 

@@ -131,7 +131,7 @@ def spawn(
     plan.preserve_fds = preserve_fds
     plan.listener = listener
     try:
-        group = cgroup.create(bundle.cgroup, plan.resources)
+        group = cgroup.birthplace(bundle.cgroup)
         if spare_network and plan.clone_flags & namespaces.CLONE_NEWNET and not plan.user_namespace:
             plan.spare_network = spare_network()
         return _clone(bundle, plan, stdio, group)
@@ -159,9 +159,12 @@ def _clone(bundle: Bundle, plan: Plan, stdio: tuple[int, int, int], group: int) 
             os.close(descriptor)
     try:
         os.set_blocking(ours, False)
+        made = cgroup.create(bundle.cgroup, plan.resources)
+        if made >= 0:
+            os.close(made)
         if plan.user_namespace:
             _map_users(plan, pid)
-            sync.send(ours, sync.GO)
+        sync.send(ours, sync.GO)
         child = Child(bundle.id, pid, pidfd, ours, bundle)
         state.save(bundle, pid, child.start_time)
     except BaseException:

@@ -73,8 +73,8 @@ def _tie_to_parent(init: Init) -> None:
 
 def _enter_cgroup(init: Init) -> None:
     """Join the group in every v1 hierarchy (we were born in the v2 one); its namespace begins where we stand then."""
+    sync.expect(init.channel, sync.GO)  # the parent has made the groups meanwhile; for a user namespace, all the rest
     if init.plan.user_namespace:
-        sync.expect(init.channel, sync.GO)  # the parent has written the id mappings and put us into the group
         user.become(0, 0, [])
     else:
         cgroup.join(init.plan.cgroup, unified=False)

@@ -2,7 +2,7 @@
 
     parent (create, exec)                       child (init, or an exec)
       clone3 ────────────────────────────────▶  steps in its new namespaces
-      GO (user namespace mapped) ────────────▶  only when the spec asks for a user namespace
+      GO (control groups made) ──────────────▶  and the users mapped, when the spec asks for a user namespace
       ◀──────────────────────────────── HOOKS   only when the spec has createRuntime or prestart hooks
       GO (hooks have run) ───────────────────▶
       ◀──────────── READY (+ the pty's master)  all is made but the execve
