@@ -253,6 +253,7 @@ def test_events_with_since_until_and_filters(engine):
     assert [event["Action"] for event in events] == ["create", "start", "die"]
     assert events[2]["Actor"]["Attributes"]["exitCode"] == "0" and events[2]["status"] == "die"
     assert engine.api("GET", '/events?since=2&until=1').status == 400
+    assert engine.api("GET", f"/events?since=0&until={time.time():.9f}").body, "0 is a time, not the absence of one"
     assert engine.api("GET", "/events?filters=" + urllib.parse.quote('{"nonsense":["x"]}')).status == 400
 
 

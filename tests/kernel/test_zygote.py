@@ -11,6 +11,7 @@ import pytest
 
 from corten.base.errors import Conflict, NotFound
 from corten.base.paths import Layout
+from corten.linux import cgroup
 from corten.zygote.client import StartFailed, ZygoteClient
 from corten.zygote.log_format import FRAME
 
@@ -70,6 +71,9 @@ class World:
                 break
             await asyncio.sleep(0.02)
         assert processes(self.layout) == []
+        for place in cgroup.folders("/corten-test"):
+            if os.path.isdir(place):
+                os.rmdir(place)  # empty: each container's group is gone
 
     async def create(self, name, *args, tty=False, open_stdin=False):
         bundle = self.layout.bundle(name)

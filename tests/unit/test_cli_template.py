@@ -115,6 +115,7 @@ def test_printf_never_fails(form, values):
 @pytest.mark.parametrize("form, values, shown", [
     ("%d", ["x"], "%!d(string=x)"), ("%s", [1], "%!s(int=1)"), ("%s", [], "%!s(MISSING)"), ("a", [1], "a%!(EXTRA int=1)"),
     ("%-5s|%5s|%05d", ["a", "b", 7], "a    |    b|00007"), ("%.2f %t %x", [3.14159, True, "hi"], "3.14 true 6869"), ("100%%", [], "100%"),
+    ("%*d", [10**12, 7], "%!(BADWIDTH)7"), ("%.*f", [10**12, 1.5], "%!(BADPREC)1.500000"), ("%99999999999d", [7], "%!(NOVERB)"),
 ])
 def test_printf(form, values, shown):
     assert sprintf(form, values) == shown

@@ -25,6 +25,8 @@ async def events(request: Request, engine: Any) -> Response:
     if since and until and since > until:
         raise InvalidArgument("`since` time (" + query.get("since") + ") cannot be after `until` time ("
                               + query.get("until") + ")")
+    if query.get("since") and not since:
+        since = 1  # `since=0` is the beginning of time, not the absence of a wish
     return streaming(lines(engine.events.subscribe(since, until, query.filters())), JSON)
 
 

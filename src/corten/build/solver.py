@@ -1,6 +1,6 @@
 """Solves vertices: out of the cache when the same work was done before, else by doing it.
 
-One vertex after the other; a vertex asked for twice at the same time, by two builds, is done once.
+One vertex after the other. Two builds that ask for the same work at the same time both do it.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from corten.cli.template_values import (
     NO_VALUE,
+    WIDEST,
     Nil,
     NoValue,
     Record,
@@ -190,7 +191,8 @@ def _pad(value: object, before: object, after: object) -> str:
     text = _text(0, value)
     if not text:
         return text
-    return " " * (before if isinstance(before, int) else 0) + text + " " * (after if isinstance(after, int) else 0)
+    left, right = (min(n, WIDEST) if isinstance(n, int) else 0 for n in (before, after))
+    return " " * left + text + " " * right
 
 
 def _truncate(value: object, length: object) -> str:

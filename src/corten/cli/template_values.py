@@ -244,6 +244,9 @@ def _verb(verb: str, value: object, flags: str, precision: int | None) -> str:
     return _bad(verb, value)
 
 
+WIDEST = 1_000_000  # Go's bound for widths and precisions: a template must not cost the machine's memory
+
+
 def sprintf(form: str, values: list[object]) -> str:
     """fmt.Sprintf for the verbs a template can meet."""
     out: list[str] = []
@@ -263,14 +266,18 @@ def sprintf(form: str, values: list[object]) -> str:
                 at += 1
             if form[at:at + 1] == "*" and used < len(values):
                 star = values[used]
-                sizes.append(star if isinstance(star, int) else None)
+                good = isinstance(star, int) and abs(star) <= WIDEST
+                if not good:
+                    out.append("%!(BADPREC)" if sizes else "%!(BADWIDTH)")
+                sizes.append(star if good and isinstance(star, int) else None)
                 used, at = used + 1, at + 1
                 continue
             end = at
-            while end < len(form) and form[end].isdigit():
+            while end < len(form) and form[end] in "0123456789":
                 end += 1
-            sizes.append(int(form[at:end]) if end > at else 0 if sizes else None)
-            at = end
+            size = int(form[at:min(end, at + 9)]) if end > at else 0 if sizes else None
+            sizes.append(size)
+            at = end if (size or 0) <= WIDEST else len(form)  # as Go gives up on it
         if at >= len(form):
             out.append("%!(NOVERB)")
             return "".join(out)
