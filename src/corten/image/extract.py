@@ -75,7 +75,7 @@ class Extractor:
             parent, _, name = path.rpartition(b"/")
             try:
                 if self._whiteouts and name.startswith(WHITEOUT):
-                    self._whiteout(parent, name)
+                    self._whiteout(parent, name, entry.mtime_ns)
                 elif not path:
                     self._root_entry(entry)
                 else:
@@ -248,7 +248,7 @@ class Extractor:
             os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
         os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=parent, follow_symlinks=False)
 
-    def _whiteout(self, parent: bytes, name: bytes) -> None:
+    def _whiteout(self, parent: bytes, name: bytes, mtime_ns: int) -> None:
         """OCI layer.md "Whiteouts": `.wh.x` hides x of the layers below, `.wh..wh..opq` all they have in the folder."""
         if name == OPAQUE:
             self._parent(parent)
@@ -262,6 +262,7 @@ class Extractor:
         path = parent + b"/" + victim if parent else victim
         try:
             os.mknod(victim, stat.S_IFCHR, 0, dir_fd=self._parent(parent))
+            os.utime(victim, ns=(mtime_ns, mtime_ns), dir_fd=self._parent(parent), follow_symlinks=False)
             self._removed.add(path)
         except FileExistsError:  # this layer has its own: only what is below goes
             if stat.S_ISDIR(os.lstat(victim, dir_fd=self._parent(parent)).st_mode):
