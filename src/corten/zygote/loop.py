@@ -121,7 +121,7 @@ class Zygote:
         self.unwatch(entry.fds.get("pidfd", -1))
         self.foreign.pop(entry.key, None)
         self._end_child(entry)
-        if entry.log_dir and not entry.drained:
+        if entry.log_dir:
             self.pump.tell(b"R" + entry.key.encode())
         entry.close()
         self.entries.pop(entry.key, None)

@@ -5,8 +5,11 @@ before they are moved, so a pump killed between any two steps loses nothing and 
 the frame from the same pipe, of which zygote and anchor hold copies. A terminal's bytes go through a pipe of their own
 (the relay) for the same reason. Readers follow the file; no client is connected here, so none can slow a container.
 
+It also holds each container's mount namespace until its end has been told to everyone: to take its mounts apart costs
+the kernel a millisecond or two, which else the exiting process, and whoever waits for it, would have to spend.
+
     zygote -> pump   A<key>\\n<folder>\\n<names of descriptors>  + descriptors    read this one
-                     R<key>                                                       stop reading it
+                     R<key>                                                       stop reading it, let go
     pump -> zygote   D<key>                                                       all streams at their end, all written
 """
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SPLICE_F_NONBLOCK = 2
+MOUNTS = "mounts"  # the name a mount namespace comes under
 _CHUNK = 1 << 20
 _TERMINAL_CHUNK = 1 << 16
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
@@ -205,6 +209,7 @@ class Pump:
         self.channel = channel
         self.sources: dict[str, Source] = {}
         self.by_fd: dict[int, Source] = {}
+        self.namespaces: dict[str, int] = {}
         self.epoll = select.epoll()
         release = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
         self.nudge = release < (6, 6)
@@ -214,6 +219,8 @@ class Pump:
 
     def add(self, key: str, folder: str, fds: dict[str, int]) -> None:
         """Read from these descriptors, which are the pump's own from here on."""
+        if MOUNTS in fds:
+            self.namespaces[key] = fds.pop(MOUNTS)
         try:
             source = Source(key, folder, fds, self.nudge)
         except OSError:
@@ -268,6 +275,9 @@ class Pump:
         return bool(data)
 
     def _remove(self, key: str) -> None:
+        namespace = self.namespaces.pop(key, -1)
+        if namespace >= 0:
+            os.close(namespace)
         source = self.sources.pop(key, None)
         if source is not None:
             for descriptor in tuple(source.open):

@@ -9,6 +9,7 @@ from corten.linux import process
 from corten.zygote import reaper
 from corten.zygote.descriptors import close_others
 from corten.zygote.entry import PUMP_FDS, Entry
+from corten.zygote.pump import MOUNTS
 from corten.zygote.pump import main as pump_main
 
 TYPE_CHECKING = False
@@ -27,6 +28,9 @@ class PumpKeeper:
         self.channel: socket.socket | None = None
         self.pidfd = -1
         self.started_s = 0.0
+        # With the index feature a second overlay on the same upper folder is refused while the first is mounted, so a
+        # container started again at once must not find its old mounts held.
+        self.holds_mounts = not _overlay_index()
 
     def start(self) -> None:
         """Fork the pump; it takes over every container whose output is not drained."""
@@ -41,14 +45,17 @@ class PumpKeeper:
         self.zygote.watch(mine.fileno(), lambda _events: self._hear())
         self.zygote.watch(self.pidfd, lambda _events: self._restart(pid))
 
-    def feed(self, entry: Entry) -> None:
-        """Give the pump what an entry's output comes from."""
+    def feed(self, entry: Entry, mounts: int = -1) -> None:
+        """Give the pump what an entry's output comes from; `mounts`, its mount namespace, is not kept here."""
         names = [name for name in PUMP_FDS if name in entry.fds]
         if entry.log_dir is None or not names or self.channel is None:
             return
+        fds = [entry.fds[name] for name in names]
+        if mounts >= 0:
+            names, fds = [*names, MOUNTS], [*fds, mounts]
         message = f"A{entry.key}\n{entry.log_dir}\n{','.join(names)}".encode()
         try:
-            socket.send_fds(self.channel, [message], [entry.fds[name] for name in names])
+            socket.send_fds(self.channel, [message], fds)
         except OSError:
             pass  # it was killed; the next one is given all there is
 
@@ -101,3 +108,12 @@ class PumpKeeper:
                 entry.close("stdout", "stderr", "relay_out", "relay_in")
                 self.zygote.hold(entry)
                 self.zygote.broadcast({"event": "drained", "id": entry.id})
+
+
+def _overlay_index() -> bool:
+    """Whether overlayfs mounts have an index unless told otherwise. Documentation/filesystems/overlayfs.rst."""
+    try:
+        with open("/sys/module/overlay/parameters/index", "rb") as file:
+            return file.read(1) == b"Y"
+    except OSError:
+        return False

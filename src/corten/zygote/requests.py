@@ -68,7 +68,7 @@ def create(zygote: "Zygote", message: "Message", _client: "socket.socket") -> "A
     entry.cgroup, entry.oom_path = bundle.cgroup, cgroup.oom_file(bundle.cgroup)
     entry.child, entry.fds = child, {"pidfd": child.pidfd, **fds}
     zygote.add(entry)
-    zygote.pump.feed(entry)
+    _feed_pump(zygote, entry)
     answer: Message = {"n": message["n"], "ok": {"pid": child.pid, "start_time": child.start_time}}
     try:
         netns = os.open(f"/proc/{child.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -80,6 +80,20 @@ def create(zygote: "Zygote", message: "Message", _client: "socket.socket") -> "A
     finally:
         os.close(netns)
     return None
+
+
+def _feed_pump(zygote: "Zygote", entry: Entry) -> None:
+    mounts = -1
+    if zygote.pump.holds_mounts:
+        try:
+            mounts = os.open(f"/proc/{entry.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            pass  # it has failed and ended already
+    try:
+        zygote.pump.feed(entry, mounts)
+    finally:
+        if mounts >= 0:
+            os.close(mounts)
 
 
 def _pipes(tty: bool, stdin: bool) -> tuple[tuple[int, int, int], dict[str, int]]:
