@@ -18,7 +18,7 @@ from leftovers import left_behind, owned
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
-DOCKERD = os.environ.get("CORTEN_TEST_DOCKERD", "/var/tmp/dockerd/sock/docker.sock")
+DOCKERD = os.environ.get("DOCKERD_SOCKET", "")  # of a dockerd to hold the table itself against
 CASES = load(Path(__file__).with_name("bad_input.txt"))
 SLOW_DOCKERD = ("a volume of an unknown driver", "a network of an unknown driver", "an unknown log driver")  # it looks for a plugin for 15 s
 
