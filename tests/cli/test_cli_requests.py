@@ -29,8 +29,10 @@ def _normal(target):
 
 
 def _body(data):
-    """A body's JSON; docker walks its volumes in no order at all."""
+    """A body's JSON; docker walks its volumes, and its -e where one has no value, in no order at all."""
     found = json.loads(data) if data else None
+    if isinstance(found, dict) and isinstance(found.get("Env"), list):
+        found["Env"].sort()
     if isinstance(found, dict) and isinstance(found.get("HostConfig"), dict) and found["HostConfig"].get("Binds"):
         found["HostConfig"]["Binds"].sort()
     return found
