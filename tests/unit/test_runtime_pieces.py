@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corten.base.errors import InvalidArgument, NotFound, Unsupported
+from corten.base.errors import InvalidArgument, NotFound
 from corten.linux import capabilities, mount, rlimit, schedule
-from corten.runtime import sync
+from corten.runtime import net_devices, sync
 from corten.runtime.bundle import check_id, load_bundle
 from corten.runtime.errors import EXECUTE, LOOK_UP, StepFailed, from_exception
-from corten.runtime.mount_options import Mount, parse_propagation
+from corten.runtime.mount_options import Mount, parse_mounts, parse_propagation
 from corten.runtime.options import FLAG, MANY, TEXT, parse
 from corten.runtime.plan import check_sysctl
 
@@ -31,13 +31,65 @@ def test_recursive_read_only_is_not_plain_read_only():
     assert entry.recursive_set == mount.MOUNT_ATTR_RDONLY
 
 
+ONE = [{"containerID": 0, "hostID": 1, "size": 1}]
+
+
 @pytest.mark.parametrize("entry", [
-    {"destination": "/x", "options": ["bind", "idmap"]},
-    {"destination": "/x", "uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]},
+    {"destination": "/x", "options": ["idmap"]},
+    {"destination": "/x", "options": ["bind"], "uidMappings": ONE},
+    {"destination": "/x", "uidMappings": ONE, "gidMappings": ONE},
+    {"destination": "/x", "options": ["bind"], "uidMappings": [{"containerID": 0, "hostID": -1, "size": 1}],
+     "gidMappings": ONE},
 ])
-def test_id_mapped_mounts_are_refused_by_name(entry):
-    with pytest.raises(Unsupported, match=r"/x"):
+def test_id_mapped_mounts_need_both_maps_and_a_source(entry):
+    with pytest.raises(InvalidArgument):
         Mount(entry)
+
+
+def test_a_relative_source_is_below_the_bundle():
+    assert parse_mounts([{"destination": "/x", "source": "a/../b", "options": ["bind"]}], "/bundle")[0].source == (
+        "/bundle/b")
+
+
+@pytest.mark.parametrize(("entry", "text"), [
+    ({"deadline": 20, "period": 20}, "requires `runtime`"),
+    ({"runtime": 2000}, "requires `deadline`"),
+    ({"runtime": 0, "deadline": 20}, "greater than 0"),
+    ({"runtime": 3000, "deadline": 2000}, "must be <= deadline"),
+    ({"runtime": 2000, "deadline": 3000, "period": 2500}, "must be <= period"),
+    ({"runtime": 1000, "deadline": 3000}, "must be between"),
+])
+def test_deadlines_that_the_kernel_would_refuse(entry, text):
+    with pytest.raises(InvalidArgument, match=text):
+        schedule.parse_scheduler({"policy": "SCHED_DEADLINE", **entry})
+
+
+@pytest.mark.parametrize("entry", [{}, {"mode": "BAD"}, {"mode": "MPOL_BIND", "flags": ["x"]},
+                                   {"mode": "MPOL_BIND", "nodes": "x"}, {"mode": "MPOL_BIND", "nodes": "10284838"}])
+def test_memory_policies_that_make_no_sense(entry):
+    with pytest.raises(InvalidArgument):
+        schedule.parse_memory_policy(entry)
+
+
+def test_memory_policies():
+    assert schedule.parse_memory_policy(None) is None
+    assert schedule.parse_memory_policy({"mode": "MPOL_BIND", "nodes": "0-1,3", "flags": ["MPOL_F_STATIC_NODES"]}) == (
+        2 | 1 << 15, 0b1011)
+
+
+@pytest.mark.parametrize("entries", [
+    {"eth0": {"name": "a/b"}}, {"eth0": {"name": "sixteen-chars-xx"}}, {"..": {}}, {"a b": {}},
+    {"eth0": {"name": "x"}, "eth1": {"name": "x"}},
+])
+def test_network_devices_of_bad_names(entries):
+    with pytest.raises(InvalidArgument):
+        net_devices.parse(entries, {"net"})
+
+
+def test_network_devices_need_a_network_of_their_own():
+    assert net_devices.parse({"eth0": None, "eth1": {"name": "x"}}, {"net"}) == [("eth0", "eth0"), ("eth1", "x")]
+    with pytest.raises(InvalidArgument, match="private NET"):
+        net_devices.parse({"eth0": {}}, set())
 
 
 def test_propagation_words():
@@ -128,11 +180,11 @@ def test_options_as_go_reads_them():
 @pytest.mark.parametrize("text", ["1-0", "a", "1_0", "-1", "99999"])
 def test_bad_cpu_lists(text):
     with pytest.raises(InvalidArgument):
-        schedule.parse_affinity(text)
+        schedule.parse_list(text)
 
 
 def test_cpu_lists():
-    assert schedule.parse_affinity("0-2,5") == {0, 1, 2, 5}
+    assert schedule.parse_list("0-2,5") == {0, 1, 2, 5}
 
 
 def test_rlimits():

@@ -100,15 +100,14 @@ def _add_mount(root: int, point: "dict[str, Any]", write: bool) -> None:
     except OSError:
         return  # its source is gone: the container shows what is below
     try:
-        if not (write and point["rw"]):
-            mount.set_attributes(tree, mount.MOUNT_ATTR_RDONLY, recursive=True)
+        read_only = [] if write and point["rw"] else [mount.Change(mount.MOUNT_ATTR_RDONLY, recursive=True)]
         try:
             target = open_in_root(root, point["destination"])
         except FileNotFoundError:
             if not rootfs_view.is_directory(tree):
                 return
             target = make_folder(root, point["destination"])
-        mount.attach(tree, target)
+        mount.attach_changed(tree, target, read_only)
         os.close(target)
     finally:
         os.close(tree)

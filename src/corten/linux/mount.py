@@ -4,10 +4,14 @@ The new mount API (Linux 5.2, mount_setattr 5.12): a mount is built detached, ch
 attached to a target that is a descriptor too. So a target swapped under us cannot lead elsewhere.
 """
 
+import ctypes
+import errno
 import os
 import struct
 
+from corten.linux import remount
 from corten.linux.libc import SYS, _syscall, raise_errno, syscall
+from corten.linux.probe import kernel
 
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
@@ -122,21 +126,58 @@ def attach(mount: int, target: int) -> None:
         raise_errno("move_mount")
 
 
-def set_attributes(
-    mount: int, to_set: int = 0, to_clear: int = 0, propagation: int = 0, recursive: bool = False, userns: int = 0
-) -> None:
-    """Change a mount by descriptor: MOUNT_ATTR_* bits, MS_SHARED/SLAVE/PRIVATE/UNBINDABLE. mount_setattr(2)."""
-    change = struct.pack("4Q", to_set, to_clear, propagation, userns)
-    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
-    if _syscall(SYS["mount_setattr"], mount, b"", flags, change, 32) < 0:
-        raise_errno("mount_setattr")
+class Change:
+    """One change of a mount: MOUNT_ATTR_* bits set and cleared, or MS_SHARED/SLAVE/PRIVATE/UNBINDABLE.
+
+    `userns` is a user namespace's descriptor for MOUNT_ATTR_IDMAP. `recursive`: the mounts below as well.
+    """
+
+    __slots__ = ("clear", "propagation", "recursive", "set", "userns")
+
+    def __init__(
+        self, to_set: int = 0, clear: int = 0, propagation: int = 0, recursive: bool = False, userns: int = 0
+    ) -> None:
+        self.set = to_set
+        self.clear = clear
+        self.propagation = propagation
+        self.recursive = recursive
+        self.userns = userns
+
+
+def change(mount: int, asked: Change) -> None:
+    """Change a mount by descriptor. mount_setattr(2), before Linux 5.12 mount(2), which takes attached ones only."""
+    if kernel.mount_setattr:
+        packed = struct.pack("4Q", asked.set, asked.clear, asked.propagation, asked.userns)
+        flags = AT_EMPTY_PATH | (AT_RECURSIVE if asked.recursive else 0)
+        if _syscall(SYS["mount_setattr"], mount, b"", flags, packed, 32) >= 0:
+            return
+        if ctypes.get_errno() != errno.ENOSYS:
+            raise_errno("mount_setattr")
+        kernel.mount_setattr = False
+    remount.change(mount, asked)
+
+
+def attach_changed(mount: int, target: int, changes: list[Change]) -> None:
+    """Put a detached mount on `target`, changed before anybody sees it; right after it where the kernel is too old."""
+    if kernel.mount_setattr:
+        for asked in changes:
+            change(mount, asked)
+        if kernel.mount_setattr:
+            attach(mount, target)
+            return
+    attach(mount, target)
+    for asked in changes:
+        change(mount, asked)
+
+
+def set_attributes(mount: int, to_set: int = 0, to_clear: int = 0, recursive: bool = False) -> None:
+    """`change` of MOUNT_ATTR_* bits."""
+    change(mount, Change(to_set, to_clear, recursive=recursive))
 
 
 def set_propagation(path: str, propagation: int, recursive: bool) -> None:
-    """How mounts below a path of our own spread to and from peers. Raises OSError."""
-    change = struct.pack("4Q", 0, 0, propagation, 0)
-    if _syscall(SYS["mount_setattr"], AT_FDCWD, os.fsencode(path), AT_RECURSIVE if recursive else 0, change, 32) < 0:
-        raise_errno("mount_setattr", path)
+    """How mounts below a path of our own spread to and from peers. mount(2). Raises OSError."""
+    syscall("mount", None, os.fsencode(path), None, propagation | (MS_REC if recursive else 0), None)
 
 
 def pivot_root_here() -> None:

@@ -1,9 +1,18 @@
-"""Becoming a user, by numbers. Names are no matter of this layer: no NSS, no /etc/passwd."""
+"""Becoming a user, by numbers, and mapping users. Names are no matter of this layer: no NSS, no /etc/passwd."""
 
 import ctypes
 import os
 
+from corten.base.errors import InvalidArgument
+from corten.linux import namespaces
+from corten.linux.fd import write_file
 from corten.linux.libc import check, libc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_HIGHEST = 0xFFFFFFFF  # (uid_t)-1 is nobody's
 
 
 def become(uid: int, gid: int, groups: list[int]) -> None:
@@ -30,3 +39,62 @@ def set_domainname(name: str) -> None:
     """The NIS domain. setdomainname(2). Raises OSError."""
     data = name.encode()
     check(libc.setdomainname(ctypes.c_char_p(data), len(data)), "setdomainname")
+
+
+def id_map(entries: "list[dict[str, Any]] | None") -> str:
+    """The spec's mappings as the lines of /proc/<pid>/uid_map, user_namespaces(7); "" for none. InvalidArgument."""
+    lines = []
+    for entry in entries or ():
+        numbers = [entry.get("containerID", 0), entry.get("hostID", 0), entry.get("size", 0)]
+        if not all(isinstance(number, int) and 0 <= number <= _HIGHEST for number in numbers) or not numbers[2]:
+            raise InvalidArgument(f"invalid id mapping: {entry!r}")
+        lines.append(f"{numbers[0]} {numbers[1]} {numbers[2]}\n")
+    return "".join(lines)
+
+
+def mapped(lines: str, number: int) -> int:
+    """The id outside for an id inside a map; -1 for one that it does not hold."""
+    for line in lines.splitlines():
+        inside, outside, size = map(int, line.split())
+        if inside <= number < inside + size:
+            return outside + number - inside
+    return -1
+
+
+def default_maps() -> tuple[str, str]:
+    """The maps of a user namespace for which none were given: our ids as they are, one's own id for a user."""
+    if os.geteuid():
+        return f"0 {os.geteuid()} 1\n", f"0 {os.getegid()} 1\n"
+    found = []
+    for kind in ("uid", "gid"):
+        with open(f"/proc/self/{kind}_map", encoding="ascii") as lines:
+            numbers = [line.split() for line in lines]
+        found.append("".join(f"{inside} {inside} {size}\n" for inside, _, size in numbers))
+    return found[0], found[1]
+
+
+def open_mapped_namespace(uid_map: str, gid_map: str) -> int:
+    """A descriptor of a new user namespace with these maps, for an id-mapped mount. Takes root. Raises OSError.
+
+    A process is needed to make one; it ends at once, the namespace lives as long as the descriptor.
+    """
+    read, write = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid, pidfd = namespaces.clone3(namespaces.CLONE_NEWUSER)
+        if pid == 0:
+            os.close(write)
+            os.read(read, 1)  # until the parent is done, or gone
+            os._exit(0)
+        os.close(pidfd)
+        try:
+            write_file(f"/proc/{pid}/uid_map", uid_map.encode())
+            write_file(f"/proc/{pid}/gid_map", gid_map.encode())
+            return namespaces.open_of(pid, "user")
+        finally:
+            os.close(write)
+            write = -1
+            os.waitpid(pid, 0)
+    finally:
+        os.close(read)
+        if write >= 0:
+            os.close(write)

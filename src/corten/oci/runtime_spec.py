@@ -81,6 +81,6 @@ def features(mount_options: list[str], capabilities: list[str], actions: list[st
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
             "intelRdt": {"enabled": False},
-            "mountExtensions": {"idmap": {"enabled": False}},
+            "mountExtensions": {"idmap": {"enabled": True}},
         },
     }

@@ -8,6 +8,7 @@ in a third of the time.
 import os
 
 from corten.linux import cgroup, mount, path
+from corten.linux.mount import Change
 from corten.runtime.mount_options import Mount
 from corten.runtime.plan import Plan
 
@@ -26,8 +27,8 @@ def mount_cgroups(plan: Plan, root: int, entry: Mount) -> int:
         name = os.path.basename(place)
         os.mkdir(name, 0o755, dir_fd=made)
         below = os.open(name, path.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=made)
-        tree = _own_group(plan, place, entry.set_bits)
-        mount.attach(tree, below)
+        tree = mount.copy_tree(place + plan.cgroup, recursive=False)
+        mount.attach_changed(tree, below, [Change(entry.set_bits)])
         os.close(tree)
         os.close(below)
         if "," in name:  # cpu,cpuacct: each controller can be found by its own name
@@ -38,17 +39,11 @@ def mount_cgroups(plan: Plan, root: int, entry: Mount) -> int:
     return made
 
 
-def _own_group(plan: Plan, place: str, bits: int) -> int:
-    tree = mount.copy_tree(place + plan.cgroup, recursive=False)
-    mount.set_attributes(tree, bits)
-    return tree
-
-
 def _mount_unified(plan: Plan, root: int, entry: Mount) -> int:
     target = path.make_folder(root, entry.destination)
     try:
-        made = _own_group(plan, cgroup.hierarchies().unified, entry.set_bits)
-        mount.attach(made, target)
+        made = mount.copy_tree(cgroup.hierarchies().unified + plan.cgroup, recursive=False)
+        mount.attach_changed(made, target, [Change(entry.set_bits)])
     finally:
         os.close(target)
     return made

@@ -7,7 +7,7 @@ namespace, time offsets) is set in the caller around it. Only a single-threaded 
 import os
 
 from corten.linux import cgroup, namespaces, process
-from corten.runtime import hooks, init, state, sync
+from corten.runtime import hooks, init, net_devices, sources, state, sync
 from corten.runtime.bundle import Bundle
 from corten.runtime.errors import StepFailed
 from corten.runtime.plan import Plan
@@ -158,13 +158,15 @@ def _clone(bundle: Bundle, plan: Plan, stdio: tuple[int, int, int], group: int) 
             namespaces.setns(descriptor, flag)
             os.close(descriptor)
     try:
-        os.set_blocking(ours, False)
         made = cgroup.create(bundle.cgroup, plan.resources)
         if made >= 0:
             os.close(made)
         if plan.user_namespace:
             _map_users(plan, pid)
+        net_devices.move(plan, pid)
         sync.send(ours, sync.GO)
+        sources.send(plan, pid, ours)
+        os.set_blocking(ours, False)
         child = Child(bundle.id, pid, pidfd, ours, bundle)
         state.save(bundle, pid, child.start_time)
     except BaseException:

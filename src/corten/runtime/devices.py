@@ -7,6 +7,7 @@ import stat
 
 from corten.base.errors import InvalidArgument
 from corten.linux import mount, path
+from corten.linux.mount import Change
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,10 +62,11 @@ def _parse(entry: dict[str, Any]) -> Device:
     return Device(os.path.normpath(where), kind | permissions, number, entry.get("uid") or 0, entry.get("gid") or 0)
 
 
-def make_nodes(root: int, devices: list[Device]) -> None:
-    """Make every node below the container's root; in a user namespace, where mknod is refused, bind the host's.
+def make_nodes(root: int, devices: list[Device], sources: dict[Any, int]) -> None:
+    """Make every node below the container's root, or bind the one of `sources` there.
 
-    A node of the wrong kind that the image brought along is replaced, never followed. Raises OSError.
+    In a user namespace mknod is refused: a user's container has the host's own nodes bound. A node of the wrong kind
+    that the image brought along is replaced, never followed. Raises OSError.
     """
     folders: dict[str, int] = {}
     try:
@@ -72,13 +74,18 @@ def make_nodes(root: int, devices: list[Device]) -> None:
             head, name = os.path.split(device.path)
             if head not in folders:
                 folders[head] = path.make_folder(root, head)
-            _make_node(folders[head], name, device)
+            source = sources.pop(device, -1)
+            if source >= 0:
+                _bind_node(folders[head], name, source)
+            else:
+                make_node(folders[head], name, device)
     finally:
         for folder in folders.values():
             os.close(folder)
 
 
-def _make_node(folder: int, name: str, device: Device) -> None:
+def make_node(folder: int, name: str, device: Device) -> None:
+    """One node in the folder `folder`, with its owner. Raises OSError."""
     try:
         os.mknod(name, device.mode, device.device, dir_fd=folder)
     except FileExistsError:
@@ -88,7 +95,7 @@ def _make_node(folder: int, name: str, device: Device) -> None:
         os.unlink(name, dir_fd=folder)
         os.mknod(name, device.mode, device.device, dir_fd=folder)
     except PermissionError:
-        _bind_node(folder, name, device)
+        _bind_node(folder, name, mount.copy_tree(device.path, recursive=False))
         return
     except OSError as error:
         raise OSError(error.errno, f"mknod: {error.strerror}", device.path) from None
@@ -96,11 +103,11 @@ def _make_node(folder: int, name: str, device: Device) -> None:
         os.chown(name, device.uid, device.gid, dir_fd=folder, follow_symlinks=False)
 
 
-def _bind_node(folder: int, name: str, device: Device) -> None:
+def _bind_node(folder: int, name: str, source: int) -> None:
+    """Bind the node `source`, a detached mount, on a file `name`; the node itself is not changed. Raises OSError."""
     target = path.make_file(folder, name)
-    source = mount.copy_tree(device.path, recursive=False)
     try:
-        mount.attach(source, target)
+        mount.attach_changed(source, target, [Change(mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC)])
     finally:
         os.close(source)
         os.close(target)

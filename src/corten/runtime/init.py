@@ -16,7 +16,7 @@ import signal
 
 from corten.linux import cgroup, fd, namespaces, process, signals, tty, user
 from corten.linux.path import open_in_root
-from corten.runtime import hooks, program, reaper, rootfs, state, sync
+from corten.runtime import hooks, program, reaper, rootfs, sources, state, sync
 from corten.runtime.errors import from_exception
 from corten.runtime.plan import ExecPlan, Plan, sysctl_path
 
@@ -115,6 +115,11 @@ def _run_container_hooks(init: Init) -> None:
     if init.plan.hooks.get("createContainer"):
         document = state.document(init.plan.bundle, "creating", os.getpid())
         hooks.run_all(init.plan.bundle.spec, ("createContainer",), document)
+
+
+def _take_sources(init: Init) -> None:
+    """Sources of mounts that only the parent may open, or map the ids of."""
+    sources.receive(init.plan, init.channel)
 
 
 def _prepare_rootfs(init: Init) -> None:
@@ -240,6 +245,7 @@ STEPS: tuple[Step, ...] = (
     ("enter the cgroup", _enter_cgroup),
     ("join the namespaces", _join_namespaces),
     ("set the host name", _name_host),
+    ("take the mounts' sources", _take_sources),
     ("prepare the rootfs", _prepare_rootfs),
     ("mount", _mount_all),
     ("make the devices", _make_devices),
@@ -272,7 +278,11 @@ def _join_container(init: Init) -> None:
     us untraceable for them.
     """
     plan: ExecPlan = init.plan  # type: ignore[assignment]
+    if plan.first_cpus:
+        os.sched_setaffinity(0, plan.first_cpus)
     cgroup.join(plan.cgroup, unified=False)
+    if plan.cpus:
+        os.sched_setaffinity(0, plan.cpus)
     namespaces.setns(plan.container, plan.joined & ~namespaces.CLONE_NEWPID)
     if plan.joined & namespaces.CLONE_NEWUSER:
         user.become(0, 0, [])

@@ -5,7 +5,9 @@ runtime-spec config-linux.md and mount(8). A word that is not in the tables belo
 
 from __future__ import annotations
 
-from corten.base.errors import InvalidArgument, Unsupported
+import os
+
+from corten.base.errors import InvalidArgument
 from corten.linux.mount import (
     MOUNT_ATTR_ATIME,
     MOUNT_ATTR_NOATIME,
@@ -20,7 +22,9 @@ from corten.linux.mount import (
     MS_SHARED,
     MS_SLAVE,
     MS_UNBINDABLE,
+    Change,
 )
+from corten.linux.user import id_map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,15 +64,16 @@ _NOTHING = frozenset(("defaults", "async", "nomand", "nolazytime", "loud", "remo
 
 def words() -> list[str]:
     """Every option that is understood here, for `features`."""
-    return [*_ATTRIBUTES, *_RECURSIVE, *PROPAGATION, *_SUPERBLOCK, *_NOTHING, "bind", "rbind", "tmpcopyup"]
+    others = ("bind", "rbind", "idmap", "ridmap", "tmpcopyup")
+    return [*_ATTRIBUTES, *_RECURSIVE, *PROPAGATION, *_SUPERBLOCK, *_NOTHING, *others]
 
 
 class Mount:
     """One mount of a container, understood: what, where, and how it is changed before it is attached."""
 
     __slots__ = (
-        "bind", "clear_bits", "copy_up", "data", "destination", "kind", "propagation", "recursive", "recursive_clear",
-        "recursive_set", "set_bits", "source",
+        "bind", "clear_bits", "copy_up", "data", "destination", "gid_map", "idmap", "kind", "propagation", "recursive",
+        "recursive_clear", "recursive_set", "set_bits", "source", "uid_map",
     )
 
     def __init__(self, entry: dict[str, Any]) -> None:
@@ -81,17 +86,23 @@ class Mount:
         self.bind = self.kind in ("bind", "rbind")
         self.recursive = self.kind == "rbind"
         self.copy_up = False
-        self._check(entry)
+        self.uid_map, self.gid_map = id_map(entry.get("uidMappings")), id_map(entry.get("gidMappings"))
+        self.idmap = "idmap" if self.uid_map or self.gid_map else ""  # "": the owners of files stay as they are
+        self._check()
         for word in entry.get("options") or ():
             self._take(word)
+        if not self.bind:  # a new mount has none below it
+            self.set_bits = self.set_bits & ~self.recursive_clear | self.recursive_set
+        if self.idmap and not self.bind:
+            raise InvalidArgument(f"mount {self.destination}: id-mapped mounts are only supported for bind mounts")
 
-    def _check(self, entry: dict[str, Any]) -> None:
+    def _check(self) -> None:
         if not isinstance(self.destination, str) or not self.destination or "\0" in self.destination:
             raise InvalidArgument(f"invalid mount destination: {self.destination!r}")
         if not isinstance(self.source, str) or "\0" in self.source:
             raise InvalidArgument(f"invalid mount source: {self.source!r}")
-        if entry.get("uidMappings") or entry.get("gidMappings"):
-            raise Unsupported(f"mount {self.destination}: uidMappings and gidMappings are not supported")
+        if bool(self.uid_map) != bool(self.gid_map):
+            raise InvalidArgument(f"mount {self.destination}: both uidMappings and gidMappings must be specified")
 
     def _take(self, word: str) -> None:
         if word in ("bind", "rbind"):
@@ -108,7 +119,7 @@ class Mount:
             self.recursive_set = self.recursive_set & ~off | on
             self.recursive_clear = self.recursive_clear & ~on | off
         elif word in ("idmap", "ridmap"):
-            raise Unsupported(f"mount {self.destination}: option {word} is not supported")
+            self.idmap = word
         elif word == "tmpcopyup":
             self.copy_up = True
         elif word not in _NOTHING:
@@ -122,13 +133,25 @@ class Mount:
         self.data.append((key, value if separator else None))
 
     @property
+    def changes(self) -> list[Change]:
+        """What is done to a copy of the source's mount."""
+        found = [Change(self.set_bits, self.clear_bits)] if self.set_bits or self.clear_bits else []
+        if self.recursive_set or self.recursive_clear:
+            found.append(Change(self.recursive_set, self.recursive_clear, recursive=True))
+        return found
+
+    @property
     def read_only(self) -> bool:
         return bool(self.set_bits & MOUNT_ATTR_RDONLY)
 
 
-def parse_mounts(entries: list[dict[str, Any]] | None) -> list[Mount]:
-    """All mounts of a spec, in its order. Raises InvalidArgument, Unsupported."""
-    return [Mount(entry) for entry in entries or ()]
+def parse_mounts(entries: list[dict[str, Any]] | None, folder: str = "/") -> list[Mount]:
+    """All mounts of a spec, in its order; a relative source is below `folder`, the bundle. Raises InvalidArgument."""
+    found = [Mount(entry) for entry in entries or ()]
+    for one in found:
+        if one.bind and not one.source.startswith("/"):
+            one.source = os.path.normpath(f"{folder}/{one.source}")
+    return found
 
 
 def parse_propagation(word: str | None) -> tuple[int, bool]:

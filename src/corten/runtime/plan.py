@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 
 from corten.base.errors import InvalidArgument, Unsupported
-from corten.linux import namespaces
+from corten.linux import namespaces, schedule, user
+from corten.runtime import net_devices
 from corten.runtime.bundle import Bundle
 from corten.runtime.devices import Device, parse_devices
-from corten.runtime.mount_options import parse_mounts, parse_propagation
+from corten.runtime.mount_options import Mount, parse_mounts, parse_propagation
 from corten.runtime.program import Program
 
 TYPE_CHECKING = False
@@ -22,7 +23,6 @@ _NAMESPACE_FILES = {
     "pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "mount": "mnt", "user": "user", "cgroup": "cgroup",
     "time": "time",
 }
-_UNSUPPORTED_LINUX = ("intelRdt", "memoryPolicy", "netDevices")
 _IPC_SYSCTLS = frozenset((
     "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
     "kernel.shm_rmid_forced",
@@ -34,18 +34,18 @@ class Plan:
 
     __slots__ = (
         "bundle", "cgroup", "clone_flags", "container", "devices", "die_with_parent", "domainname", "gid_map",
-        "hooks", "hostname", "id", "joins", "kinds", "listener", "masked_paths", "mounts", "new_cgroup_namespace",
+        "hooks", "hostname", "id", "joins", "kinds", "listener", "masked_paths", "mounts", "net_devices",
+        "new_cgroup_namespace",
         "pid_namespace_path", "preserve_fds", "program", "propagation", "readonly_paths", "readonly_root", "reaper",
-        "resources", "rootfs", "spare_network",
-        "sysctls", "time_offsets", "uid_map", "user_namespace",
+        "resources", "rootfs", "sources", "spare_network",
+        "sysctls", "time_offsets", "uid_map", "unprivileged", "user_namespace",
     )
 
     def __init__(self, bundle: Bundle) -> None:
         spec = bundle.spec
         linux = spec.get("linux") or {}
-        for field in _UNSUPPORTED_LINUX:
-            if linux.get(field):
-                raise Unsupported(f"linux.{field} is not supported")
+        if linux.get("intelRdt"):
+            raise Unsupported("linux.intelRdt is not supported: no resctrl file system is managed here")
         if not isinstance(spec.get("process"), dict):
             raise InvalidArgument("process property must be set in config.json")
         self.bundle = bundle
@@ -63,12 +63,14 @@ class Plan:
         self.hooks: dict[str, Any] = spec.get("hooks") or {}
         self._take_namespaces(linux)
         self._take_names(spec, linux)
-        self.mounts = parse_mounts(spec.get("mounts"))
+        self.net_devices = net_devices.parse(linux.get("netDevices"), self.kinds)
+        self.mounts = parse_mounts(spec.get("mounts"), bundle.path)
+        self.sources: dict[Mount | Device, int] = {}  # what sources.py has opened for them
         self.devices: list[Device] = parse_devices(linux.get("devices"))
         self.masked_paths: list[str] = linux.get("maskedPaths") or []
         self.readonly_paths: list[str] = linux.get("readonlyPaths") or []
         self.propagation = parse_propagation(linux.get("rootfsPropagation"))
-        self.program = Program(spec["process"], linux.get("seccomp"), linux.get("personality"))
+        self.program = Program(spec["process"], linux)
 
     def _take_namespaces(self, linux: dict[str, Any]) -> None:
         """Sort the namespaces: made by the clone, joined by the child, joined or set up around the clone."""
@@ -98,8 +100,10 @@ class Plan:
         self.new_cgroup_namespace = bool(self.clone_flags & namespaces.CLONE_NEWCGROUP)
         self.clone_flags &= ~namespaces.CLONE_NEWCGROUP
         self.user_namespace = bool(self.clone_flags & namespaces.CLONE_NEWUSER)
-        self.uid_map = _id_map(linux.get("uidMappings"))
-        self.gid_map = _id_map(linux.get("gidMappings"))
+        self.unprivileged = os.geteuid() != 0
+        self.uid_map, self.gid_map = user.id_map(linux.get("uidMappings")), user.id_map(linux.get("gidMappings"))
+        if self.user_namespace and not (self.uid_map or self.gid_map):
+            self.uid_map, self.gid_map = user.default_maps()
         if self.user_namespace and not (self.uid_map and self.gid_map):
             raise InvalidArgument("user namespaces enabled, but no user mapping found")
         self._take_time_offsets(linux)
@@ -121,6 +125,8 @@ class Plan:
         self.sysctls: list[tuple[str, str]] = []
         for name, value in (linux.get("sysctl") or {}).items():
             check_sysctl(name, self.kinds)
+            if self.domainname and name.replace("/", ".") == "kernel.domainname":
+                raise InvalidArgument('sysctl "kernel.domainname" conflicts with the domainname field')
             self.sysctls.append((name, str(value)))
 
 
@@ -128,8 +134,8 @@ class ExecPlan:
     """What one exec in a running container does; the counterpart of Plan."""
 
     __slots__ = (
-        "cgroup", "container", "die_with_parent", "hooks", "id", "joined", "listener", "preserve_fds", "program",
-        "reaper",
+        "cgroup", "container", "cpus", "die_with_parent", "first_cpus", "hooks", "id", "joined", "listener",
+        "preserve_fds", "program", "reaper",
     )
 
     def __init__(self, id: str, spec: dict[str, Any], process: dict[str, Any], pidfd: int) -> None:
@@ -145,7 +151,10 @@ class ExecPlan:
         self.joined = 0
         for entry in linux.get("namespaces") or ():
             self.joined |= namespaces.FLAGS[_NAMESPACE_FILES[entry["type"]]]
-        self.program = Program(process, linux.get("seccomp"), linux.get("personality"))
+        affinity = process.get("execCPUAffinity") or (spec.get("process") or {}).get("execCPUAffinity") or {}
+        self.first_cpus = schedule.parse_list(affinity.get("initial"))
+        self.cpus = schedule.parse_list(affinity.get("final"))
+        self.program = Program(process, linux)
 
 
 def check_sysctl(name: str, kinds: set[str]) -> None:
@@ -167,10 +176,6 @@ def check_sysctl(name: str, kinds: set[str]) -> None:
         raise InvalidArgument(f"sysctl {name!r} is not in a separate kernel namespace")
     if needed not in kinds:
         raise InvalidArgument(f"sysctl {name!r} not allowed in host {needed} namespace")
-
-
-def _id_map(entries: list[dict[str, Any]] | None) -> str:
-    return "".join(f"{entry['containerID']} {entry['hostID']} {entry['size']}\n" for entry in entries or ())
 
 
 def sysctl_path(name: str) -> str:

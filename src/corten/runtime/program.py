@@ -28,14 +28,12 @@ class Program:
     """One `process` of the spec, understood; the seccomp filter is compiled already."""
 
     __slots__ = (
-        "affinity", "apparmor", "args", "capabilities", "console_size", "cwd", "env", "filter", "filter_flags", "gid",
-        "groups", "io_priority", "no_new_privs", "oom_score_adj", "path", "personality", "rlimits", "scheduler",
-        "selinux", "terminal", "uid", "umask",
+        "apparmor", "args", "capabilities", "console_size", "cwd", "env", "filter", "filter_flags", "gid",
+        "groups", "io_priority", "memory_policy", "no_new_privs", "oom_score_adj", "path", "personality", "rlimits",
+        "scheduler", "selinux", "terminal", "uid", "umask",
     )
 
-    def __init__(
-        self, document: dict[str, Any], profile: dict[str, Any] | None, personality: dict[str, Any] | None
-    ) -> None:
+    def __init__(self, document: dict[str, Any], linux: dict[str, Any]) -> None:
         check_process(document)
         self.args: list[str] = document["args"]
         self.cwd: str = document["cwd"]
@@ -58,9 +56,10 @@ class Program:
         self.console_size = (int(size.get("height") or 0), int(size.get("width") or 0))
         self.scheduler = schedule.parse_scheduler(document.get("scheduler"))
         self.io_priority = schedule.parse_io_priority(document.get("ioPriority"))
-        self.affinity = schedule.parse_affinity((document.get("execCPUAffinity") or {}).get("final"))
+        self.memory_policy = schedule.parse_memory_policy(linux.get("memoryPolicy"))
+        profile = linux.get("seccomp")
         self.filter, self.filter_flags = seccomp.compile_cached(profile) if profile else (b"", 0)
-        self.personality = _parse_personality(personality)
+        self.personality = _parse_personality(linux.get("personality"))
 
     def _take_user(self, entry: dict[str, Any]) -> None:
         self.uid = _id(entry.get("uid", 0), "uid")
@@ -103,8 +102,8 @@ def set_limits(program: Program, proc: int) -> None:
         schedule.set_scheduler(program.scheduler)
     if program.io_priority is not None:
         schedule.set_io_priority(program.io_priority)
-    if program.affinity:
-        os.sched_setaffinity(0, program.affinity)
+    if program.memory_policy:
+        schedule.set_memory_policy(*program.memory_policy)
     if program.personality is not None:
         process.set_personality(program.personality)
 

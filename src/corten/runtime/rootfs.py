@@ -9,14 +9,15 @@ import stat
 
 from corten.base.errors import InvalidArgument
 from corten.linux import fd, mount, overlay, path
+from corten.linux.mount import Change
 from corten.runtime import cgroup_mount, devices
+from corten.runtime.copy_up import copy_up
 from corten.runtime.errors import StepFailed, go_strerror
 from corten.runtime.mount_options import Mount
 from corten.runtime.plan import Plan
 
 _NO_SUPERBLOCK_RO = frozenset(("proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts", "tmpfs"))
 _REAL_FOLDERS = ("proc", "sysfs")
-_MAX_COPY_UP = 1 << 20
 
 
 def prepare(plan: Plan) -> int:
@@ -35,8 +36,7 @@ def prepare(plan: Plan) -> int:
         layers = plan.bundle.overlay
         root = overlay.new_overlay(layers["lower"], layers.get("upper") or "", layers.get("work") or "")
     target = os.open(plan.rootfs, path.O_PATH | os.O_DIRECTORY)
-    mount.set_attributes(root, propagation=mount.MS_PRIVATE)
-    mount.attach(root, target)
+    mount.attach_changed(root, target, [Change(propagation=mount.MS_PRIVATE)])
     os.close(target)
     return root
 
@@ -97,34 +97,33 @@ def _mount_failed(entry: Mount, error: OSError) -> StepFailed:
 
 def _mount_one(plan: Plan, root: int, entry: Mount) -> int:
     if entry.bind:
-        made = _bind(root, entry)
+        made = _bind(plan, root, entry)
     elif entry.kind == "cgroup":
         made = cgroup_mount.mount_cgroups(plan, root, entry)
     else:
-        made = _new(root, entry)
+        made = _new(plan, root, entry)
     for bits, recursive in entry.propagation:
-        mount.set_attributes(made, propagation=bits, recursive=recursive)
+        mount.change(made, Change(propagation=bits, recursive=recursive))
     return made
 
 
-def _bind(root: int, entry: Mount) -> int:
+def _bind(plan: Plan, root: int, entry: Mount) -> int:
     """A copy of the source's mount, changed before anybody sees it, on a target of the same kind made if missing."""
-    tree = mount.copy_tree(entry.source, entry.recursive)
-    if entry.set_bits or entry.clear_bits:
-        mount.set_attributes(tree, entry.set_bits, entry.clear_bits)
-    if entry.recursive_set or entry.recursive_clear:
-        mount.set_attributes(tree, entry.recursive_set, entry.recursive_clear, recursive=True)
+    tree = plan.sources.pop(entry, -1)
+    if tree < 0:
+        tree = mount.copy_tree(entry.source, entry.recursive)
     if path.is_folder(tree):
         target = path.make_folder(root, entry.destination)
     else:
         target = path.make_file(root, entry.destination)
         if path.is_folder(target):
             raise OSError(errno.ENOTDIR, "move_mount: Not a directory")
-    _attach(tree, target)
+    _attach(tree, target, entry.changes)
     return tree
 
 
-def _new(root: int, entry: Mount) -> int:
+def _new(plan: Plan, root: int, entry: Mount) -> int:
+    """A new file system; of sysfs, where a user namespace may not mount one, the host's, read-only."""
     covers = entry.kind == "tmpfs" and path.exists_in_root(root, entry.destination)
     if entry.kind in _REAL_FOLDERS:
         target = _real_folder(root, entry.destination, entry.kind)
@@ -138,16 +137,23 @@ def _new(root: int, entry: Mount) -> int:
     bits = entry.set_bits
     if entry.kind == "tmpfs":
         bits &= ~mount.MOUNT_ATTR_RDONLY  # later mounts may need a place in it; `finish` makes it read-only
-    made = mount.new_mount(entry.kind, options, bits)
+    changes = []
+    try:
+        made = mount.new_mount(entry.kind, options, bits)
+    except PermissionError:
+        if entry.kind != "sysfs" or not plan.user_namespace:
+            raise
+        made = mount.copy_tree("/sys", recursive=True)  # no new one without a network namespace of its own
+        changes = [Change(bits | mount.MOUNT_ATTR_RDONLY, recursive=True)]
     if entry.copy_up:
-        _copy_up(target, made)
-    _attach(made, target)
+        copy_up(target, made)
+    _attach(made, target, changes)
     return made
 
 
-def _attach(tree: int, target: int) -> None:
+def _attach(tree: int, target: int, changes: list[Change]) -> None:
     try:
-        mount.attach(tree, target)
+        mount.attach_changed(tree, target, changes)
     finally:
         os.close(target)
 
@@ -166,52 +172,13 @@ def _real_folder(root: int, destination: str, kind: str) -> int:
         raise
 
 
-def _copy_up(source: int, target: int) -> None:
-    """tmpcopyup: what the folder holds goes into the tmpfs that covers it, with modes and owners."""
-    here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=source)
-    there = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=target)
-    try:
-        for name in os.listdir(here):
-            _copy_entry(here, there, name)
-    finally:
-        os.close(here)
-        os.close(there)
-
-
-def _copy_entry(here: int, there: int, name: str) -> None:
-    found = os.stat(name, dir_fd=here, follow_symlinks=False)
-    kind = stat.S_IFMT(found.st_mode)
-    if kind == stat.S_IFLNK:
-        os.symlink(os.readlink(name, dir_fd=here), name, dir_fd=there)
-    elif kind == stat.S_IFDIR:
-        os.mkdir(name, 0o700, dir_fd=there)
-        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
-        outer = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=there)
-        for below in os.listdir(inner):
-            _copy_entry(inner, outer, below)
-        os.close(inner)
-        os.close(outer)
-    elif kind == stat.S_IFREG:
-        source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
-        target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=there)
-        while os.sendfile(target, source, None, _MAX_COPY_UP):
-            pass
-        os.close(source)
-        os.close(target)
-    else:
-        return
-    os.chown(name, found.st_uid, found.st_gid, dir_fd=there, follow_symlinks=False)
-    if kind != stat.S_IFLNK:
-        os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=there)
-
-
 def make_devices(plan: Plan, root: int) -> None:
     """Nodes and links below /dev; a /dev bound from elsewhere is left as it is."""
     if any(entry.bind and os.path.normpath(entry.destination) == "/dev" for entry in plan.mounts):
         return
     before = os.umask(0)
     try:
-        devices.make_nodes(root, plan.devices)
+        devices.make_nodes(root, plan.devices, plan.sources)
         devices.make_links(root)
     finally:
         os.umask(before)
@@ -238,8 +205,7 @@ def mask_paths(plan: Plan, root: int) -> None:
         found = _open_below(root, name)
         if found >= 0:
             tree = mount.copy_tree("", recursive=True, folder=found)
-            mount.set_attributes(tree, mount.MOUNT_ATTR_RDONLY, recursive=True)
-            mount.attach(tree, found)
+            mount.attach_changed(tree, found, [Change(mount.MOUNT_ATTR_RDONLY, recursive=True)])
             os.close(tree)
             os.close(found)
     if not plan.masked_paths:
@@ -249,13 +215,15 @@ def mask_paths(plan: Plan, root: int) -> None:
         found = _open_below(root, name)
         if found < 0:
             continue
+        changes = []
         if not path.is_folder(found):
             cover = _null_device()
+            changes = [Change(mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC)]
         elif empty < 0:  # attached itself: to close one that is not costs a grace period of the kernel's
             cover = empty = _empty_folder()
         else:
             cover = mount.copy_tree("", recursive=False, folder=empty)
-        mount.attach(cover, found)
+        mount.attach_changed(cover, found, changes)
         if cover != empty:
             os.close(cover)
         os.close(found)
@@ -283,7 +251,6 @@ def _null_device() -> int:
     found = os.fstat(tree)
     if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(1, 3):
         raise OSError(errno.ENODEV, "open_tree: not the null device", "/dev/null")
-    mount.set_attributes(tree, mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC)
     return tree
 
 

@@ -3,6 +3,7 @@
     parent (create, exec)                       child (init, or an exec)
       clone3 ────────────────────────────────▶  steps in its new namespaces
       GO (control groups made) ──────────────▶  and the users mapped, when the spec asks for a user namespace
+      SOURCE (a tree), or FAILED ────────────▶  for each mount whose source the parent opens (sources.py)
       ◀──────────────────────────────── HOOKS   only when the spec has createRuntime or prestart hooks
       GO (hooks have run) ───────────────────▶
       ◀──────────── READY (+ the pty's master)  all is made but the execve
@@ -24,6 +25,7 @@ START = b"S"
 READY = b"R"
 HOOKS = b"H"
 FAILED = b"F"
+SOURCE = b"M"
 
 _SIZE = 8192
 _FD_BYTES = 4

@@ -1,0 +1,123 @@
+"""What the init may not open or make itself, handed to it by the parent as detached mounts.
+
+In a user namespace the init is root over its own ids only: a source below a folder of mode 0700 is out of its reach,
+though root asked for it, and so is mknod. And to map the ids of a mount takes the file system's owner. So a short-lived
+process with the parent's rights joins the new mount namespace alone, and hands the trees over the channel, one message
+each. They are copies made within that namespace, so whatever the kernel has locked on its mounts stays locked. Device
+nodes are made in a tmpfs that only this process ever sees; the host's own are not touched.
+"""
+
+import os
+import stat
+
+from corten.base.errors import InvalidArgument
+from corten.linux import mount, namespaces, user
+from corten.runtime import sync
+from corten.runtime.devices import Device, make_node
+from corten.runtime.errors import StepFailed, from_exception, go_strerror
+from corten.runtime.mount_options import Mount
+from corten.runtime.plan import Plan
+
+
+def wanted(plan: Plan) -> list[Mount | Device]:
+    """What comes from the parent: bind mounts, then devices, each in the spec's order."""
+    by_root = plan.user_namespace and not plan.unprivileged
+    found: list[Mount | Device] = [entry for entry in plan.mounts if entry.bind and (entry.idmap or by_root)]
+    if by_root:
+        found += [device for device in plan.devices if not stat.S_ISFIFO(device.mode)]
+    return found
+
+
+def send(plan: Plan, child: int, channel: int) -> None:
+    """Open all that is `wanted` in the mount namespace of the process `child` and send it. Returns when it is done.
+
+    What cannot be opened is told to the child, which fails with it. Raises OSError.
+    """
+    if not wanted(plan):
+        return
+    pid, pidfd = namespaces.clone3(0)
+    if pid == 0:
+        try:
+            _send_all(plan, child, channel)
+        except BaseException as error:  # nothing may unwind into the parent's code
+            sync.send(channel, sync.pack_failure(from_exception("open the mounts' sources", error)))
+        finally:
+            os._exit(0)
+    os.close(pidfd)
+    os.waitpid(pid, 0)
+
+
+def _send_all(plan: Plan, child: int, channel: int) -> None:
+    mapped = namespaces.open_of(child, "user") if plan.user_namespace else -1
+    namespaces.setns(namespaces.open_of(child, "mnt"), namespaces.CLONE_NEWNS)
+    folder = -1
+    for number, entry in enumerate(wanted(plan)):
+        if isinstance(entry, Mount):
+            tree = _open_source(entry, mapped)
+        else:
+            if folder < 0:
+                folder = _private_folder(plan.rootfs)
+            tree = _make_device(entry, folder, str(number), plan)
+        sync.send(channel, sync.SOURCE, tree)
+        os.close(tree)
+
+
+def _private_folder(place: str) -> int:
+    """An empty tmpfs on `place` in a mount namespace of our own."""
+    namespaces.unshare(namespaces.CLONE_NEWNS)
+    mount.set_propagation("/", mount.MS_PRIVATE, True)
+    target = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder = mount.new_mount("tmpfs", [("mode", "700")])
+    mount.attach(folder, target)
+    os.umask(0)
+    return folder
+
+
+def _make_device(device: Device, folder: int, name: str, plan: Plan) -> int:
+    owner, group = user.mapped(plan.uid_map, device.uid), user.mapped(plan.gid_map, device.gid)
+    make_node(folder, name, Device(device.path, device.mode, device.device, max(owner, 0), max(group, 0)))
+    return mount.copy_tree(name, recursive=False, folder=folder)
+
+
+def _open_source(entry: Mount, mapped: int) -> int:
+    try:
+        return _open(entry, mapped)
+    except (OSError, InvalidArgument) as error:
+        text = f'error mounting "{entry.source}" to rootfs at "{entry.destination}": '
+        if isinstance(error, InvalidArgument):
+            raise StepFailed("mount", path=entry.source, detail=f"{text}{error}") from None
+        number = error.errno or 0
+        call, separator, _ = (error.strerror or "").partition(": ")
+        text += f"{call if separator else 'open'} {entry.source}: {go_strerror(number)}"
+        raise StepFailed("mount", call if separator else "", number, entry.source, text) from None
+
+
+def _open(entry: Mount, mapped: int) -> int:
+    tree = mount.copy_tree(entry.source, entry.recursive)
+    if not entry.idmap:
+        return tree
+    try:
+        userns = mapped
+        if entry.uid_map:
+            userns = user.open_mapped_namespace(entry.uid_map, entry.gid_map)
+        elif mapped < 0:
+            raise InvalidArgument("idmap mount without mappings in a container without a user namespace")
+        asked = mount.Change(mount.MOUNT_ATTR_IDMAP, recursive=entry.idmap == "ridmap", userns=userns)
+        mount.change(tree, asked)
+        if userns != mapped:
+            os.close(userns)
+    except BaseException:
+        os.close(tree)
+        raise
+    return tree
+
+
+def receive(plan: Plan, channel: int) -> None:
+    """In the child: take what `send` gives, into `plan.sources`. Raises StepFailed."""
+    for entry in wanted(plan):
+        message, tree = sync.receive(channel)
+        if message[:1] == sync.FAILED:
+            raise sync.unpack_failure(message)
+        if tree < 0:
+            os._exit(125)
+        plan.sources[entry] = tree
