@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 
 import pytest
 from distribution_fixture import built, own_distribution, statuses, told
@@ -143,11 +142,9 @@ def test_a_dripping_blob_is_given_up(registry):
     with own_distribution(rate_window_s=0.5) as local:
         rule = lambda request: Fault(drip_s=0.05) if big_blob(request.path) else None  # noqa: E731
         with fault_proxy(registry.host, rule) as proxy:
-            begun = time.monotonic()
             _, error = local.pull(f"{proxy.host}/t/x", "v1")
     assert isinstance(error, TooSlow)
     assert "under the minimum of 1024 B/s: given up" in str(error)
-    assert time.monotonic() - begun < 5
 
 
 def test_a_manifest_over_the_limit_is_refused(registry, local):

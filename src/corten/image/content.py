@@ -34,7 +34,8 @@ class Writer:
     (BlockingIOError): let the second wait for the first.
     """
 
-    __slots__ = ("_descriptor", "_expected", "_hash", "_path", "_resume", "_size", "_store", "offset")
+    __slots__ = ("_descriptor", "_expected", "_hash", "_path", "_resume", "_size", "_store", "offset",
+                 "restarts")
 
     def __init__(self, store: "ContentStore", expected: str | None, size: int | None, resume: bool) -> None:
         self._store, self._expected, self._size = store, expected, size
@@ -51,6 +52,7 @@ class Writer:
                 raise
         self._hash = hashlib.sha256()
         self.offset = 0
+        self.restarts = 0
         while self._resume and (part := os.read(self._descriptor, 1 << 20)):
             self._hash.update(part)
             self.offset += len(part)
@@ -63,7 +65,8 @@ class Writer:
         self._hash, self.offset = hashlib.sha256(), 0
 
     def restart(self) -> None:
-        """Forget what was written: the source cannot continue at `offset`."""
+        """Forget what was written: the source cannot continue at `offset`. `restarts` counts."""
+        self.restarts += 1
         self._restart()
 
     def write(self, data: bytes | memoryview) -> None:
@@ -84,6 +87,11 @@ class Writer:
     def fileno(self) -> int:
         """The file as it grows, for who reads along; gone with `close`."""
         return self._descriptor
+
+    @property
+    def path(self) -> str:
+        """Where the file grows, until `commit`."""
+        return self._path
 
     def commit(self) -> str:
         """Make it a blob; returns its digest. Raises InvalidArgument when size or digest are not the promised ones."""

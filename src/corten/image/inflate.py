@@ -156,12 +156,63 @@ class StreamSource:
         return self._hash.hexdigest() if self._hash is not None else ""
 
 
-def _plain(descriptor: int) -> Iterator[bytes]:
-    while chunk := os.read(descriptor, CHUNK):
+class WholeFile:
+    """A file or pipe read to its end."""
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes, none at the end."""
+        return os.read(self._descriptor, size)
+
+
+class GrowingFile:
+    """A file that is still being downloaded: read as far as it is, told by its bell (arrival.py) when there is more.
+
+    Raises InvalidArgument when the download ends before it is whole.
+    """
+
+    __slots__ = ("_at", "_bell", "_descriptor", "_size", "_whole")
+
+    def __init__(self, descriptor: int, bell: int) -> None:
+        self._descriptor, self._bell = descriptor, bell
+        self._at = self._size = 0
+        self._whole = False
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes, none when all have been read and the file is whole."""
+        while self._at >= self._size and not self._whole:
+            self._size = os.fstat(self._descriptor).st_size
+            if self._at >= self._size:
+                self._listen()
+        data = os.pread(self._descriptor, size, self._at)
+        self._at += len(data)
+        return data
+
+    def await_whole(self) -> None:
+        """Return when nothing is missing."""
+        while not self._whole:
+            self._listen()
+
+    def _listen(self) -> None:
+        rung = os.read(self._bell, 4096)
+        if not rung:
+            raise InvalidArgument("the download ended before all was here")
+        self._whole = rung.endswith(b"!")
+
+
+Source = WholeFile | GrowingFile
+
+
+def _plain(source: Source) -> Iterator[bytes]:
+    while chunk := source.read(CHUNK):
         yield chunk
 
 
-def _gunzip(descriptor: int) -> Iterator[bytes]:
+def _gunzip(source: Source) -> Iterator[bytes]:
     from isal import igzip_lib  # only in the worker that needs it, and before it is confined
 
     decoder = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
@@ -169,12 +220,12 @@ def _gunzip(descriptor: int) -> Iterator[bytes]:
     started = False
     while True:
         if decoder.eof:
-            rest = decoder.unused_data or os.read(descriptor, _INPUT)
+            rest = decoder.unused_data or source.read(_INPUT)
             if not rest:
                 return
             decoder = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
         elif decoder.needs_input or not started:
-            rest = rest or os.read(descriptor, _INPUT)
+            rest = rest or source.read(_INPUT)
             started = True
             if not rest:
                 raise InvalidArgument("unexpected end of a gzip stream")
@@ -187,16 +238,16 @@ def _gunzip(descriptor: int) -> Iterator[bytes]:
             yield chunk
 
 
-def _unzstd(descriptor: int) -> Iterator[bytes]:
+def _unzstd(source: Source) -> Iterator[bytes]:
     import zstandard
 
-    with open(descriptor, "rb", closefd=False, buffering=0) as stream:
-        reader = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).stream_reader(stream, read_across_frames=True)
-        try:
-            while chunk := reader.read(CHUNK):
-                yield chunk
-        except zstandard.ZstdError as error:
-            raise InvalidArgument(f"invalid zstd data: {error}") from None
+    decoder = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)  # it calls `read` alone
+    reader = decoder.stream_reader(source, read_across_frames=True)  # type: ignore[arg-type]
+    try:
+        while chunk := reader.read(CHUNK):
+            yield chunk
+    except zstandard.ZstdError as error:
+        raise InvalidArgument(f"invalid zstd data: {error}") from None
 
 
 def _standard(descriptor: int, kind: str) -> Iterator[bytes]:
@@ -238,12 +289,18 @@ def preload(kinds: set[str]) -> None:
         import lzma  # noqa: F401
 
 
-def chunks_of(descriptor: int, kind: str) -> Iterator[bytes]:
-    """The inflated bytes of an open file or pipe; `kind` as `compression_of` says. Raises InvalidArgument."""
+def chunks_of(descriptor: int, kind: str, bell: int = -1) -> Iterator[bytes]:
+    """The inflated bytes of an open file or pipe; `kind` as `compression_of` says, `bell` of a file still growing.
+
+    Raises InvalidArgument.
+    """
+    source = WholeFile(descriptor) if bell < 0 else GrowingFile(descriptor, bell)
     if kind == "gzip":
-        return _gunzip(descriptor)
+        return _gunzip(source)
     if kind == "zstd":
-        return _unzstd(descriptor)
+        return _unzstd(source)
     if kind:
+        if isinstance(source, GrowingFile):
+            source.await_whole()
         return _standard(descriptor, kind)
-    return _plain(descriptor)
+    return _plain(source)

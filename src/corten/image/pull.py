@@ -6,11 +6,12 @@ is an image before all of it is here and every digest was right. Manifests are j
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from corten.base.errors import Error, InvalidArgument, NotFound, Unsupported
 from corten.base.ids import short_id
+from corten.image.arrival import FOLLOWED_BYTES, Arrival, Arrivals
 from corten.image.content import Lease, Writer
 from corten.image.flights import Flights
 from corten.image.progress import Bar, Emit, bar, headed, plain
@@ -60,10 +61,11 @@ def translate(error: Error, reference: Reference) -> Error:
 class Puller:
     """Pulls into one store; shared by all pulls of a daemon, so that they find each other's downloads."""
 
-    __slots__ = ("_flights", "_store")
+    __slots__ = ("_arrivals", "_flights", "_store")
 
     def __init__(self, store: ImageStore) -> None:
         self._store = store
+        self._arrivals = Arrivals()
         self._flights = Flights()
 
     async def pull(
@@ -160,25 +162,57 @@ class Puller:
         self, layers: list[Descriptor], diff_ids: list[str], have: int, tasks: list[asyncio.Task[None]],
         lease: Lease, emit: Emit,
     ) -> None:
-        """Unpack the lower part that is here, again and again, until all is; a failed download ends it at once."""
+        """Unpack the lower part that is here, again and again, until all is; a failed download ends it at once.
+
+        A big layer that is next is unpacked while it comes; should that fail with its download, once more afterwards.
+        """
         digests = [layer.digest for layer in layers]
-        done = have
+        done = followed = have
         while done < len(layers):
-            await asyncio.wait([tasks[done - have], *_failing(tasks)], return_when=asyncio.FIRST_COMPLETED)
-            for task in tasks:
-                if task.done():
-                    task.result()
-            ready = done
-            while ready < len(layers) and tasks[ready - have].done():
+            arriving = await self._next(layers[done], tasks, done - have, followable=followed <= done)
+            ready = done + 1
+            while not arriving and ready < len(layers) and tasks[ready - have].done():
                 ready += 1
-            if ready == done:
-                continue
             for layer in layers[done:ready]:
                 emit(bar("Extracting", short_id(layer.digest), layer.size, layer.size))
-            await self._store.ensure_layers(diff_ids[:ready], digests[:ready], lease)
+            followed = done + 1
+            try:
+                await self._store.ensure_layers(diff_ids[:ready], digests[:ready], lease, arriving)
+            except InvalidArgument:
+                if not arriving or not arriving.failed:
+                    raise
+                continue
             for layer in layers[done:ready]:
                 emit(plain("Pull complete", short_id(layer.digest)))
             done = ready
+        await asyncio.gather(*tasks)
+
+    async def _next(
+        self, layer: Descriptor, tasks: list[asyncio.Task[None]], at: int, followable: bool
+    ) -> Arrival | None:
+        """Wait until the layer of `tasks[at]` can be unpacked: None when it is here, else its download.
+
+        Raises what any of the downloads raised.
+        """
+        following: asyncio.Task[Arrival] | None = None
+        if followable and layer.size >= FOLLOWED_BYTES:
+            following = asyncio.create_task(self._arrivals.followable(layer.digest))
+        try:
+            while True:
+                for task in tasks:
+                    if task.done():
+                        task.result()
+                if tasks[at].done():
+                    return None
+                if following and following.done():
+                    return following.result()
+                running: list[asyncio.Task[Any]] = [task for task in tasks if not task.done()]  # any may fail first
+                if following:
+                    running.append(following)
+                await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if following:
+                following.cancel()
 
     async def _blob(self, client: Client, layer: Descriptor, emit: Emit, limit_bytes: int = 1 << 44) -> None:
         """One blob into the store, with everyone else who wants it now."""
@@ -201,22 +235,37 @@ class Puller:
         emit(plain("Download complete", short_id(layer.digest)))
 
     async def _download(self, client: Client, layer: Descriptor, emit: Emit) -> None:
-        name = short_id(layer.digest)
         for last in (False, True):
             writer = await self._writer(layer)
             with writer:
                 if last:
                     writer.restart()
                 continued = writer.offset > 0
-                await blobs.fetch(client, layer.digest, layer.size, writer, Bar(emit, "Downloading", name, layer.size))
-                emit(plain("Verifying Checksum", name))
-                try:
-                    writer.commit()
+                if await self._arrive(client, layer, writer, emit):
                     return
-                except InvalidArgument:
-                    if last or not continued:  # a bad beginning from an earlier try gets one more
-                        text = f"filesystem layer verification failed for digest {layer.digest}"
-                        raise InvalidArgument(text) from None
+                if last or not continued:  # a bad beginning from an earlier try gets one more
+                    raise InvalidArgument(f"filesystem layer verification failed for digest {layer.digest}")
+
+    async def _arrive(self, client: Client, layer: Descriptor, writer: Writer, emit: Emit) -> bool:
+        """Fill the writer, for all to follow; whether it became the blob."""
+        name = short_id(layer.digest)
+        shown = Bar(emit, "Downloading", name, layer.size)
+        arrival = self._arrivals.begin(layer.digest, writer, layer.size)
+
+        def moved(offset: int) -> None:
+            shown(offset)
+            self._arrivals.grown(arrival)
+
+        whole = False
+        try:
+            await blobs.fetch(client, layer.digest, layer.size, writer, moved)
+            emit(plain("Verifying Checksum", name))
+            with suppress(InvalidArgument):  # another digest
+                writer.commit()
+                whole = True
+        finally:
+            self._arrivals.end(layer.digest, whole=whole)
+        return whole
 
     async def _writer(self, layer: Descriptor) -> Writer:
         """Opened on a thread: what an earlier try left is hashed again."""
@@ -244,11 +293,6 @@ def _noting(work: Any, began: list[bool]) -> Any:
         await work(emit)
 
     return noted
-
-
-def _failing(tasks: list[asyncio.Task[None]]) -> list[asyncio.Task[None]]:
-    """Those still running: waited for too, since any of them may fail first."""
-    return [task for task in tasks if not task.done()]
 
 
 def _is_index(data: bytes, media_type: str) -> bool:

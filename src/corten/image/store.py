@@ -22,6 +22,7 @@ from corten.base.errors import InvalidArgument, NotFound
 from corten.base.paths import Layout
 from corten.base.units import now_ns
 from corten.image import gc, unpack
+from corten.image.arrival import Arrival
 from corten.image.content import ContentStore, Lease
 from corten.image.records import Blob, Image, ImageRecord, LayerRecord, NameRecord
 from corten.image.snapshot import Snapshots
@@ -168,10 +169,12 @@ class ImageStore:
         """A layer's tar as it came in, with the media type its bytes have."""
         return Blob(unpack.media_type_of(self.content, layer.blob), layer.blob, self.content.size(layer.blob))
 
-    async def ensure_layers(self, diff_ids: Sequence[str], digests: Sequence[str], lease: Lease) -> None:
+    async def ensure_layers(self, diff_ids: Sequence[str], digests: Sequence[str], lease: Lease,
+                            arriving: Arrival | None = None) -> None:
         """Unpack the layers of a chain (or of its lower part) that are not here yet, each once whoever asks.
 
-        `digests`: their blobs, in `content`. Raises InvalidArgument, OSError; what was fine stays leased.
+        `digests`: their blobs, in `content`; the last may be `arriving` still. Raises InvalidArgument, OSError; what
+        was fine stays leased.
         """
         chain = chain_ids(list(diff_ids))
         for chain_id in chain:
@@ -184,17 +187,20 @@ class ImageStore:
             done = asyncio.get_running_loop().create_future()
             self._unpacking.update((chain[at], done) for at in missing)
             try:
-                await self._unpack(chain, diff_ids, digests, missing)
+                await self._unpack(chain, diff_ids, digests, missing, arriving)
             finally:
                 for at in missing:
                     del self._unpacking[chain[at]]
                 done.set_result(None)
 
     async def _unpack(self, chain: list[str], diff_ids: Sequence[str], digests: Sequence[str],
-                      missing: list[int]) -> None:
+                      missing: list[int], arriving: Arrival | None) -> None:
+        last = len(chain) - 1
         staging = self.snapshots.stage()
         try:
-            found = await unpack.unpack(self.content, staging, [(digests[at], diff_ids[at]) for at in missing])
+            jobs = [unpack.Job(self.content, digests[at], diff_ids[at], arriving if at == last else None)
+                    for at in missing]
+            found = await unpack.unpack(self.content, staging, jobs)
             for at, layer in zip(missing, found, strict=True):
                 self.adopt_layer(chain, at, layer, digests[at])
         finally:

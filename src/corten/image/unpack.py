@@ -11,6 +11,7 @@ import stat
 
 from corten.base.errors import InvalidArgument, Unsupported
 from corten.image import worker
+from corten.image.arrival import Arrival
 from corten.image.beneath import open_exact, open_root
 from corten.image.content import ContentStore
 from corten.image.inflate import compression_of
@@ -57,18 +58,36 @@ def media_type_of(content: ContentStore, digest: str) -> str:
     return _MEDIA_TYPES[kind]
 
 
-async def unpack(content: ContentStore, staging: str, wanted: list[tuple[str, str]]) -> list[Unpacked]:
-    """Unpack blobs into `<staging>/<n>/fs`, n their place in `wanted`, a list of (blob digest, diff id).
+class Job:
+    """A blob to unpack; `arrival` when it is not in the content yet, but on its way."""
+
+    __slots__ = ("arrival", "diff_id", "digest", "size")
+
+    def __init__(self, content: ContentStore, digest: str, diff_id: str, arrival: Arrival | None) -> None:
+        self.digest, self.diff_id, self.arrival = digest, diff_id, arrival
+        self.size = arrival.size if arrival else content.size(digest)
+
+    def open(self, content: ContentStore, descriptors: list[int]) -> dict[str, int]:
+        """The worker's words for it; what it opens is added to `descriptors`."""
+        if self.arrival is None or self.arrival.ended:
+            descriptors.append(content.open(self.digest))
+            return {"descriptor": descriptors[-1]}
+        descriptors += (pair := self.arrival.follow())
+        return {"descriptor": pair[0], "bell": pair[1]}
+
+
+async def unpack(content: ContentStore, staging: str, wanted: list[Job]) -> list[Unpacked]:
+    """Unpack blobs into `<staging>/<n>/fs`, n their place in `wanted`.
 
     Raises InvalidArgument when a layer is malformed, hostile, too big, or not what its diff id says.
     """
-    order = sorted(range(len(wanted)), key=lambda at: content.size(wanted[at][0]), reverse=True)
+    order = sorted(range(len(wanted)), key=lambda at: wanted[at].size, reverse=True)
     shares: list[list[int]] = [[] for _ in range(min(WORKERS, len(wanted)))]
     weights = [0] * len(shares)
     for at in order:
         lightest = weights.index(min(weights))
         shares[lightest].append(at)
-        weights[lightest] += content.size(wanted[at][0]) + 4096
+        weights[lightest] += wanted[at].size + 4096
     done: dict[int, Unpacked] = {}
     try:
         async with asyncio.TaskGroup() as group:
@@ -79,26 +98,25 @@ async def unpack(content: ContentStore, staging: str, wanted: list[tuple[str, st
     return [done[at] for at in range(len(wanted))]
 
 
-async def _run_share(content: ContentStore, staging: str, wanted: list[tuple[str, str]], share: list[int],
+async def _run_share(content: ContentStore, staging: str, wanted: list[Job], share: list[int],
                      done: dict[int, Unpacked]) -> None:
     descriptors: list[int] = []
     try:
         jobs = []
         for at in share:
-            digest, _ = wanted[at]
             os.makedirs(f"{staging}/{at}/fs")
             os.chmod(f"{staging}/{at}/fs", 0o755)  # noqa: S103  whatever the umask: it is the image's root folder
-            descriptors.append(content.open(digest))
-            bound = min(LIMIT_BYTES, content.size(digest) * _ENLARGE + _FLOOR)
-            jobs.append({"descriptor": descriptors[-1], "folder": f"{at}/fs", "limit_bytes": bound,
-                         "limit_entries": LIMIT_ENTRIES})
+            bound = min(LIMIT_BYTES, wanted[at].size * _ENLARGE + _FLOOR)
+            jobs.append({"folder": f"{at}/fs", "limit_bytes": bound, "limit_entries": LIMIT_ENTRIES,
+                         **wanted[at].open(content, descriptors)})
         question = {"root": staging, "jobs": jobs, "cpu_seconds": int(TIMEOUT_S), "memory_bytes": MEMORY_BYTES}
-        answer = await worker.ask("corten.image.unpack_worker", question, descriptors, TIMEOUT_S)
+        waits = any(wanted[at].arrival for at in share)  # as long as its download, which has bounds of its own
+        answer = await worker.ask("corten.image.unpack_worker", question, descriptors, None if waits else TIMEOUT_S)
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
     for at, layer in zip(share, answer["layers"], strict=True):
-        digest, diff_id = wanted[at]
+        digest, diff_id = wanted[at].digest, wanted[at].diff_id
         found = PREFIX + layer["sha256"] if layer["sha256"] else digest
         if diff_id and found != diff_id:
             raise InvalidArgument(f"layer {digest} has not the diff id its config promises: {found}, not {diff_id}")

@@ -1,7 +1,7 @@
 """The process that unpacks layers: confined to a staging folder, it turns blobs into files.
 
 Question: {"root": staging folder, "jobs": [{"descriptor", "folder", "limit_bytes", "limit_entries", "whiteouts": False
-for an archive that is no layer}], "cpu_seconds", "memory_bytes"}.
+for an archive that is no layer, "bell" of a blob still arriving}], "cpu_seconds", "memory_bytes"}.
 Answer: {"layers": [{"sha256", "size", "entries", "implicit", "opaque"}]}, in the order of the jobs;
 `sha256` is of the uncompressed bytes, "" for a blob that is not compressed (its digest says it); names are latin-1.
 """
@@ -24,9 +24,10 @@ _TAR_SLACK = 1 << 30  # headers and padding beside the files' bytes
 
 def _unpack(job: "dict[str, Any]", kind: str) -> "dict[str, Any]":
     descriptor = int(job["descriptor"])
+    bell = int(job.get("bell", -1))
     source: MapSource | StreamSource
-    if kind:
-        source = StreamSource(chunks_of(descriptor, kind), int(job["limit_bytes"]) + _TAR_SLACK)
+    if kind or bell >= 0:
+        source = StreamSource(chunks_of(descriptor, kind, bell), int(job["limit_bytes"]) + _TAR_SLACK, bool(kind))
     else:
         source = MapSource(descriptor)
     root = open_root(f"/{job['folder']}")

@@ -59,7 +59,9 @@ def parse_answer(output: bytes, complaints: bytes, status: int | None) -> dict[s
     return answer
 
 
-async def ask(module: str, question: dict[str, Any], descriptors: list[int], timeout_s: float) -> dict[str, Any]:
+async def ask(
+    module: str, question: dict[str, Any], descriptors: list[int], timeout_s: float | None
+) -> dict[str, Any]:
     """Run a worker to its end. Raises the error it reports, Internal when it dies, InvalidArgument on timeout."""
     data = json.dumps({**question, "parent": os.getpid()}).encode()
     process = await asyncio.create_subprocess_exec(
@@ -69,6 +71,7 @@ async def ask(module: str, question: dict[str, Any], descriptors: list[int], tim
     try:
         output, complaints = await asyncio.wait_for(process.communicate(data), timeout_s)
     except TimeoutError:
+        assert timeout_s
         raise errors.InvalidArgument(f"the archive took longer than {timeout_s:.0f} seconds to read") from None
     finally:
         if process.returncode is None:
