@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from corten.base.errors import InvalidArgument, Unsupported
 from corten.linux import cgroup_devices
-from corten.linux.cgroup import Hierarchies
+from corten.linux.cgroup_hierarchies import Hierarchies
 from corten.linux.cgroup_limits import blkio_to_io_weight, shares_to_weight, swap_to_v2, v1_settings, v2_settings
 
 MIB = 1 << 20
@@ -62,7 +62,7 @@ def test_io_weight_ends():
 def test_pids():
     assert as_dict(v1_settings({"pids": {"limit": 7}})) == {"pids.max": "7"}
     assert as_dict(v2_settings({"pids": {"limit": -1}})) == {"pids.max": "max"}
-    assert v1_settings({"pids": {"limit": 0}}) == []
+    assert as_dict(v1_settings({"pids": {"limit": 0}})) == {"pids.max": "1"}
 
 
 @pytest.mark.parametrize("resources", [

@@ -1,7 +1,8 @@
 """Control groups: one path, made, joined, frozen, killed and removed in every hierarchy the machine has.
 
 v1, v2 and hybrid (v1 controllers beside an empty v2 tree) alike: a group is named by its path within the hierarchies,
-`/corten/<id>`; callers never see which there are. Limits are cgroup_limits.py, numbers cgroup_stats.py.
+`/corten/<id>`; callers never see which there are. "" is no group at all (an unprivileged user may make none): there is
+nothing to join, to kill or to remove then. Limits are cgroup_limits.py, numbers cgroup_stats.py.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import signal
 import time
 
 from corten.linux import cgroup_devices, cgroup_limits
+from corten.linux.cgroup_hierarchies import hierarchies as hierarchies
+from corten.linux.cgroup_hierarchies import read_words
 from corten.linux.fd import write_file
 
 TYPE_CHECKING = False
@@ -23,56 +26,13 @@ _REMOVE_ATTEMPTS = 40
 _KILL_WAIT_S = 2.0
 
 
-class Hierarchies:
-    """Where the hierarchies are mounted: `v1` maps a controller to its mount, `unified` is v2's or ""."""
-
-    __slots__ = ("controllers", "mounts", "unified", "v1")
-
-    def __init__(self, mountinfo: str) -> None:
-        self.v1: dict[str, str] = {}
-        self.unified = ""
-        self.mounts: list[str] = []  # every v1 mount point once, in order
-        for line in mountinfo.splitlines():
-            left, _, right = line.partition(" - ")
-            kind, _, options = right.split(" ", 2)
-            point = left.split(" ")[4].encode().decode("unicode_escape")
-            if kind == "cgroup2" and not self.unified:
-                self.unified = point
-            elif kind == "cgroup" and point not in self.mounts:
-                words = options.split(",")
-                named = [word for word in words if word.startswith("name=")]
-                found = named or [word for word in words if word in cgroup_limits.V1_CONTROLLERS]
-                if found and not any(name in self.v1 for name in found):
-                    self.mounts.append(point)
-                    self.v1.update(dict.fromkeys(found, point))
-        self.controllers = _read_words(f"{self.unified}/cgroup.controllers") if self.unified and not self.v1 else []
-
-
-_found: Hierarchies | None = None
 _ready: set[str] = set()  # parent groups made by this process, with their controllers and cpusets set up
-
-
-def hierarchies() -> Hierarchies:
-    """This machine's, found once."""
-    global _found
-    if _found is None:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            _found = Hierarchies(file.read())
-    return _found
-
-
-def _read_words(path: str) -> list[str]:
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read().split()
-    except OSError:
-        return []
 
 
 def folders(path: str) -> list[str]:
     """The group's folder in each hierarchy, existing or not."""
     found = hierarchies()
-    return [mount + path for mount in (*found.mounts, found.unified) if mount]
+    return [mount + path for mount in (*found.mounts, found.unified) if mount] if path else []
 
 
 def folder(path: str, controller: str) -> str:
@@ -89,7 +49,7 @@ def birthplace(path: str) -> int:
     `create` makes and limits the rest, and may do so while the child begins. Raises OSError.
     """
     unified = hierarchies().unified
-    if not unified:
+    if not (unified and path):
         return -1
     for attempt in (1, 2):
         if attempt == 2 or os.path.dirname(path) not in _ready:
@@ -163,8 +123,8 @@ def _hand_down(control: str, wanted: list[str]) -> None:
 def fill_cpuset(place: str) -> None:
     """Give a v1 cpuset that is empty the CPUs and nodes of its parent."""
     for name in ("cpuset.cpus", "cpuset.mems"):
-        if not _read_words(f"{place}/{name}"):
-            inherited = _read_words(f"{os.path.dirname(place)}/{name}")
+        if not read_words(f"{place}/{name}"):
+            inherited = read_words(f"{os.path.dirname(place)}/{name}")
             write_file(f"{place}/{name}", " ".join(inherited).encode())
 
 
@@ -177,29 +137,42 @@ def apply(path: str, resources: dict[str, Any], fresh: bool = False) -> None:
     parent = os.path.dirname(path)
     if fresh and "cpuset" in found.v1 and (parent == "/" or parent not in _ready):  # the root does not clone
         fill_cpuset(found.v1["cpuset"] + path)
-    if found.v1:
-        for controller, name, value in cgroup_limits.v1_settings(resources):
-            if controller not in found.v1:
-                cgroup_limits.refuse(controller, name)
-            place = found.v1[controller] + path
-            cgroup_limits.write_v1(place, name, value)
-        rules = resources.get("devices")
-        if rules and "devices" in found.v1:
-            cgroup_devices.apply_v1(found.v1["devices"] + path, rules)
-        return
-    for controller, name, value in cgroup_limits.v2_settings(resources):
-        if controller not in found.controllers:
-            cgroup_limits.refuse(controller, name)
-        write_file(f"{found.unified}{path}/{name}", value.encode())
+    cgroup_limits.write_all(_placed(path, resources))
     rules = resources.get("devices")
-    if rules and found.unified:
+    if rules and "devices" in found.v1:
+        cgroup_devices.apply_v1(found.v1["devices"] + path, rules)
+    elif rules and found.unified and not found.v1:
         cgroup_devices.apply_v2(found.unified + path, rules)
+
+
+def _placed(path: str, resources: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Each limit as (folder, file, value); one whose controller the machine lacks is Unsupported."""
+    found = hierarchies()
+    settings = cgroup_limits.v1_settings(resources) if found.v1 else cgroup_limits.v2_settings(resources)
+    placed = []
+    for controller, name, value in settings:
+        place = folder(path, controller)
+        if not place:
+            cgroup_limits.refuse(controller, name)
+        if ".rsvd." not in name or os.path.exists(f"{place}/{name}"):
+            placed.append((place, name, value))
+    return placed
+
+
+def update(path: str, resources: dict[str, Any]) -> None:
+    """Change limits of a group in use: only what `resources` names. Raises InvalidArgument, Unsupported, OSError."""
+    found = hierarchies()
+    if not found.v1:
+        resources = cgroup_limits.complete_v2(resources, lambda name: read_words(f"{found.unified}{path}/{name}"))
+    used = read_words(f"{folder(path, 'memory')}/memory.{'usage_in_bytes' if found.v1 else 'current'}")
+    cgroup_limits.check_use(resources.get("memory") or {}, int(used[0]) if used else 0)
+    apply(path, resources)
 
 
 def open_unified(path: str) -> int:
     """A descriptor of the group's v2 folder for CLONE_INTO_CGROUP; -1 when there is none."""
     unified = hierarchies().unified
-    if not unified:
+    if not (unified and path):
         return -1
     try:
         return os.open(unified + path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -215,15 +188,37 @@ def join(path: str, pid: int = 0, unified: bool = True) -> None:
     """
     found = hierarchies()
     name, text = ("cgroup.procs", str(pid).encode()) if pid else ("tasks", b"0")
-    for mount in found.mounts:
-        write_file(f"{mount}{path}/{name}", text)
-    if unified and found.unified:
+    for place in v1_folders(path):
+        write_file(f"{place}/{name}", text)
+    if unified and found.unified and path:
         write_file(f"{found.unified}{path}/cgroup.procs", str(pid).encode())
+
+
+def join_below(path: str, parts: dict[str, str]) -> None:
+    """Move the caller into groups below `path` in v1 hierarchies, by controller; "" is for all that are not named.
+
+    Raises OSError.
+    """
+    below = {hierarchies().v1[name]: part for name, part in parts.items() if name}
+    for mount in hierarchies().mounts:
+        part = below.get(mount, parts.get("", ""))
+        place = f"{mount}{path}{part and '/'}{part}/tasks"
+        try:
+            write_file(place, b"0")
+        except OSError as error:
+            raise OSError(error.errno, f"adding pid to cgroups: {os.strerror(error.errno or 0)}", place) from None
+
+
+def path_of(pid: int) -> str:
+    """Where a process is in the v2 tree, as this process sees it. cgroups(7). Raises OSError; "" when in none."""
+    with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        found = [line.rstrip("\n")[3:] for line in file if line.startswith("0::")]
+    return found[0] if found else ""
 
 
 def v1_folders(path: str) -> list[str]:
     """The group's folders in the v1 hierarchies only."""
-    return [mount + path for mount in hierarchies().mounts]
+    return [mount + path for mount in hierarchies().mounts] if path else []
 
 
 def children(path: str) -> list[str]:
@@ -250,7 +245,7 @@ def processes(path: str) -> list[int]:
     found: list[int] = []
     for place, _, files in os.walk(places[-1] if hierarchies().unified else places[0]):
         if "cgroup.procs" in files:
-            found.extend(int(word) for word in _read_words(f"{place}/cgroup.procs"))
+            found.extend(int(word) for word in read_words(f"{place}/cgroup.procs"))
     return found
 
 
@@ -266,11 +261,13 @@ def thaw(path: str) -> None:
 
 def _set_frozen(path: str, frozen: bool) -> None:
     found = hierarchies()
+    if not path:
+        raise OSError(errno.ENOENT, "freeze: there is no cgroup")
     if "freezer" in found.v1:
         state, wanted = f"{found.v1['freezer']}{path}/freezer.state", b"FROZEN" if frozen else b"THAWED"
         for attempt in range(1000):
             write_file(state, wanted)  # written again: a fork under way may leave it half frozen
-            if _read_words(state) == [wanted.decode()]:
+            if read_words(state) == [wanted.decode()]:
                 return
             if attempt > 10:
                 time.sleep(0.001)
@@ -306,7 +303,7 @@ def kill(path: str, signum: int = signal.SIGKILL) -> None:
     SIGKILL goes by cgroup.kill (Linux 5.14), which misses no fork; else process by process until none is left.
     """
     unified = hierarchies().unified
-    if signum == signal.SIGKILL and unified:
+    if signum == signal.SIGKILL and unified and path:
         try:
             write_file(f"{unified}{path}/cgroup.kill", b"1")
             return
@@ -361,23 +358,6 @@ def _remove_one(place: str) -> bool:
 def _remove_tree(place: str) -> bool:
     """The group and those below it, the innermost first; False while one is busy."""
     return all(_remove_one(below) for below, _, _ in os.walk(place, topdown=False))
-
-
-def oom_file(path: str) -> str:
-    """The file with the line `oom_kill N`: how often the kernel killed in this group for want of memory; "" if none."""
-    found = hierarchies()
-    if "memory" in found.v1:
-        return f"{found.v1['memory']}{path}/memory.oom_control"
-    return f"{found.unified}{path}/memory.events" if "memory" in found.controllers else ""
-
-
-def oom_kills(path: str) -> int:
-    """The number in `oom_file`; 0 when the group is gone."""
-    try:
-        words = _read_text(oom_file(path)).split()
-        return int(words[words.index("oom_kill") + 1])
-    except (OSError, ValueError):
-        return 0
 
 
 def stats(path: str) -> dict[str, Any]:

@@ -17,8 +17,29 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+# what every container may use, whatever its own rules say: mknod of anything, the nodes it is given, its terminals, tun
+ALWAYS: tuple[dict[str, Any], ...] = (
+    {"allow": True, "type": "c", "access": "m"},
+    {"allow": True, "type": "b", "access": "m"},
+    *(
+        {"allow": True, "type": "c", "major": major, "minor": minor, "access": "rwm"}
+        for major, minor in (
+            (1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2), (10, 200),
+        )
+    ),
+    {"allow": True, "type": "c", "major": 136, "access": "rwm"},
+)
 _ACCESS = {"m": 1, "r": 2, "w": 4}
 _KINDS = {"b": 1, "c": 2}
+
+
+def with_defaults(rules: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    """A container's own rules between a refusal of all and what is always allowed, as runc has it."""
+    asked = list(rules or ())
+    if len(asked) == 1 and _fields(asked[0])[:2] == (True, "a"):
+        return asked
+    first = [] if asked and _fields(asked[0])[1] == "a" else [{"allow": False, "access": "rwm"}]
+    return [*first, *asked, *(rule for rule in ALWAYS if rule not in asked)]
 
 
 def _fields(rule: dict[str, Any]) -> tuple[bool, str, int, int, str]:

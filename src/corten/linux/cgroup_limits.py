@@ -1,4 +1,4 @@
-"""Limits of the runtime spec (linux.resources) as files and values of control groups. Pure, but for `write_v1`.
+"""Limits of the runtime spec (linux.resources) as files and values of control groups. Pure, but for `write_all`.
 
 Conversions from v1's numbers to v2's are those the field agreed on (runtime-spec config-linux.md, runc, crun).
 """
@@ -12,6 +12,7 @@ from corten.linux.fd import write_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     Setting = tuple[str, str, str]
@@ -42,17 +43,31 @@ def _number(section: dict[str, Any], key: str) -> int | None:
     return value
 
 
+def _pids(resources: dict[str, Any], found: list[Setting]) -> None:
+    """0 is the smallest limit there is, 1, since systemd takes no 0; negative is none at all (runtime-spec 1.3)."""
+    limit = _number(resources.get("pids") or {}, "limit")
+    if limit is not None:
+        found.append(("pids", "pids.max", str(limit or 1) if limit >= 0 else "max"))
+
+
+def _hugetlb(resources: dict[str, Any], suffix: str, found: list[Setting]) -> None:
+    """Both what is faulted in and what is reserved (Linux 5.7) of each size, where the kernel counts the latter."""
+    for entry in resources.get("hugepageLimits") or ():
+        size = entry.get("pageSize") or entry.get("pagesize")
+        found.append(("hugetlb", f"hugetlb.{size}.{suffix}", str(entry["limit"])))
+        found.append(("hugetlb", f"hugetlb.{size}.rsvd.{suffix}", str(entry["limit"])))
+
+
 def v1_settings(resources: dict[str, Any]) -> list[Setting]:
     """(controller, file, value) for v1, in an order the kernel takes for a new group."""
+    if resources.get("unified"):
+        raise InvalidArgument("invalid configuration: cannot use unified on cgroup v1")
     found: list[Setting] = []
     _v1_memory(resources.get("memory") or {}, found)
     _v1_cpu(resources.get("cpu") or {}, found)
     _v1_blkio(resources.get("blockIO") or {}, found)
-    limit = _number(resources.get("pids") or {}, "limit")
-    if limit is not None and limit != 0:
-        found.append(("pids", "pids.max", str(limit) if limit > 0 else "max"))
-    for entry in resources.get("hugepageLimits") or ():
-        found.append(("hugetlb", f"hugetlb.{entry['pageSize']}.limit_in_bytes", str(entry["limit"])))
+    _pids(resources, found)
+    _hugetlb(resources, "limit_in_bytes", found)
     network = resources.get("network") or {}
     if network.get("classID"):
         found.append(("net_cls", "net_cls.classid", str(network["classID"])))
@@ -129,37 +144,65 @@ def _rdma(resources: dict[str, Any], found: list[Setting]) -> None:
         found.append(("rdma", "rdma.max", " ".join(words)))
 
 
-# kernels name the weight after the scheduler that honours it
+# kernels name the weight after the scheduler that honours it; values of both are the same
 _ALTERNATIVES = {
     "blkio.weight": "blkio.bfq.weight",
     "blkio.weight_device": "blkio.bfq.weight_device",
 }
 
 
-def write_v1(place: str, name: str, value: str) -> None:
-    """Write one v1 setting; what this kernel has no file for is Unsupported, naming it. Raises OSError."""
-    path = f"{place}/{name}"
+def write_all(settings: list[tuple[str, str, str]]) -> None:
+    """Write (folder, file, value) each; what the kernel has no file for is Unsupported, naming it. Raises OSError.
+
+    Limits that bound each other (memory and memory+swap, quota and period, burst) may be refused now and right once the
+    other is written: such a one is tried again after the rest.
+    """
+    while settings:
+        refused: list[tuple[str, str, str]] = []
+        first: OSError | None = None
+        for place, name, value in settings:
+            try:
+                _write(place, name, value)
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.EBUSY):
+                    raise
+                first = first or error
+                refused.append((place, name, value))
+        if first and len(refused) == len(settings):
+            raise _explained(*refused[0], first)
+        settings = refused
+
+
+def _write(place: str, name: str, value: str) -> None:
     try:
-        write_file(path, value.encode())
+        write_file(f"{place}/{name}", value.encode())
     except FileNotFoundError:
         if name in _ALTERNATIVES:
-            write_v1(place, _ALTERNATIVES[name], value)
-            return
-        raise Unsupported(f"cannot set {name}: this kernel's cgroups have no such file") from None
-    except OSError as error:
-        _retry_v1(place, name, value, error)
+            _write(place, _ALTERNATIVES[name], value)
+        elif name not in _MAY_LACK.get(value, ()):
+            raise Unsupported(f"cannot set {name}: this kernel's cgroups have no such file") from None
+    if name == "cpu.shares":
+        held = read_number(f"{place}/{name}")
+        if held != int(value):
+            raise InvalidArgument(f"the {'max' if held < int(value) else 'min'}imum allowed cpu-shares is {held}")
 
 
-def _retry_v1(place: str, name: str, value: str, error: OSError) -> None:
-    """Raising both memory limits: the one on memory+swap must go first; a later write of it then changes nothing."""
-    if name == "memory.limit_in_bytes" and error.errno in (errno.EINVAL, errno.EBUSY):
-        try:
-            write_file(f"{place}/memory.memsw.limit_in_bytes", value.encode())
-            write_file(f"{place}/{name}", value.encode())
-            return
-        except OSError:
-            pass
-    raise error
+_MAY_LACK = {"max": ("memory.swap.max",), "0": ("memory.swap.max",)}  # a kernel without swap accounting limits none
+
+
+def read_number(path: str) -> int:
+    """The number in a file of the kernel's; -1 when it is none, e.g. `max`. Raises OSError."""
+    with open(path, encoding="ascii") as file:
+        word = file.read(64).strip()
+    return int(word) if word.isdigit() else -1
+
+
+def _explained(place: str, name: str, value: str, error: OSError) -> Exception:
+    """A refusal that a person can act on: a memory limit below what is in use."""
+    if name == "memory.limit_in_bytes" and error.errno == errno.EBUSY:
+        used, peak = (read_number(f"{place}/memory.{stem}usage_in_bytes") for stem in ("", "max_"))
+        return InvalidArgument(f"unable to set memory limit to {value} (current usage: {used}, peak usage: {peak})")
+    return error
 
 
 # --- v2
@@ -191,6 +234,8 @@ def swap_to_v2(swap: int, limit: int | None) -> str | None:
         return None if swap == 0 else "max"
     if swap == -1:
         return "max"
+    if limit == -1:
+        return str(swap)  # unlimited memory: swap is taken as it is
     if not limit or limit < 0:
         raise InvalidArgument("unable to set swap limit without memory limit")
     if swap < limit:
@@ -204,23 +249,57 @@ def v2_settings(resources: dict[str, Any]) -> list[Setting]:
     _v2_memory(resources.get("memory") or {}, found)
     _v2_cpu(resources.get("cpu") or {}, found)
     _v2_io(resources.get("blockIO") or {}, found)
-    limit = _number(resources.get("pids") or {}, "limit")
-    if limit is not None and limit != 0:
-        found.append(("pids", "pids.max", str(limit) if limit > 0 else "max"))
-    for entry in resources.get("hugepageLimits") or ():
-        found.append(("hugetlb", f"hugetlb.{entry['pageSize']}.max", str(entry["limit"])))
+    _pids(resources, found)
+    _hugetlb(resources, "max", found)
     if resources.get("network"):
         raise Unsupported("linux.resources.network needs cgroup v1")
     _rdma(resources, found)
     for name, value in (resources.get("unified") or {}).items():
         if "/" in name or name.startswith("cgroup."):
-            raise InvalidArgument(f"unified resource {name!r} must be a file name")
-        found.append((name.partition(".")[0], name, str(value)))
+            raise InvalidArgument(f"unified resource {name!r} must be a file name (no slashes)")
+        controller, dot, _ = name.partition(".")
+        if not dot:
+            raise InvalidArgument(f"unified resource {name!r} must be in the form CONTROLLER.PARAMETER")
+        found.extend((controller, name, line) for line in str(value).splitlines() if line.strip())
     return found
+
+
+def complete_v2(resources: dict[str, Any], read: Callable[[str], list[str]]) -> dict[str, Any]:
+    """An update's limits with what v2 wants together: quota with period, memory with memory+swap.
+
+    `read` gives the words of one of the group's files, [] when it is absent.
+    """
+    found = dict(resources)
+    cpu, memory = dict(found.get("cpu") or {}), dict(found.get("memory") or {})
+    if (cpu.get("quota") is None or not cpu["quota"]) != (not cpu.get("period")):
+        quota, period = [*read("cpu.max"), "max", "100000"][:2]
+        cpu["quota"] = cpu.get("quota") or (int(quota) if quota.isdigit() else -1)
+        cpu["period"] = cpu.get("period") or int(period)
+        found["cpu"] = cpu
+    if memory.get("limit") == -1 and memory.get("swap") is None:
+        memory["swap"] = -1
+    swap = memory.get("swap")
+    if swap and swap > 0 and not memory.get("limit"):
+        held = (read("memory.max") or ["max"])[0]
+        memory["limit"] = int(held) if held.isdigit() else -1
+    if memory:
+        found["memory"] = memory
+    return found
+
+
+def check_use(memory: dict[str, Any], used: int) -> None:
+    """checkBeforeUpdate: a limit that what is in use exceeds would kill. Raises InvalidArgument."""
+    if memory.get("checkBeforeUpdate"):
+        for key, what in (("swap", "memory+swap"), ("limit", "memory")):
+            limit = _number(memory, key)
+            if limit is not None and 0 < limit <= used:
+                raise InvalidArgument(f"rejecting {what} limit {limit} <= usage {used}")
 
 
 def _v2_memory(memory: dict[str, Any], found: list[Setting]) -> None:
     limit, swap = _number(memory, "limit"), _number(memory, "swap")
+    if limit == -1 and not swap:
+        swap = -1
     if swap is not None:
         value = swap_to_v2(swap, limit)
         if value is not None:

@@ -147,3 +147,71 @@ def _v2_io(path: str) -> list[dict[str, Any]]:
             entry["bytes"], entry["ios"] = int(values.get(byte_key, 0)), int(values.get(io_key, 0))
             found.append(entry)
     return found
+
+
+def cpuset(path: str) -> dict[str, Any]:
+    """{cpus, mems} as lists of numbers; on v1 the flags of the group too."""
+    place = cgroup.folder(path, "cpuset")
+    found: dict[str, Any] = {}
+    for key in ("cpus", "mems"):
+        numbers = numbers_of(_text(f"{place}/cpuset.{key}") or _text(f"{place}/cpuset.{key}.effective"))
+        if numbers:
+            found[key] = numbers
+    for name in (
+        "cpu_exclusive", "mem_hardwall", "mem_exclusive", "memory_migrate", "memory_spread_page", "memory_spread_slab",
+        "memory_pressure", "sched_load_balance",
+    ):
+        found[name] = _number(f"{place}/cpuset.{name}")
+    level = _text(f"{place}/cpuset.sched_relax_domain_level").strip()
+    found["sched_relax_domain_level"] = int(level) if level.lstrip("-").isdigit() else 0
+    return found
+
+
+def numbers_of(ranges: str) -> list[int]:
+    """`0-2,5` as numbers."""
+    found: list[int] = []
+    for part in ranges.strip().split(","):
+        first, _, last = part.partition("-")
+        if first.isascii() and first.isdigit():
+            found.extend(range(int(first), int(last or first) + 1))
+    return found
+
+
+def huge_page_sizes() -> list[str]:
+    """As the files of hugetlb groups name them: `2MB`, `1GB`."""
+    try:
+        kibibytes = [int(name[10:-2]) for name in os.listdir("/sys/kernel/mm/hugepages")]  # hugepages-2048kB
+    except (OSError, ValueError):
+        return []
+    return [f"{size >> 20}GB" if size >= 1 << 20 else f"{size >> 10}MB" if size >= 1 << 10 else f"{size}KB"
+            for size in kibibytes]
+
+
+def hugetlb(path: str) -> dict[str, Any]:
+    """page size -> {usage, max, failcnt}, for the sizes the machine has."""
+    place = cgroup.folder(path, "hugetlb")
+    found: dict[str, Any] = {}
+    for size in huge_page_sizes() if place else ():
+        stem = f"{place}/hugetlb.{size}"
+        if os.path.exists(f"{stem}.rsvd.current") or os.path.exists(f"{stem}.rsvd.usage_in_bytes"):
+            stem += ".rsvd"
+        if cgroup.hierarchies().v1:
+            found[size] = {"usage": _number(f"{stem}.usage_in_bytes"), "max": _number(f"{stem}.max_usage_in_bytes"),
+                           "failcnt": _number(f"{stem}.failcnt")}
+        else:
+            events = _pairs(f"{place}/hugetlb.{size}.events")
+            found[size] = {"usage": _number(f"{stem}.current"), "failcnt": events.get("max", 0)}
+    return found
+
+
+def pressure(path: str, name: str) -> dict[str, Any]:
+    """What waiting for `cpu`, `memory` or `io` cost (v2, PSI): {some: {avg10, avg60, avg300, total}, full: ...}."""
+    unified = cgroup.hierarchies().unified
+    if cgroup.hierarchies().v1 or not unified:
+        return {}
+    found: dict[str, Any] = {}
+    for line in _text(f"{unified}{path}/{name}.pressure").splitlines():
+        kind, *words = line.split()
+        pairs = dict(word.split("=", 1) for word in words if "=" in word)
+        found[kind] = {key: int(value) if key == "total" else float(value) for key, value in pairs.items()}
+    return found

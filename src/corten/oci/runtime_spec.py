@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-VERSION = "1.2.1"
+VERSION = "1.3.0"
 VERSION_MIN = "1.0.0"
 
 MASKED_PATHS = (
@@ -18,12 +18,12 @@ MASKED_PATHS = (
     "/sys/firmware",
 )
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
-NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "cgroup")
+NAMESPACES = ("pid", "network", "ipc", "uts", "mount")
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
 _CAPABILITIES = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
-_MOUNTS = (
-    ("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),
+_MOUNTS: tuple[tuple[str, str, str, list[str]], ...] = (
+    ("/proc", "proc", "proc", []),
     ("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
     ("/dev/pts", "devpts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
     ("/dev/shm", "tmpfs", "shm", ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
@@ -33,8 +33,9 @@ _MOUNTS = (
 )
 
 
-def default_spec() -> dict[str, Any]:
+def default_spec(cgroup_namespace: bool = True) -> dict[str, Any]:
     """What `spec` writes: a shell in a terminal, with little privilege, on the folder `rootfs`."""
+    namespaces = (*NAMESPACES, "cgroup") if cgroup_namespace else NAMESPACES
     return {
         "ociVersion": VERSION,
         "process": {
@@ -55,11 +56,29 @@ def default_spec() -> dict[str, Any]:
         ],
         "linux": {
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},
-            "namespaces": [{"type": kind} for kind in NAMESPACES],
+            "namespaces": [{"type": kind} for kind in namespaces],
             "maskedPaths": list(MASKED_PATHS),
             "readonlyPaths": list(READONLY_PATHS),
         },
     }
+
+
+def to_rootless(spec: dict[str, Any], uid: int, gid: int) -> None:
+    """Change a default spec into one for a user without privileges: a user namespace with that user as its root.
+
+    The host's network and /sys stay, since no new ones could be set up; groups that are not mapped give up devices'
+    owners; there are no limits.
+    """
+    linux = spec["linux"]
+    kept = [entry for entry in linux["namespaces"] if entry["type"] != "network"]
+    linux["namespaces"] = [*kept, {"type": "user"}]
+    linux["uidMappings"] = [{"containerID": 0, "hostID": uid, "size": 1}]
+    linux["gidMappings"] = [{"containerID": 0, "hostID": gid, "size": 1}]
+    del linux["resources"]
+    for mount in spec["mounts"]:
+        if mount["destination"] == "/sys":
+            mount.update(source="/sys", type="none", options=["rbind", "nosuid", "noexec", "nodev", "ro"])
+        mount["options"] = [word for word in mount["options"] if not word.startswith(("uid=", "gid="))]
 
 
 def features(mount_options: list[str], capabilities: list[str], actions: list[str], architectures: list[str],
@@ -73,7 +92,7 @@ def features(mount_options: list[str], capabilities: list[str], actions: list[st
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": list(capabilities),
-            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
+            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": False, "rdma": True},
             "seccomp": {
                 "enabled": True, "actions": sorted(actions), "operators": sorted(operators),
                 "archs": sorted(architectures),

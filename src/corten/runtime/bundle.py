@@ -25,7 +25,7 @@ _CONFIG_LIMIT = 4 << 20
 class Bundle:
     """What one container is to be. `spec` is config.json, `rootfs` the absolute root.path, `overlay` rootfs.json."""
 
-    __slots__ = ("id", "init", "overlay", "path", "root", "rootfs", "spec")
+    __slots__ = ("groupless", "id", "init", "overlay", "path", "root", "rootfs", "spec", "unit")
 
     def __init__(
         self, id: str, path: str, spec: dict[str, Any], rootfs: str, overlay: dict[str, Any] | None, root: str,
@@ -38,17 +38,19 @@ class Bundle:
         self.overlay = overlay
         self.root = root
         self.init = init
+        self.groupless = False  # an unprivileged user may have no cgroup for it
+        self.unit = ""  # the scope that systemd is to make for its cgroup
 
     @property
     def cgroup(self) -> str:
-        """Where its processes are kept in every hierarchy: linux.cgroupsPath, else /corten/<id>."""
-        return cgroup_path(self.id, self.spec)
+        """Where its processes are kept in every hierarchy: linux.cgroupsPath, else /corten/<id>; "" for none."""
+        return "" if self.groupless else cgroup_path(self.id, self.spec)
 
 
 def cgroup_path(id: str, spec: dict[str, Any]) -> str:
     """The cgroup path of a container, absolute within each hierarchy. Raises InvalidArgument."""
     path = (spec.get("linux") or {}).get("cgroupsPath") or f"/corten/{id}"
-    if not isinstance(path, str) or "\0" in path or ".." in path.split("/"):
+    if not isinstance(path, str) or "\0" in path or ".." in path.split("/") or not path.strip("/"):
         raise InvalidArgument(f"invalid linux.cgroupsPath: {path!r}")
     return path if path.startswith("/") else f"/{path}"
 

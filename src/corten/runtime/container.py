@@ -16,7 +16,7 @@ from corten.base.files import remove_tree
 from corten.linux import cgroup, process, tty
 from corten.linux.path import O_PATH
 from corten.runtime import create, hooks, state, sync
-from corten.runtime.bundle import Bundle, check_id, load_bundle
+from corten.runtime.bundle import Bundle, check_id
 from corten.runtime.errors import StepFailed
 
 TYPE_CHECKING = False
@@ -39,13 +39,30 @@ def make_folder(root: str, id: str) -> str:
     return f"{root}/{id}"
 
 
-def new(root: str, id: str, bundle_path: str, preserve_fds: int, detached: bool) -> tuple[Bundle, Child]:
-    """Make a container up to READY; on failure nothing is left. Raises StepFailed, and what spawn raises."""
-    folder = make_folder(root, id)
+def _check_group(path: str) -> None:
+    """A group that is there already must be empty and not frozen: it becomes the container's alone. Raises Conflict."""
+    if not cgroup.exists(path):
+        return
+    found = len(cgroup.processes(path))
+    if found:
+        raise Conflict(f"container's cgroup is not empty: {found} process(es) found")
+    if cgroup.is_frozen(path):
+        raise Conflict("container's cgroup unexpectedly frozen")
+
+
+def new(
+    bundle: Bundle, *, detached: bool, preserve_fds: int = 0, no_pivot: bool = False, keyring: bool = True,
+    rootless: bool | None = None,
+) -> Child:
+    """Make a container up to READY; on failure nothing is left. Raises Conflict, StepFailed, and what spawn raises."""
+    folder = make_folder(bundle.root, bundle.id)
     try:
-        bundle = load_bundle(id, bundle_path, root)
+        _check_group(bundle.cgroup)
         listener = _listen(folder) if detached else -1
-        child = create.spawn(bundle, (0, 1, 2), preserve_fds=preserve_fds, listener=listener)
+        child = create.spawn(
+            bundle, (0, 1, 2), preserve_fds=preserve_fds, listener=listener, no_pivot=no_pivot, keyring=keyring,
+            rootless=os.geteuid() != 0 if rootless is None else rootless,
+        )
         if listener >= 0:
             os.close(listener)
         try:
@@ -60,7 +77,7 @@ def new(root: str, id: str, bundle_path: str, preserve_fds: int, detached: bool)
     except BaseException:
         remove_tree(folder)
         raise
-    return bundle, child
+    return child
 
 
 def _end(child: Child) -> None:
@@ -132,9 +149,16 @@ def run_hooks(record: State, bundle: Bundle, kind: str, status: str) -> None:
 
 
 def kill(record: State, signum: int, everyone: bool = False) -> None:
-    """Signal the init, or all processes of the container. Raises NotFound `container not running`."""
-    if everyone:
+    """Signal the init, or all processes of the container. Raises NotFound `container not running`.
+
+    Where the init is no pid 1 of a namespace of its own, its end ends nobody else: SIGKILL is for all then.
+    """
+    if everyone or (signum == SIGKILL and record.shared_pids):
+        if not cgroup.processes(record.cgroup):
+            raise NotFound("container not running")
         cgroup.kill(record.cgroup, signum)
+        if signum == SIGKILL and cgroup.is_frozen(record.cgroup):
+            cgroup.thaw(record.cgroup)
         return
     try:
         pidfd = process.pidfd_open(record.pid)
@@ -195,14 +219,14 @@ def _kill_and_wait(record: State) -> None:
         time.sleep(0.002)
 
 
-def send_console(path: str, master: int) -> None:
-    """Hand the pty's master to whoever listens on --console-socket: one message, the descriptor with it."""
+def send_descriptor(path: str, text: bytes, descriptor: int, what: str) -> None:
+    """Hand a pty's master or a pidfd to whoever listens on the socket `path`: one message, the descriptor with it."""
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
         connection.connect(path)
-        sync.send(connection.fileno(), b"/dev/ptmx", master)
+        sync.send(connection.fileno(), text, descriptor)
     except OSError as error:
-        raise StepFailed("send the console", "connect", error.errno or errno.EIO, path) from None
+        raise StepFailed(f"send the {what}", "connect", error.errno or errno.EIO, path) from None
     finally:
         connection.close()
 

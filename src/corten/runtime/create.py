@@ -4,6 +4,7 @@ The child's half is init.py. One clone3 makes all new namespaces; what must diff
 namespace, time offsets) is set in the caller around it. Only a single-threaded process may call `spawn`.
 """
 
+import errno
 import os
 
 from corten.linux import cgroup, namespaces, process
@@ -116,6 +117,9 @@ def spawn(
     die_with_parent: bool = True,
     preserve_fds: int = 0,
     listener: int = -1,
+    no_pivot: bool = False,
+    keyring: bool = True,
+    rootless: bool = False,
     spare_network: "Callable[[], int] | None" = None,
 ) -> Child:
     """Start a container's init; returns right after the clone, while the init goes on with its steps by itself.
@@ -123,21 +127,41 @@ def spawn(
     `stdio` are the child's descriptors 0, 1, 2 (ignored when process.terminal: it gets a pty of its own devpts).
     `preserve_fds` more, from 3 on, are passed to the program. `listener` is a listening SEQPACKET socket on which the
     child waits for its start instead of on the channel. `spare_network` gives the descriptor of a new network namespace
-    nobody has used (or -1), for when the spec asks for one. Raises InvalidArgument, Unsupported, OSError; nothing is
-    left behind then.
+    nobody has used (or -1), for when the spec asks for one. `no_pivot`: the root is moved over the old one instead of
+    swapped with it; `keyring`: a new session keyring; `rootless`: a cgroup that may not be made is no error unless the
+    spec names one or sets limits. Raises InvalidArgument, Unsupported, OSError; nothing is left behind then.
     """
     plan = Plan(bundle)
     plan.die_with_parent = die_with_parent
     plan.preserve_fds = preserve_fds
     plan.listener = listener
+    plan.no_pivot = no_pivot
+    plan.keyring = f"_ses.{bundle.id}" if keyring else ""
+    plan.rootless = rootless
     try:
-        group = cgroup.birthplace(bundle.cgroup)
+        group = _birthplace(bundle, plan)
         if spare_network and plan.clone_flags & namespaces.CLONE_NEWNET and not plan.user_namespace:
             plan.spare_network = spare_network()
         return _clone(bundle, plan, stdio, group)
     except BaseException:
         destroy(bundle)
         raise
+
+
+def _birthplace(bundle: Bundle, plan: Plan) -> int:
+    """The group in which the init is born; one that an unprivileged user may not make is gone without, as in runc."""
+    try:
+        return cgroup.birthplace(bundle.cgroup)
+    except OSError as error:
+        refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        if not (refused and plan.rootless) or (bundle.spec.get("linux") or {}).get("cgroupsPath"):
+            raise
+        if any(resource for name, resource in plan.resources.items() if name != "devices"):
+            text = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups"
+            raise StepFailed("make the cgroup", "mkdir", error.errno or 0, bundle.cgroup, text) from None
+    bundle.groupless = True
+    plan.cgroup = ""
+    return -1
 
 
 def _clone(bundle: Bundle, plan: Plan, stdio: tuple[int, int, int], group: int) -> Child:
@@ -158,9 +182,10 @@ def _clone(bundle: Bundle, plan: Plan, stdio: tuple[int, int, int], group: int) 
             namespaces.setns(descriptor, flag)
             os.close(descriptor)
     try:
-        made = cgroup.create(bundle.cgroup, plan.resources)
-        if made >= 0:
-            os.close(made)
+        if bundle.cgroup:
+            made = cgroup.create(bundle.cgroup, plan.resources)
+            if made >= 0:
+                os.close(made)
         if plan.user_namespace:
             _map_users(plan, pid)
         net_devices.move(plan, pid)
@@ -168,7 +193,10 @@ def _clone(bundle: Bundle, plan: Plan, stdio: tuple[int, int, int], group: int) 
         sources.send(plan, pid, ours)
         os.set_blocking(ours, False)
         child = Child(bundle.id, pid, pidfd, ours, bundle)
-        state.save(bundle, pid, child.start_time)
+        state.save(
+            bundle, pid, child.start_time, shared_pids=not plan.clone_flags & namespaces.CLONE_NEWPID,
+            keyring=bool(plan.keyring),
+        )
     except BaseException:
         process.pidfd_send_signal(pidfd, 9)
         os.waitpid(pid, 0)

@@ -6,8 +6,10 @@ the clone, all others in the child through the container's pidfd, in one setns.
 
 from __future__ import annotations
 
+import errno
 import os
 
+from corten.base.errors import InvalidArgument
 from corten.linux import cgroup, namespaces
 from corten.runtime import init, sync
 from corten.runtime.bundle import cgroup_path
@@ -41,21 +43,32 @@ def spawn_exec(
     *,
     die_with_parent: bool = True,
     preserve_fds: int = 0,
-    sub_cgroup: str = "",
+    sub_cgroups: dict[str, str] | None = None,
+    keyring: bool = True,
 ) -> Child:
     """Start `process` (as in config.json) in a container; the messages are the same as for an init.
 
-    `sub_cgroup` is a path below the container's cgroup, "" for the cgroup itself. Raises InvalidArgument, Unsupported,
-    OSError (ESRCH when the container is gone).
+    `sub_cgroups` are existing groups below the container's, by v1 controller, "" for all others and for v2; `keyring`:
+    join the container's session keyring. Raises InvalidArgument, Unsupported, OSError (ESRCH: the container is gone).
     """
     plan = ExecPlan(container.id, container.spec, process, container.pidfd)
     plan.die_with_parent = die_with_parent
     plan.preserve_fds = preserve_fds
-    plan.cgroup = cgroup_path(container.id, container.spec) + (f"/{sub_cgroup}" if sub_cgroup else "")
-    group = cgroup.open_unified(plan.cgroup)
+    plan.cgroup = cgroup_path(container.id, container.spec)
+    plan.sub_cgroups = _check_below(sub_cgroups or {})
+    if not keyring:
+        plan.keyring = ""
+    group = _birthplace(container, plan)
     ours, theirs = sync.make_pair()
     try:
-        pid, pidfd = _clone(plan, theirs, stdio, group)
+        try:
+            pid, pidfd = _clone(plan, theirs, stdio, group)
+        except OSError as error:
+            if error.errno != errno.EBUSY or group < 0 or "" in plan.sub_cgroups:
+                raise  # else: a v2 group that hands controllers down takes no process itself
+            os.close(group)
+            group = cgroup.open_unified(cgroup.path_of(container.pid))
+            pid, pidfd = _clone(plan, theirs, stdio, group)
     except BaseException:
         os.close(ours)
         raise
@@ -65,6 +78,34 @@ def spawn_exec(
             os.close(group)
     os.set_blocking(ours, False)
     return Child(container.id, pid, pidfd, ours)
+
+
+def _check_below(parts: dict[str, str]) -> dict[str, str]:
+    known = cgroup.hierarchies().v1
+    for controller, part in parts.items():
+        if ".." in part.split("/"):
+            raise InvalidArgument(f"bad sub cgroup path: {part}")
+        if controller and controller not in known:
+            raise InvalidArgument(f"unknown controller {controller} in SubCgroupPaths")
+    return {controller: part.strip("/") for controller, part in parts.items()}
+
+
+def _birthplace(container: Target, plan: ExecPlan) -> int:
+    """The v2 group the process is born in: the one asked for, else the container's, else that of its init.
+
+    An init may have moved itself and all into a group below, or elsewhere, and the container's own be gone.
+    """
+    part = plan.sub_cgroups.get("", "")
+    if part:
+        path = f"{plan.cgroup}/{part}"
+        group = cgroup.open_unified(path)
+        if group < 0 and cgroup.hierarchies().unified:
+            raise OSError(errno.ENOENT, f"adding pid to cgroups: {os.strerror(errno.ENOENT)}", path)
+        return group
+    group = cgroup.open_unified(plan.cgroup)
+    if group < 0 and not cgroup.hierarchies().v1:
+        group = cgroup.open_unified(cgroup.path_of(container.pid))
+    return group
 
 
 def _clone(plan: ExecPlan, channel: int, stdio: tuple[int, int, int], group: int) -> tuple[int, int]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 
 from corten.base.errors import Conflict, InvalidArgument
-from corten.base.files import atomic_write, parse_json, read_bytes
+from corten.base.files import parse_json, read_bytes
 from corten.linux import process
-from corten.runtime import container
-from corten.runtime.errors import StepFailed
+from corten.runtime.commands import check_terminal, hand_over, passed_on, told
 from corten.runtime.exec import Target, spawn_exec
 from corten.runtime.options import text, texts
 
@@ -16,48 +15,68 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from corten.runtime.command import Call
     from corten.runtime.options import Options
-    from corten.runtime.state import State
 
 _FAILED = "exec failed: unable to start container process: "
 _CAPABILITY_SETS = ("bounding", "effective", "permitted", "ambient")
 
 
-def run(record: State, options: Options, words: list[str], preserve_fds: int) -> int:
+def run(call: Call) -> int:
     """Returns the exit code, 0 at once with --detach. Raises Conflict when the container does not run, StepFailed."""
+    record, options = call.load(), call.options
     status = record.status
     if status == "paused" and not options.get("ignore_paused"):
         raise Conflict("cannot exec in a paused container (use --ignore-paused to override)")
     if status not in ("running", "created", "paused"):
         raise Conflict("cannot exec in a stopped container")
-    bundle = record.load_bundle()
-    document = _document(bundle.spec, options, words)
-    console, detached = text(options, "console"), bool(options.get("detach"))
-    if document.get("terminal") and detached and not console:
-        raise InvalidArgument("cannot allocate tty if runtime will detach without setting console socket")
-    target = Target(record.id, record.pid, process.pidfd_open(record.pid), bundle.spec)
+    spec = record.load_bundle().spec
+    spec["linux"] = {**(spec.get("linux") or {}), "cgroupsPath": record.cgroup}
+    document = _document(spec, options, call.words[1:])
+    detached = bool(options.get("detach"))
+    check_terminal(bool(document.get("terminal")), detached, text(options, "console"))
+    environment: list[str] = []
+    preserved = passed_on(call, environment)
+    document["env"] = [*(document.get("env") or ()), *environment]
+    target = Target(record.id, record.pid, process.pidfd_open(record.pid), spec)
     child = spawn_exec(
-        target, document, (0, 1, 2), preserve_fds=preserve_fds, sub_cgroup=text(options, "cgroup").strip("/")
+        target, document, (0, 1, 2), preserve_fds=preserved, sub_cgroups=_sub_cgroups(texts(options, "cgroup")),
+        keyring=record.keyring,
     )
     while child.wait() == "creating":
         pass
     if child.failure is None:
-        if console:
-            container.send_console(console, child.console)
-            os.close(child.console)
-            child.console = -1
-        if options.get("pid_file"):
-            atomic_write(os.path.abspath(text(options, "pid_file")), str(child.pid).encode(), 0o644)
+        hand_over(call, child)
         child.start()
         child.wait()
     if child.failure is not None:
         os.waitpid(child.pid, 0)
-        raise StepFailed(child.failure.step, detail=f"{_FAILED}{child.failure}")
+        raise told(child.failure, _FAILED)
     if detached:
         return 0
     from corten.runtime import foreground
 
     return foreground.wait(child.pid, child.pidfd, child.console)
+
+
+def _sub_cgroups(words: list[str]) -> dict[str, str]:
+    """--cgroup: `path`, or `controller[,controller]:path` as often as needed. Raises InvalidArgument."""
+    found: dict[str, str] = {}
+    for word in words:
+        controllers, colon, path = word.partition(":")
+        if not colon:
+            if len(words) > 1:
+                raise InvalidArgument(f"invalid --cgroup argument: {word} (missing <controller>: prefix)")
+            return {"": word}
+        for controller in controllers.split(","):
+            if not controller:
+                raise InvalidArgument(f"invalid --cgroup argument: {word} (empty <controller> prefix)")
+            if controller in found:
+                raise InvalidArgument(
+                    f"invalid --cgroup argument(s): controller {controller} specified multiple times"
+                )
+            found[controller] = path
+    return found
 
 
 def _document(spec: dict[str, Any], options: Options, words: list[str]) -> dict[str, Any]:
@@ -68,18 +87,22 @@ def _document(spec: dict[str, Any], options: Options, words: list[str]) -> dict[
             raise InvalidArgument("process is not a JSON object")
         return value
     if not words:
-        raise InvalidArgument("process args cannot be empty")
+        raise InvalidArgument("exec args cannot be empty")
     document = {**spec["process"], "args": words, "terminal": bool(options.get("tty"))}
     document["env"] = [*(document.get("env") or ()), *texts(options, "env")]
     if options.get("cwd"):
         document["cwd"] = text(options, "cwd")
     if options.get("user"):
         uid, separator, gid = text(options, "user").partition(":")
-        document["user"] = {"uid": _id(uid), "gid": _id(gid) if separator else 0}
+        document["user"] = {**(document.get("user") or {}), "uid": _id(uid)}
+        if separator:
+            document["user"]["gid"] = _id(gid)
     if texts(options, "gids"):
-        document["user"] = {**document.get("user", {}), "additionalGids": [_id(gid) for gid in texts(options, "gids")]}
-    if options.get("no_new_privs"):
-        document["noNewPrivileges"] = True
+        user = document.get("user") or {}
+        groups = [*(user.get("additionalGids") or ()), *(_id(gid) for gid in texts(options, "gids"))]
+        document["user"] = {**user, "additionalGids": groups}
+    if "no_new_privs" in options:
+        document["noNewPrivileges"] = bool(options["no_new_privs"])
     if options.get("apparmor"):
         document["apparmorProfile"] = text(options, "apparmor")
     if options.get("label"):

@@ -23,19 +23,24 @@ if TYPE_CHECKING:
 _OUTPUT_LIMIT = 4096
 
 
-def run_all(spec: dict[str, Any], kinds: tuple[str, ...], document: dict[str, Any]) -> None:
-    """Run the hooks of these kinds in order, each with the state `document`. Raises StepFailed at the first failure."""
+def run_all(
+    spec: dict[str, Any], kinds: tuple[str, ...], document: dict[str, Any], inherited: dict[str, str] | None = None
+) -> None:
+    """Run the hooks of these kinds in order, each with the state `document`. Raises StepFailed at the first failure.
+
+    `inherited` is the environment of a hook that names none of its own.
+    """
     for kind in kinds:
         for number, hook in enumerate((spec.get("hooks") or {}).get(kind) or ()):
-            run(f"{kind} hook #{number}", hook, json.dumps(document).encode())
+            run(f"{kind} hook #{number}", hook, json.dumps(document).encode(), inherited)
 
 
-def run(name: str, hook: dict[str, Any], document: bytes) -> None:
+def run(name: str, hook: dict[str, Any], document: bytes, inherited: dict[str, str] | None = None) -> None:
     """Run one hook to its end, or to its timeout (seconds), at which it is killed. Raises StepFailed."""
     path, arguments = hook.get("path"), hook.get("args") or [hook.get("path")]
     if not isinstance(path, str) or not path.startswith("/"):
         raise InvalidArgument(f"{name}: path must be absolute: {path!r}")
-    environment = dict(entry.partition("=")[::2] for entry in hook.get("env") or ())
+    environment = dict(entry.partition("=")[::2] for entry in hook.get("env") or ()) or inherited or {}
     timeout = hook.get("timeout")
     stdin = os.memfd_create("state", os.MFD_CLOEXEC)
     os.write(stdin, document)

@@ -14,7 +14,7 @@ import gc
 import os
 import signal
 
-from corten.linux import cgroup, fd, namespaces, process, signals, tty, user
+from corten.linux import cgroup, fd, keyring, namespaces, process, signals, tty, user
 from corten.linux.path import open_in_root
 from corten.runtime import hooks, program, reaper, rootfs, sources, state, sync
 from corten.runtime.errors import from_exception
@@ -92,6 +92,13 @@ def _join_namespaces(init: Init) -> None:
             namespaces.setns(descriptor, flag)
         finally:
             os.close(descriptor)
+
+
+def _join_keyring(init: Init) -> None:
+    """Keys of the host's session stay there. In a user namespace most users are `other` to the keyring."""
+    if init.plan.keyring:
+        inside = init.plan.user_namespace
+        keyring.join_session(init.plan.keyring, keyring.KEY_OTH_SEARCH if inside else keyring.KEY_USR_SEARCH)
 
 
 def _name_host(init: Init) -> None:
@@ -205,7 +212,7 @@ def _wait_for_start(init: Init) -> None:
 def _run_start_hooks(init: Init) -> None:
     if init.plan.hooks.get("startContainer"):
         document = state.document(init.plan.bundle, "created", os.getpid())
-        hooks.run_all(init.plan.bundle.spec, ("startContainer",), document)
+        hooks.run_all(init.plan.bundle.spec, ("startContainer",), document, init.plan.program.env)
 
 
 def _fork_reaper(init: Init) -> None:
@@ -244,6 +251,7 @@ STEPS: tuple[Step, ...] = (
     ("tie to the parent", _tie_to_parent),
     ("enter the cgroup", _enter_cgroup),
     ("join the namespaces", _join_namespaces),
+    ("join a session keyring", _join_keyring),
     ("set the host name", _name_host),
     ("take the mounts' sources", _take_sources),
     ("prepare the rootfs", _prepare_rootfs),
@@ -280,7 +288,10 @@ def _join_container(init: Init) -> None:
     plan: ExecPlan = init.plan  # type: ignore[assignment]
     if plan.first_cpus:
         os.sched_setaffinity(0, plan.first_cpus)
-    cgroup.join(plan.cgroup, unified=False)
+    if plan.sub_cgroups:
+        cgroup.join_below(plan.cgroup, plan.sub_cgroups)
+    else:
+        cgroup.join(plan.cgroup, unified=False)
     if plan.cpus:
         os.sched_setaffinity(0, plan.cpus)
     namespaces.setns(plan.container, plan.joined & ~namespaces.CLONE_NEWPID)
@@ -303,6 +314,7 @@ EXEC_STEPS: tuple[Step, ...] = (
     ("set the limits", _set_limits),
     ("set the security labels", _set_labels),
     ("join the container", _join_container),
+    ("join a session keyring", _join_keyring),
     ("open the console", _open_exec_console),
     ("look up the program", _look_up),
     ("wait for the start", _wait_for_start),

@@ -9,6 +9,7 @@ import os
 
 from corten.base.errors import InvalidArgument, Unsupported
 from corten.linux import namespaces, schedule, user
+from corten.linux.cgroup_devices import with_defaults
 from corten.runtime import net_devices
 from corten.runtime.bundle import Bundle
 from corten.runtime.devices import Device, parse_devices
@@ -34,10 +35,9 @@ class Plan:
 
     __slots__ = (
         "bundle", "cgroup", "clone_flags", "container", "devices", "die_with_parent", "domainname", "gid_map",
-        "hooks", "hostname", "id", "joins", "kinds", "listener", "masked_paths", "mounts", "net_devices",
-        "new_cgroup_namespace",
-        "pid_namespace_path", "preserve_fds", "program", "propagation", "readonly_paths", "readonly_root", "reaper",
-        "resources", "rootfs", "sources", "spare_network",
+        "hooks", "hostname", "id", "joins", "keyring", "kinds", "listener", "masked_paths", "mounts", "net_devices",
+        "new_cgroup_namespace", "no_pivot", "pid_namespace_path", "preserve_fds", "program", "propagation",
+        "readonly_paths", "readonly_root", "reaper", "resources", "rootfs", "rootless", "sources", "spare_network",
         "sysctls", "time_offsets", "uid_map", "unprivileged", "user_namespace",
     )
 
@@ -56,7 +56,11 @@ class Plan:
         self.preserve_fds = 0
         self.listener = -1
         self.spare_network = -1
-        self.resources: dict[str, Any] = linux.get("resources") or {}
+        self.no_pivot = False
+        self.keyring = ""
+        self.rootless = False
+        self.resources: dict[str, Any] = {**(linux.get("resources") or {})}
+        self.resources["devices"] = with_defaults(self.resources.get("devices"))
         self.rootfs = bundle.rootfs
         self.readonly_root = bool(spec["root"].get("readonly"))
         self.reaper = bundle.init
@@ -134,8 +138,8 @@ class ExecPlan:
     """What one exec in a running container does; the counterpart of Plan."""
 
     __slots__ = (
-        "cgroup", "container", "cpus", "die_with_parent", "first_cpus", "hooks", "id", "joined", "listener",
-        "preserve_fds", "program", "reaper",
+        "cgroup", "container", "cpus", "die_with_parent", "first_cpus", "hooks", "id", "joined", "keyring", "listener",
+        "preserve_fds", "program", "reaper", "sub_cgroups", "user_namespace",
     )
 
     def __init__(self, id: str, spec: dict[str, Any], process: dict[str, Any], pidfd: int) -> None:
@@ -143,6 +147,8 @@ class ExecPlan:
         self.id = id
         self.container = pidfd
         self.cgroup = ""
+        self.sub_cgroups: dict[str, str] = {}
+        self.keyring = f"_ses.{id}"
         self.die_with_parent = True
         self.preserve_fds = 0
         self.listener = -1
@@ -154,6 +160,7 @@ class ExecPlan:
         affinity = process.get("execCPUAffinity") or (spec.get("process") or {}).get("execCPUAffinity") or {}
         self.first_cpus = schedule.parse_list(affinity.get("initial"))
         self.cpus = schedule.parse_list(affinity.get("final"))
+        self.user_namespace = bool(self.joined & namespaces.CLONE_NEWUSER)
         self.program = Program(process, linux)
 
 

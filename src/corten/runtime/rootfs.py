@@ -10,6 +10,7 @@ import stat
 from corten.base.errors import InvalidArgument
 from corten.linux import fd, mount, overlay, path
 from corten.linux.mount import Change
+from corten.linux.proc import read_text
 from corten.runtime import cgroup_mount, devices
 from corten.runtime.copy_up import copy_up
 from corten.runtime.errors import StepFailed, go_strerror
@@ -254,6 +255,27 @@ def _null_device() -> int:
     return tree
 
 
+def _move_root(root: int, rootfs: str) -> None:
+    """Without pivot_root the host's mounts stay below: those of proc and sysfs are taken away before.
+
+    A whole one within reach would let a container mount another (the kernel's mnt_already_visible).
+    """
+    for line in read_text("/proc/self/mountinfo", 16 << 20).splitlines():
+        left, _, right = line.partition(" - ")
+        fields, kind = left.split(" "), right.split(" ")[0]
+        point = fields[4].encode().decode("unicode_escape")
+        if kind not in _REAL_FOLDERS or fields[3] != "/" or f"{point}/".startswith(f"{rootfs}/"):
+            continue
+        try:
+            mount.set_propagation(point, mount.MS_SLAVE, True)
+            mount.umount(point, mount.MNT_DETACH)
+        except FileNotFoundError:
+            continue  # went with one above it
+    mount.attach(root, os.open("/", path.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    os.chroot(".")
+    os.chdir("/")
+
+
 def pivot(plan: Plan, root: int) -> None:
     """Make late things read-only, then make the root the root, and the rest of the host's file systems go away."""
     for entry in plan.mounts:
@@ -264,7 +286,10 @@ def pivot(plan: Plan, root: int) -> None:
     if plan.readonly_root:
         mount.set_attributes(root, mount.MOUNT_ATTR_RDONLY)
     os.fchdir(root)
-    mount.pivot_root_here()
+    if plan.no_pivot:
+        _move_root(root, plan.rootfs)
+    else:
+        mount.pivot_root_here()
     propagation, recursive = plan.propagation
     if propagation != mount.MS_SLAVE:
         mount.set_propagation("/", propagation, recursive)

@@ -13,13 +13,13 @@ import time
 from corten.base.errors import InvalidArgument, NotFound
 from corten.base.files import atomic_write, parse_json, read_bytes
 from corten.linux import cgroup, process
+from corten.oci.runtime_spec import VERSION
 from corten.runtime.bundle import Bundle, check_id, load_bundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-OCI_VERSION = "1.2.1"
 STATE = "state.json"
 START_SOCKET = "start.sock"
 
@@ -27,21 +27,25 @@ START_SOCKET = "start.sock"
 class State:
     """One container's record. `root` is the folder of all states."""
 
-    __slots__ = ("bundle", "cgroup", "created", "id", "pid", "root", "rootfs", "start_time", "uid")
+    __slots__ = (
+        "annotations", "bundle", "cgroup", "created", "id", "keyring", "pid", "root", "rootfs", "shared_pids",
+        "start_time", "uid", "unit",
+    )
 
-    def __init__(
-        self, root: str, id: str, pid: int, start_time: int, bundle: str, rootfs: str, group: str, created: str,
-        uid: int,
-    ) -> None:
+    def __init__(self, root: str, id: str, fields: dict[str, Any]) -> None:
         self.root = root
         self.id = id
-        self.pid = pid
-        self.start_time = start_time
-        self.bundle = bundle
-        self.rootfs = rootfs
-        self.cgroup = group
-        self.created = created
-        self.uid = uid
+        self.pid = int(fields["pid"])
+        self.start_time = int(fields["startTime"])
+        self.bundle = str(fields["bundle"])
+        self.rootfs = str(fields["rootfs"])
+        self.cgroup = str(fields["cgroup"])
+        self.created = str(fields["created"])
+        self.uid = int(fields.get("uid", 0))
+        self.annotations: dict[str, str] = fields.get("annotations") or {}
+        self.shared_pids = bool(fields.get("sharedPids"))  # no pid namespace of its own
+        self.keyring = bool(fields.get("keyring", True))
+        self.unit = str(fields.get("unit") or "")  # the scope it is in, where systemd made its cgroup
 
     @property
     def folder(self) -> str:
@@ -70,17 +74,17 @@ def is_alive(pid: int, start_time: int) -> bool:
         return False
 
 
-def save(bundle: Bundle, pid: int, start_time: int) -> State:
+def save(bundle: Bundle, pid: int, start_time: int, *, shared_pids: bool = False, keyring: bool = True) -> None:
     """Write the record of a container into its state folder, which exists. Raises OSError."""
-    root = bundle.root
-    created = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{time.time_ns() % 1_000_000_000:09d}Z"
-    record = State(root, bundle.id, pid, start_time, bundle.path, bundle.rootfs, bundle.cgroup, created, os.geteuid())
+    now_ns = time.time_ns()
+    created = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_ns // 1_000_000_000))
     fields = {
-        "ociVersion": OCI_VERSION, "id": bundle.id, "pid": pid, "startTime": start_time, "bundle": bundle.path,
-        "rootfs": bundle.rootfs, "cgroup": bundle.cgroup, "created": created, "uid": record.uid,
+        "ociVersion": VERSION, "id": bundle.id, "pid": pid, "startTime": start_time, "bundle": bundle.path,
+        "rootfs": bundle.rootfs, "cgroup": bundle.cgroup, "created": f"{created}.{now_ns % 1_000_000_000:09d}Z",
+        "uid": os.geteuid(), "annotations": bundle.spec.get("annotations"), "sharedPids": shared_pids,
+        "keyring": keyring, "unit": bundle.unit,
     }
-    atomic_write(f"{root}/{bundle.id}/{STATE}", json.dumps(fields).encode())
-    return record
+    atomic_write(f"{bundle.root}/{bundle.id}/{STATE}", json.dumps(fields).encode())
 
 
 def load(root: str, id: str) -> State:
@@ -93,10 +97,7 @@ def load(root: str, id: str) -> State:
     if not isinstance(value, dict):
         raise InvalidArgument(f"{root}/{id}/{STATE}: not a JSON object")
     try:
-        return State(
-            root, id, int(value["pid"]), int(value["startTime"]), str(value["bundle"]), str(value["rootfs"]),
-            str(value["cgroup"]), str(value["created"]), int(value.get("uid", 0)),
-        )
+        return State(root, id, value)
     except (KeyError, TypeError, ValueError):
         raise InvalidArgument(f"{root}/{id}/{STATE}: damaged") from None
 
@@ -116,10 +117,31 @@ def load_all(root: str) -> list[State]:
     return found
 
 
+def describe(record: State) -> dict[str, Any]:
+    """What `state` and `list` tell of a container."""
+    status = record.status
+    found: dict[str, Any] = {
+        "ociVersion": VERSION, "id": record.id, "pid": 0 if status == "stopped" else record.pid, "status": status,
+        "bundle": record.bundle, "rootfs": record.rootfs, "created": record.created,
+    }
+    if record.annotations:
+        found["annotations"] = record.annotations
+    found["owner"] = _user_name(record.uid)
+    return found
+
+
+def _user_name(uid: int) -> str:
+    if uid == 0:
+        return "root"
+    from corten.linux.proc import user_names
+
+    return user_names().get(uid, f"#{uid}")
+
+
 def document(bundle: Bundle, status: str, pid: int) -> dict[str, Any]:
     """The state of the runtime spec, as hooks and callers are told it."""
     found: dict[str, Any] = {
-        "ociVersion": OCI_VERSION, "id": bundle.id, "status": status, "pid": pid, "bundle": bundle.path,
+        "ociVersion": VERSION, "id": bundle.id, "status": status, "pid": pid, "bundle": bundle.path,
     }
     if bundle.spec.get("annotations"):
         found["annotations"] = bundle.spec["annotations"]

@@ -11,7 +11,7 @@ import struct
 import termios
 
 from corten.base.errors import Error
-from corten.linux import cgroup
+from corten.linux import cgroup, cgroup_oom
 from corten.runtime import create as runtime
 from corten.runtime import exec as runtime_exec
 from corten.runtime.bundle import load_bundle
@@ -65,7 +65,7 @@ def create(zygote: "Zygote", message: "Message", _client: "socket.socket") -> "A
         _close(child_ends)
     entry = Entry(container_id, None, child.pid, child.start_time)
     entry.tty, entry.log_dir = tty, str(message["log_dir"])
-    entry.cgroup, entry.oom_path = bundle.cgroup, cgroup.oom_file(bundle.cgroup)
+    entry.cgroup, entry.oom_path = bundle.cgroup, cgroup_oom.oom_file(bundle.cgroup)
     entry.child, entry.fds = child, {"pidfd": child.pidfd, **fds}
     zygote.add(entry)
     _feed_pump(zygote, entry)

@@ -1,0 +1,50 @@
+"""One call of a command of corten-oci: what its options and words mean to every command alike."""
+
+import os
+
+from corten.base.errors import InvalidArgument
+from corten.runtime import state
+from corten.runtime.options import text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corten.runtime.options import Options
+
+
+class Call:
+    """The state root, the command's options and its other words; `systemd` and `rootless` are global options."""
+
+    __slots__ = ("options", "root", "root_given", "rootless", "systemd", "words")
+
+    def __init__(
+        self, root: str, options: "Options", words: list[str], *, root_given: bool = False, systemd: bool = False,
+        rootless: bool | None = None,
+    ) -> None:
+        self.root = root
+        self.root_given = root_given
+        self.options = options
+        self.words = words
+        self.systemd = systemd
+        self.rootless = rootless
+
+    @property
+    def id(self) -> str:
+        if not self.words or not self.words[0]:
+            raise InvalidArgument("container id cannot be empty")
+        return self.words[0]
+
+    def number(self, name: str) -> int:
+        """A small count. Raises InvalidArgument."""
+        value = text(self.options, name, "0")
+        if not (value.isascii() and value.isdigit()) or len(value) > 4:
+            raise InvalidArgument(f"invalid value {value!r} for flag --{name.replace('_', '-')}")
+        return int(value)
+
+    def load(self) -> state.State:
+        """The container's record. Raises NotFound, InvalidArgument."""
+        return state.load(self.root, self.id)
+
+    def path(self, name: str) -> str:
+        """An option that is a path, absolute whatever folder is entered later; "" when not given."""
+        value = text(self.options, name)
+        return os.path.abspath(value) if value else ""
