@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import subprocess
 import time
 
 import pytest
@@ -93,7 +94,6 @@ def test_a_neighbour_cannot_send_to_loopback_through_us(host):
 
 def subprocess_route(space, record):
     """127.0.0.0/8 leads out of the namespace by its default gateway."""
-    import subprocess
     via = record.networking["bridge"].gateway if record else "192.0.2.2"
     enter = ["nsenter", "-t", str(space.pid), "-n", "ip", "route"]
     subprocess.run([*enter, "flush", "table", "local", "127.0.0.0/8"], check=False, capture_output=True)
@@ -202,7 +202,6 @@ def test_traffic_flows_while_no_daemon_runs_and_after_its_return(host):
 
 
 def test_a_flushed_ruleset_is_repaired(host):
-    import subprocess
     published(host)
     subprocess.run(["nft", "flush", "ruleset"], check=True)
     assert ask("127.0.0.1", 8080) is None
@@ -279,3 +278,47 @@ def test_a_udp_client_that_was_there_before_the_port_is_served(host):
             client.send(b"?")
             assert client.recv(100)
             host.stop(record)
+
+
+def test_a_running_daemon_notices_a_flush_and_rules_changed_by_hand(host):
+    published(host)
+    table = host.networks.firewall.table
+
+    async def scenario():
+        host.networks.watch()
+        for command in (
+            ["flush", "ruleset"], ["flush", "chain", "inet", table, "forward"], ["delete", "table", "bridge", table],
+            ["insert", "rule", "inet", table, "forward", "accept"],
+            ["flush", "map", "inet", table, "ports_any"], ["flush", "set", "bridge", table, "macs"],
+        ):
+            before = host.networks.watcher.repairs
+            host.networks.watcher._rested = 0.0  # the pause between two repairs is not what is tested
+            subprocess.run(["nft", *command], check=True)
+            async with asyncio.timeout(60):
+                while host.networks.watcher.repairs == before:
+                    await asyncio.sleep(0.01)
+            assert host.networks.firewall.whole()
+        before = host.networks.watcher.repairs
+        subprocess.run(["nft", "add", "table", "inet", "other"], check=True)  # not ours
+        await asyncio.sleep(0.2)
+        assert host.networks.watcher.repairs == before
+        host.networks.watcher.close()
+
+    asyncio.run(scenario())
+    assert ask("127.0.0.1", 8080)
+
+
+def test_the_administrators_chain_is_asked_first_and_kept(host):
+    _record, space = published(host)
+    table = host.networks.firewall.table
+    subprocess.run(["nft", "add", "rule", "inet", table, "user", "tcp", "dport", "80", "drop"], check=True)
+    assert host.neighbour.ask("192.0.2.2", 8080) is None
+    assert host.networks.firewall.whole()
+    host.networks.firewall.install()
+    assert host.neighbour.ask("192.0.2.2", 8080) is None
+    asyncio.run(host.networks.teardown())
+    rules = subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
+    assert "tcp dport 80 drop" in rules and "corten" not in rules.replace(table, "")
+    subprocess.run(["nft", "flush", "chain", "inet", table, "user"], check=True)
+    asyncio.run(host.networks.teardown())
+    assert subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout == ""

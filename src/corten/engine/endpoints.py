@@ -21,8 +21,8 @@ from corten.linux.netlink import hardware_address
 from corten.network import ipam
 from corten.network.bridge import Plug
 from corten.network.etc_files import parse_extra_hosts
-from corten.network.firewall import Published
 from corten.network.ports import Held, PortTaken, Request, exposed_ports, requests
+from corten.network.ruleset import Guard, Published
 
 if TYPE_CHECKING:
     from corten.engine.networks import Networks
@@ -293,19 +293,39 @@ def published(networks: Networks, record: ContainerRecord) -> list[Published]:
     return found
 
 
+def guards(networks: Networks, record: ContainerRecord) -> list[Guard]:
+    """Who a container that has its addresses may pass for, on each of its links.
+
+    A privileged one is trusted with the host as it is: it may route for others (kind, VPN gateways).
+    """
+    if record.host_config.privileged:
+        return []
+    found = []
+    for name, endpoint in record.networking.items():
+        network = networks.named().get(name)
+        if network and network.bridged and endpoint.endpoint_id and endpoint.ip_address:
+            addresses = [IPv4Address(endpoint.ip_address)]
+            found.append(Guard(host_end(endpoint.endpoint_id), endpoint.mac_address, addresses))
+    return found
+
+
+def protect(networks: Networks, record: ContainerRecord) -> None:
+    """Ports and guards as they follow from what `record` has now. Raises Internal."""
+    networks.firewall.attach(record.id, published(networks, record), guards(networks, record))
+
+
 def attach(networks: Networks, record: ContainerRecord, netns_fd: int) -> None:
     """Links, addresses, routes and published ports of a container's new namespace. Raises Internal."""
     mode = record.host_config.network_mode
     if mode == "host" or mode.startswith("container:"):
         return
+    wanted = plugs(networks, record)
+    protect(networks, record)  # first: a link is guarded from its first frame on
     try:
-        networks.bridges.plug(plugs(networks, record), netns_fd)
+        networks.bridges.plug(wanted, netns_fd)
     except Internal:
         _refresh(networks, record)  # somebody may have removed the bridge under us
         networks.bridges.plug(plugs(networks, record), netns_fd)
-    ports = published(networks, record)
-    if ports:
-        networks.firewall.publish(record.id, ports)
     for name in record.networking:
         network = networks.get(name)
         networks.publish(network, "connect", container=record.id)
@@ -356,9 +376,12 @@ def _sweep_later(networks: Networks, ends: list[str]) -> None:
 
 def sweep(networks: Networks, ends: Collection[str]) -> None:
     """Remove links whose namespace someone keeps (`container:X`, nsenter): their addresses are given to others."""
+    gone = []
     for end in list(ends):
         try:
             networks.bridges.unplug(end)
         except Error:
             continue  # the next reconcile finds it
         networks.leaving.discard(end)
+        gone.append(end)
+    networks.firewall.unbar(gone)

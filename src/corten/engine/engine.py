@@ -85,6 +85,7 @@ class Engine:
         self.builds.load()
         self.zygote = await ZygoteClient.connect(self.layout, lambda event: exits.on_event(self.containers, event))
         await reconcile(self)
+        self.networks.watch()
 
     async def close(self) -> None:
         """Let go. When nothing runs, zygote, devices and rules go too; else they stay, for the next daemon."""

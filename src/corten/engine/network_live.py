@@ -13,8 +13,8 @@ from corten.engine import endpoints, network_etc
 from corten.engine.network_records import Network, host_end, rules_of
 from corten.engine.records import ContainerRecord, EndpointConfig
 from corten.network.bridge import default_route
-from corten.network.firewall import Published, Rules
 from corten.network.ports import Held, Request, bind
+from corten.network.ruleset import Guard, Published, Rules
 
 if TYPE_CHECKING:
     from corten.engine.networks import Networks
@@ -61,15 +61,16 @@ def _connect_running(networks: Networks, network: Network, record: ContainerReco
     record.networking[name] = endpoint
     namespace = _namespace(record)
     try:
+        endpoints.protect(networks, record)
         networks.bridges.plug(endpoints.plugs(networks, record, [name], _free_index(record, name)), namespace)
     except BaseException:
         del record.networking[name]
         _drop_lease(networks, network, record)
+        endpoints.protect(networks, record)
         raise
     finally:
         os.close(namespace)
     network_etc.append_hosts(networks, record)
-    _move_ports(networks, record)
     networks.containers.save(record)
 
 
@@ -93,7 +94,8 @@ def disconnect(networks: Networks, network: Network, record: ContainerRecord, fo
         _drop_lease(networks, network, record)
         _new_route(networks, record)
         network_etc.append_hosts(networks, record)
-        _move_ports(networks, record)
+        endpoints.protect(networks, record)
+        networks.firewall.unbar([host_end(endpoint.endpoint_id)])
         networks.publish(network, "disconnect", container=record.id)
     networks.containers.save(record)
 
@@ -126,14 +128,6 @@ def _new_route(networks: Networks, record: ContainerRecord) -> None:
         os.close(namespace)
 
 
-def _move_ports(networks: Networks, record: ContainerRecord) -> None:
-    """Published ports lead to the address that carries them now."""
-    networks.firewall.withdraw(record.id)
-    ports = endpoints.published(networks, record)
-    if ports:
-        networks.firewall.publish(record.id, ports)
-
-
 # --- the whole
 
 
@@ -143,6 +137,7 @@ def reconcile(networks: Networks, live: list[ContainerRecord]) -> None:
     _drop_dead(networks, ids)
     used: dict[str, Network] = {}
     ports: dict[str, list[Published]] = {}
+    guards: dict[str, list[Guard]] = {}
     expected: set[str] = set()
     for record in live:
         for name, endpoint in record.networking.items():
@@ -150,6 +145,9 @@ def reconcile(networks: Networks, live: list[ContainerRecord]) -> None:
             if network and network.bridged and endpoint.endpoint_id:
                 used[name] = network
                 expected.add(host_end(endpoint.endpoint_id))
+        guarded = endpoints.guards(networks, record)
+        if guarded:
+            guards[record.id] = guarded
         found = endpoints.published(networks, record)
         if found:
             ports[record.id] = found
@@ -157,7 +155,9 @@ def reconcile(networks: Networks, live: list[ContainerRecord]) -> None:
     if not used:
         teardown(networks)
         return
-    _restore(networks, used, ports)
+    rules = _devices(networks, used)
+    networks.firewall.know(rules, ports, guards)
+    networks.firewall.adopt()
     for end in networks.bridges.ports({network.record.bridge for network in used.values()}):
         if end.startswith("veth") and end not in expected:
             endpoints.sweep(networks, [end])
@@ -171,15 +171,14 @@ def _drop_dead(networks: Networks, alive: set[str]) -> None:
                     networks.db.execute(f"DELETE FROM {table} WHERE container_id = ?", container_id)  # noqa: S608
 
 
-def _restore(networks: Networks, used: dict[str, Network], ports: dict[str, list[Published]]) -> None:
-    """Devices first, then the table: left as it is when it is whole, made anew in one transaction when not."""
+def _devices(networks: Networks, used: dict[str, Network]) -> list[Rules]:
+    """The bridges of the networks in use are there after this; what the table has to know of them."""
     rules: list[Rules] = []
     for network in used.values():
         networks.bridges.ensure(network.record.bridge, network.gateway_interface, network.options.mtu)
         network.ready = True
         rules.append(rules_of(network))
-    networks.firewall.know(rules, ports)
-    networks.firewall.adopt()
+    return rules
 
 
 def _hold(port: Published) -> Held:

@@ -9,7 +9,7 @@ import msgspec
 
 from corten.engine.records import ContainerRecord, EndpointConfig, Schema
 from corten.network.driver import BridgeOptions
-from corten.network.firewall import Rules
+from corten.network.ruleset import Rules
 
 
 class Pool(Schema):
@@ -167,6 +167,6 @@ def ipam_json(record: NetworkRecord) -> dict[str, Any]:
 def rules_of(network: Network) -> Rules:
     """What the firewall has to know of a bridge network."""
     return Rules(
-        network.record.bridge, network.gateway_interface.network, internal=network.record.internal,
-        masquerade=network.options.masquerade, icc=network.options.icc,
+        network.record.bridge, [network.gateway_interface.network], internal=network.record.internal,
+        icc=network.options.icc, masquerade=(4,) if network.options.masquerade else (),
     )

@@ -25,11 +25,13 @@ from corten.engine.network_records import (
     table_name,
 )
 from corten.engine.network_views import check_filters, has_label, matches, network_json, settings_json
+from corten.engine.network_watch import Watch
 from corten.engine.records import ContainerRecord, EndpointConfig, encode
 from corten.network import driver, ipam
 from corten.network.bridge import Bridges
-from corten.network.firewall import ANY, Firewall
+from corten.network.firewall import Firewall
 from corten.network.ports import Held, Reserver
+from corten.network.ruleset import ANY
 
 if TYPE_CHECKING:
     from corten.base.paths import Layout
@@ -71,6 +73,7 @@ class Networks:
         self.held: HeldPorts = {}  # host ports by container id
         self.leaving: set[str] = set()  # host ends of links that should go with their namespace
         self._networks: dict[str, Network] = {}
+        self.watcher = Watch(self)
 
     # --- life
 
@@ -110,12 +113,17 @@ class Networks:
         """Make kernel and database agree with the containers that run: orphans go, what is missing is put back."""
         network_live.reconcile(self, live)
 
+    def watch(self) -> None:
+        """From now on repair the firewall when someone else changes it; for a running loop."""
+        self.watcher.start()
+
     async def teardown(self) -> None:
         """Take devices and the table away. Only when no container of ours runs any more."""
         network_live.teardown(self)
 
     def close(self) -> None:
         """Let go of sockets, host ports among them; the kernel keeps devices and rules."""
+        self.watcher.close()
         self.bridges.close()
         self.firewall.close()
         for held in self.held.values():

@@ -259,6 +259,13 @@ class Socket:
     def close(self) -> None:
         self._socket.close()
 
+    @property
+    def port(self) -> int:
+        """The kernel's number for this socket: changes made by it are told to others under it."""
+        if not self._socket.getsockname()[0]:
+            self._socket.bind((0, 0))
+        return int(self._socket.getsockname()[0])
+
     def __enter__(self) -> "Socket":
         return self
 

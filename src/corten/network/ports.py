@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 
 from corten.base.errors import Internal, InvalidArgument, Unsupported
 from corten.base.units import parse_number
-from corten.network.firewall import ANY, PROTOCOLS
+from corten.network.ruleset import ANY, PROTOCOLS
 
 EPHEMERAL = (32768, 60999)
 
