@@ -122,9 +122,15 @@ def test_modes_and_refusals(engine):
     docker(engine, "run", "--rm", "--network", "nope", "busybox", "true", fails="network nope not found")
     docker(engine, "network", "rm", "bridge", fails="bridge is a pre-defined network and cannot be removed")
     docker(engine, "network", "create", "-d", "foo", "z", fails='plugin "foo" not found')
-    docker(engine, "network", "create", "-d", "macvlan", "z", fails="macvlan is not supported yet")
+    docker(engine, "network", "create", "-d", "macvlan", "-o", "parent=nope.5", "z",
+           fails="parent interface was not found on the host: nope")
+    docker(engine, "network", "create", "-d", "macvlan", "-o", "parent=nope", "z",
+           fails="invalid subinterface vlan name nope, example formatting is eth0.10")
+    docker(engine, "network", "create", "-d", "macvlan", "-o", "parent=lo", "z", fails="loopback interface is not a valid")
+    docker(engine, "network", "create", "-d", "overlay", "z", fails="overlay needs a swarm")
     docker(engine, "network", "create", "-o", "foo=bar", "z", fails="network option foo is not supported")
-    docker(engine, "network", "create", "--ipv6", "z", fails="IPv6 networks are not supported yet")
+    docker(engine, "network", "create", "-o", "com.docker.network.bridge.gateway_mode_ipv4=isolated", "z",
+           fails="gateway mode 'isolated' can only be used for an internal network")
     docker(engine, "run", "--rm", "--ip", "172.17.0.99", "busybox", "true",
            fails="user specified IP address is supported on user defined networks only")
 

@@ -295,7 +295,7 @@ def test_a_running_daemon_notices_a_flush_and_rules_changed_by_hand(host):
             host.networks.watcher._rested = 0.0  # the pause between two repairs is not what is tested
             subprocess.run(["nft", *command], check=True)
             async with asyncio.timeout(60):
-                while host.networks.watcher.repairs == before:
+                while host.networks.watcher.repairs == before:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             assert host.networks.firewall.whole()
         before = host.networks.watcher.repairs
@@ -309,7 +309,7 @@ def test_a_running_daemon_notices_a_flush_and_rules_changed_by_hand(host):
 
 
 def test_the_administrators_chain_is_asked_first_and_kept(host):
-    _record, space = published(host)
+    published(host)
     table = host.networks.firewall.table
     subprocess.run(["nft", "add", "rule", "inet", table, "user", "tcp", "dport", "80", "drop"], check=True)
     assert host.neighbour.ask("192.0.2.2", 8080) is None

@@ -1,12 +1,12 @@
 """Subnets and addresses: properties that hold whatever the host routes and whatever was given out."""
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corten.base.errors import Error, InvalidArgument, Unsupported
+from corten.base.errors import Error, InvalidArgument
 from corten.network import ipam
 
 networks = st.builds(
@@ -83,9 +83,27 @@ def test_bad_subnets_are_named(text, message):
         ipam.parse_subnet(text)
 
 
-def test_ipv6_is_said_to_be_missing():
-    with pytest.raises(Unsupported, match="IPv6"):
-        ipam.parse_subnet("fd00::/64")
+def test_ipv6_subnets_and_their_addresses():
+    subnet = ipam.parse_subnet("fd00:1::/64")
+    assert str(ipam.gateway_of(subnet)) == "fd00:1::1"
+    offered = ipam.candidates(subnet, None, 0, {int(ipam.gateway_of(subnet))})
+    assert [str(next(offered)) for _ in range(2)] == ["fd00:1::2", "fd00:1::3"]
+    for bad in ("fd00::1/64", "fd00::/127", "fd00::%eth0/64", "fe80::1%2"):
+        with pytest.raises(InvalidArgument):
+            ipam.parse_subnet(bad)
+    with pytest.raises(InvalidArgument):
+        ipam.parse_address("fe80::1%eth0")
+
+
+@given(st.text(max_size=20), st.lists(st.builds(
+    lambda number, prefix: IPv6Network((number << 64, prefix), strict=False),
+    st.integers(0xFD << 56, (0xFE << 56) - 1), st.integers(16, 64)), max_size=5))
+def test_unique_local_subnets_are_private_and_free(seed, taken):
+    found = ipam.unique_local_subnet(seed, taken)
+    assert found.prefixlen == 64 and found.subnet_of(IPv6Network("fd00::/8"))
+    assert not any(found.overlaps(other) for other in taken)
+    again = ipam.unique_local_subnet(seed, [*taken, found])
+    assert again != found and not again.overlaps(found)
 
 
 @given(st.text(max_size=30))

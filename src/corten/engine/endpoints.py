@@ -7,102 +7,26 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Collection, Sequence
-from ipaddress import IPv4Address, IPv4Interface
 from typing import TYPE_CHECKING
 
-from corten.base.errors import Conflict, Error, Internal, InvalidArgument, NotFound, Unsupported
+from corten.base.errors import Error, Internal, InvalidArgument, NotFound
 from corten.base.ids import new_id
-from corten.engine.db import NameTaken
+from corten.engine.endpoint_addresses import addresses_of, clear, fill, lease
+from corten.engine.endpoint_check import check_endpoint
+from corten.engine.endpoint_ports import ports_of, published, reserve_ports, uplink
 from corten.engine.network_records import Network, host_end
-from corten.engine.records import ContainerRecord, EndpointConfig, NetworkState, PortBinding
-from corten.linux.netlink import hardware_address
-from corten.network import ipam
-from corten.network.bridge import Plug
-from corten.network.etc_files import parse_extra_hosts
-from corten.network.ports import Held, PortTaken, Request, exposed_ports, requests
-from corten.network.ruleset import Guard, Published
+from corten.engine.records import ContainerRecord, EndpointConfig, NetworkState
+from corten.network.driver import check_endpoint_options
+from corten.network.ipam import Address
+from corten.network.plug import BridgePort, Plug, SubLink
+from corten.network.ports import Held
+from corten.network.ruleset import Guard
 
 if TYPE_CHECKING:
     from corten.engine.networks import Networks
 
 SWEEP_DELAY_S = 2.0  # a namespace takes its links with it; only what outlives it by this long is removed by hand
-
-_MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", re.ASCII)
-
-
-# --- before create
-
-
-def check_create(networks: Networks, record: ContainerRecord) -> list[str]:
-    """Refuse what no start could do; warnings."""
-    host, mode = record.host_config, record.host_config.network_mode
-    if host.links:
-        raise Unsupported("Links: container links are not supported; connect both to a user-defined network")
-    parse_extra_hosts(host.extra_hosts or (), "0.0.0.0")  # noqa: S104 - any address will do to check the form
-    ports = _port_requests(record, None)
-    if mode.startswith("container:"):
-        _check_joining(networks, record)
-        return []
-    for name, endpoint in record.networking.items():
-        network = networks.named().get(name)
-        check_endpoint(name, endpoint, network)
-    if mode == "host" and ports:
-        return ["Published ports are discarded when using host network mode"]
-    return []
-
-
-def _check_joining(networks: Networks, record: ContainerRecord) -> None:
-    """docker's list of what `container:X` excludes. Raises InvalidArgument: 404 would make a client pull the image."""
-    host = record.host_config
-    for given, what in (
-        (host.port_bindings, "conflicting options: port publishing and the container type network mode"),
-        (record.config.exposed_ports, "conflicting options: port exposing and the container type network mode"),
-        (host.dns, "conflicting options: dns and the network mode"),
-        (host.extra_hosts, "conflicting options: custom host-to-IP mapping and the network mode"),
-        (record.config.mac_address, "conflicting options: mac-address and the network mode"),
-    ):
-        if given:
-            raise InvalidArgument(what)
-    try:
-        networks.containers.get(host.network_mode.removeprefix("container:"))
-    except NotFound as error:
-        raise InvalidArgument(f"joining network namespace of container: {error}") from None
-
-
-def check_endpoint(name: str, endpoint: EndpointConfig, network: Network | None) -> None:
-    """Raises InvalidArgument with docker's texts, Unsupported."""
-    if endpoint.mac_address:
-        if not _MAC.fullmatch(endpoint.mac_address) or hardware_address(endpoint.mac_address)[0] & 1:
-            raise InvalidArgument(f"invalid MAC address: {endpoint.mac_address}")
-        endpoint.mac_address = endpoint.mac_address.lower()
-    if endpoint.links:
-        raise Unsupported("Links: container links are not supported; give the other container an alias")
-    if endpoint.driver_opts:
-        raise Unsupported(f"endpoint options are not supported: {', '.join(sorted(endpoint.driver_opts))}")
-    asked = endpoint.ipam_config
-    if asked is None:
-        return
-    if asked.ipv6_address or asked.link_local_ips:
-        raise Unsupported("IPv6 and link-local addresses of endpoints are not supported yet")
-    if not asked.ipv4_address or network is None:
-        return
-    wrong = []
-    if network.record.default or not network.bridged:
-        wrong.append("user specified IP address is supported on user defined networks only")
-    try:
-        address = ipam.parse_address(asked.ipv4_address)
-    except InvalidArgument:
-        wrong.append(f"invalid IPv4 address: {asked.ipv4_address}")
-    if not network.record.given_subnet:
-        wrong.append(
-            "user specified IP address is supported only when connecting to networks with user configured subnets")
-    what = f"invalid config for network {name}: invalid endpoint settings:\n"
-    if wrong:
-        raise InvalidArgument(what + (wrong[0] if len(wrong) == 1 else "\n".join(f"* {text}" for text in wrong)))
-    if network.subnet is None or address not in network.subnet:
-        raise InvalidArgument(what + f"no configured subnet or ip-range contain the IP address {address}")
 
 
 # --- reserve
@@ -118,14 +42,14 @@ def reserve(networks: Networks, record: ContainerRecord) -> None:
     chosen: dict[str, Network] = {}
     for name, endpoint in record.networking.items():
         chosen[name] = _usable(networks, name, endpoint, len(record.networking))
-    taken: dict[str, tuple[IPv4Address, str]] = {}
+    taken: dict[str, tuple[dict[int, Address], str]] = {}
     held: list[Held] = []
     try:
         with networks.db.transaction():
             for name, network in chosen.items():
-                if network.bridged:
+                if network.addressed:
                     taken[name] = lease(networks, network, record.networking[name], record.id), new_id()
-            held = _reserve_ports(networks, record, chosen, taken)
+            held = reserve_ports(networks, record, taken)
     except BaseException:
         for each in held:
             each.close()
@@ -137,7 +61,7 @@ def reserve(networks: Networks, record: ContainerRecord) -> None:
     state = record.network_settings = NetworkState(sandbox_id=new_id())
     state.sandbox_key = f"{networks.layout.exec_root}/netns/{state.sandbox_id[:12]}"
     if any(network.bridged for network in chosen.values()):
-        state.ports = _ports_of(record, held)
+        state.ports = ports_of(record, held)
     networks.held[record.id] = held
 
 
@@ -147,112 +71,10 @@ def _usable(networks: Networks, name: str, endpoint: EndpointConfig, count: int)
         check_endpoint(name, endpoint, network)
     except NotFound as error:
         raise NotFound(f"failed to set up container networking: {error}") from None
-    if not network.bridged and count > 1:
+    if not network.addressed and count > 1:
         raise InvalidArgument(f"container cannot be connected to multiple networks with one of the networks in "
                               f"private ({network.record.name}) mode")
     return network
-
-
-def lease(networks: Networks, network: Network, endpoint: EndpointConfig, container_id: str) -> IPv4Address:
-    """An address of the network, written to the database. Raises Conflict-like errors with docker's texts."""
-    insert = "INSERT INTO lease (network_id, address, container_id) VALUES (?, ?, ?)"
-    asked = endpoint.ipam_config.ipv4_address if endpoint.ipam_config else ""
-    if asked:
-        address = ipam.parse_address(asked)
-        try:
-            if int(address) in network.reserved:
-                raise NameTaken(asked)
-            networks.db.execute(insert, network.record.id, str(address), container_id)
-        except NameTaken:
-            raise Conflict("failed to set up container networking: Address already in use") from None
-        return address
-    if network.subnet is None:
-        raise Internal(f"network {network.record.name} has no subnet")
-    for address in ipam.candidates(network.subnet, network.range, network.last, network.reserved):
-        try:
-            networks.db.execute(insert, network.record.id, str(address), container_id)
-        except NameTaken:
-            continue
-        network.last = int(address)
-        return address
-    raise Internal("failed to set up container networking: no available IPv4 addresses on this network's address "
-                   f"pools: {network.record.name} ({network.record.id})")
-
-
-def fill(endpoint: EndpointConfig, network: Network, address: IPv4Address, endpoint_id: str) -> None:
-    """What an endpoint got, as inspect shows it."""
-    endpoint.endpoint_id = endpoint_id
-    endpoint.network_id = network.record.id
-    endpoint.ip_address = str(address)
-    endpoint.ip_prefix_len = network.subnet.prefixlen if network.subnet else 0
-    endpoint.gateway = "" if network.record.internal else network.record.gateway
-    endpoint.mac_address = endpoint.mac_address or ipam.mac_of(address)
-
-
-def clear(endpoint: EndpointConfig) -> None:
-    """What an endpoint got is gone; what was asked for stays. A MAC that follows from the address was not asked for."""
-    if endpoint.ip_address and endpoint.mac_address == ipam.mac_of(IPv4Address(endpoint.ip_address)):
-        endpoint.mac_address = ""
-    endpoint.endpoint_id = endpoint.ip_address = endpoint.gateway = ""
-    endpoint.ip_prefix_len = 0
-
-
-def uplink(networks: Networks, record: ContainerRecord) -> str:
-    """The network that carries the default route and the published ports; "" when there is none.
-
-    The highest gateway priority wins, then the first name, as docker has it; internal networks never do.
-    """
-    fits = [
-        (-endpoint.gw_priority, name) for name, endpoint in record.networking.items()
-        if (network := networks.named().get(name)) and network.bridged and not network.record.internal
-    ]
-    return min(fits)[1] if fits else ""
-
-
-def _port_requests(record: ContainerRecord, network: Network | None) -> list[Request]:
-    host = record.host_config
-    bindings = {
-        port: [(one.host_ip, one.host_port) for one in given or [PortBinding()]]
-        for port, given in host.port_bindings.items()
-    }
-    default = network.options.host_binding if network else IPv4Address(0)
-    return requests(record.config.exposed_ports, bindings, host.publish_all_ports, default)
-
-
-def _reserve_ports(
-    networks: Networks, record: ContainerRecord, chosen: dict[str, Network],
-    taken: dict[str, tuple[IPv4Address, str]],
-) -> list[Held]:
-    name = uplink(networks, record)
-    if not name:
-        return []
-    wanted = _port_requests(record, chosen[name])
-    if not wanted:
-        return []
-    address, endpoint_id = taken[name]
-    try:
-        held = networks.reserver.reserve(wanted, address)
-    except PortTaken as error:
-        raise Internal(
-            "failed to set up container networking: driver failed programming external connectivity on endpoint "
-            f"{record.name} ({endpoint_id}): {error}"
-        ) from None
-    for each in held:
-        networks.db.execute(
-            "INSERT INTO port (proto, host_ip, port, container_id, container_port) VALUES (?, ?, ?, ?, ?)",
-            each.protocol, str(each.host), each.port, record.id, each.container_port,
-        )
-    return held
-
-
-def _ports_of(record: ContainerRecord, held: Sequence[Held]) -> dict[str, list[PortBinding] | None]:
-    found: dict[str, list[PortBinding] | None] = {}
-    for port, protocol in exposed_ports(record.config.exposed_ports, record.host_config.port_bindings):
-        found[f"{port}/{protocol}"] = None
-    for each in held:
-        key = f"{each.container_port}/{each.protocol}"
-        found[key] = [*(found.get(key) or ()), PortBinding(host_ip=str(each.host), host_port=str(each.port))]
-    return found
 
 
 # --- attach
@@ -260,37 +82,39 @@ def _ports_of(record: ContainerRecord, held: Sequence[Held]) -> dict[str, list[P
 
 def plugs(
     networks: Networks, record: ContainerRecord, names: Sequence[str] | None = None, first: int = 0
-) -> list[Plug]:
-    """The links to be of a container that has its addresses; the device `eth<first>` and up."""
-    route = uplink(networks, record)
-    found: list[Plug] = []
+) -> list[tuple[str, Plug]]:
+    """(device, link to be) of a container that has its addresses; names count on from `first`: `eth<first>`."""
+    routes = {version: uplink(networks, record, version) for version in (4, 6)}
+    found: list[tuple[str, Plug]] = []
     for name in names if names is not None else record.networking:
-        endpoint = record.networking[name]
         network = networks.get(name)
-        if not network.bridged or not endpoint.ip_address:
+        has = addresses_of(record.networking[name])
+        if not network.addressed or not has:
             continue
         networks.ensure(network)
-        found.append(Plug(
-            network.record.bridge, host_end(endpoint.endpoint_id), f"{network.options.prefix}{first + len(found)}",
-            endpoint.mac_address, IPv4Interface((endpoint.ip_address, endpoint.ip_prefix_len)),
-            gateway=network.gateway if name == route else None, mtu=network.options.mtu,
-            isolated=not network.options.icc, published=name == route and bool(networks.held.get(record.id)),
-        ))
+        gateways = [
+            pool.gateway for version, pool in network.pools.items()
+            if routes[version] == name and pool.gateway and version in has
+        ]
+        plug = _plug(networks, record, network, f"{network.options.prefix}{first + len(found)}", gateways)
+        found.append((network.record.bridge, plug))
     return found
 
 
-def published(networks: Networks, record: ContainerRecord) -> list[Published]:
-    """The ports of a container that has its addresses, as the firewall wants them."""
-    name = uplink(networks, record)
-    if not name or not record.networking[name].ip_address:
-        return []
-    address = IPv4Address(record.networking[name].ip_address)
-    found = []
-    for key, bindings in record.network_settings.ports.items():
-        port, _, protocol = key.partition("/")
-        for one in bindings or ():
-            found.append(Published(protocol, IPv4Address(one.host_ip), int(one.host_port), address, int(port)))
-    return found
+def _plug(
+    networks: Networks, record: ContainerRecord, network: Network, default_name: str, gateways: Sequence[Address]
+) -> Plug:
+    endpoint, options = record.networking[network.record.name], network.options
+    given, sysctls = check_endpoint_options(endpoint.driver_opts or {})
+    name, mac = given or default_name, endpoint.mac_address
+    interfaces = list(addresses_of(endpoint).values())
+    if not network.bridged:
+        return SubLink(network.record.driver, options.mode, options.flag, name, mac, interfaces, gateways=gateways,
+                       mtu=options.mtu, sysctls=sysctls)
+    return BridgePort(
+        host_end(endpoint.endpoint_id), name, mac, interfaces, gateways=gateways, mtu=options.mtu, sysctls=sysctls,
+        isolated=not options.icc, published=bool(gateways) and bool(networks.held.get(record.id)),
+    )
 
 
 def guards(networks: Networks, record: ContainerRecord) -> list[Guard]:
@@ -303,8 +127,8 @@ def guards(networks: Networks, record: ContainerRecord) -> list[Guard]:
     found = []
     for name, endpoint in record.networking.items():
         network = networks.named().get(name)
-        if network and network.bridged and endpoint.endpoint_id and endpoint.ip_address:
-            addresses = [IPv4Address(endpoint.ip_address)]
+        if network and network.bridged and network.options.guard and endpoint.endpoint_id:
+            addresses = [interface.ip for interface in addresses_of(endpoint).values()]
             found.append(Guard(host_end(endpoint.endpoint_id), endpoint.mac_address, addresses))
     return found
 

@@ -6,7 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from corten.base.files import read_bytes
-from corten.engine.endpoints import uplink
+from corten.engine.endpoint_addresses import addresses_of
+from corten.engine.endpoint_ports import uplink
 from corten.engine.records import ContainerRecord
 from corten.network import etc_files
 
@@ -45,13 +46,15 @@ def hosts_text(networks: Networks, record: ContainerRecord) -> str:
     """The hosts file of a container with its own namespace."""
     config = record.config
     names = f"{config.hostname}.{config.domainname} {config.hostname}" if config.domainname else config.hostname
-    addresses = [endpoint.ip_address for endpoint in record.networking.values() if endpoint.ip_address]
+    addresses = [
+        str(interface.ip) for endpoint in record.networking.values() for interface in addresses_of(endpoint).values()
+    ]
     return etc_files.hosts(_extra(networks, record), addresses, names)
 
 
 def _extra(networks: Networks, record: ContainerRecord) -> list[tuple[str, str]]:
     route = uplink(networks, record) or "bridge"
-    gateway = networks.get(route).record.gateway
+    gateway = networks.get(route).source_address
     return etc_files.parse_extra_hosts(record.host_config.extra_hosts or (), gateway)
 
 

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 from corten.base.errors import Conflict, Error, Forbidden, InvalidArgument
 from corten.base.ids import new_id
 from corten.engine import endpoints, network_etc
+from corten.engine.endpoint_addresses import fill, lease
+from corten.engine.endpoint_check import check_endpoint
+from corten.engine.endpoint_ports import published, uplink
 from corten.engine.network_records import Network, host_end, rules_of
 from corten.engine.records import ContainerRecord, EndpointConfig
-from corten.network.bridge import default_route
-from corten.network.ports import Held, Request, bind
+from corten.network.plug import default_routes, remove_inside
+from corten.network.ports import Held, bind
 from corten.network.ruleset import Guard, Published, Rules
 
 if TYPE_CHECKING:
@@ -28,7 +31,7 @@ log = logging.getLogger("corten.network")
 def connect(networks: Networks, network: Network, record: ContainerRecord, endpoint: EndpointConfig) -> None:
     """Add a network to a container, at once if it runs. Raises Conflict, Forbidden, InvalidArgument, Internal."""
     name = network.record.name
-    if not network.bridged:
+    if not network.addressed:
         what = "cannot connect container to host network - container must be created in host network mode"
         if network.record.driver == "host":
             raise InvalidArgument(what)
@@ -42,7 +45,7 @@ def connect(networks: Networks, network: Network, record: ContainerRecord, endpo
                               "(none) mode")
     if name in record.networking:
         raise Forbidden(f"endpoint with name {record.name} already exists in network {name}")
-    endpoints.check_endpoint(name, endpoint, network)
+    check_endpoint(name, endpoint, network)
     record.networking.pop("none", None)
     if not record.running:
         endpoint.network_id = network.record.id
@@ -56,8 +59,8 @@ def connect(networks: Networks, network: Network, record: ContainerRecord, endpo
 def _connect_running(networks: Networks, network: Network, record: ContainerRecord, endpoint: EndpointConfig) -> None:
     name = network.record.name
     with networks.db.transaction():
-        address = endpoints.lease(networks, network, endpoint, record.id)
-    endpoints.fill(endpoint, network, address, new_id())
+        addresses = lease(networks, network, endpoint, record.id)
+    fill(endpoint, network, addresses, new_id())
     record.networking[name] = endpoint
     namespace = _namespace(record)
     try:
@@ -90,7 +93,7 @@ def disconnect(networks: Networks, network: Network, record: ContainerRecord, fo
                        "container was created in host network mode")
     endpoint = record.networking.pop(name)
     if record.running and endpoint.endpoint_id:
-        networks.bridges.unplug(host_end(endpoint.endpoint_id))
+        _unplug(networks, network, record, endpoint)
         _drop_lease(networks, network, record)
         _new_route(networks, record)
         network_etc.append_hosts(networks, record)
@@ -98,6 +101,17 @@ def disconnect(networks: Networks, network: Network, record: ContainerRecord, fo
         networks.firewall.unbar([host_end(endpoint.endpoint_id)])
         networks.publish(network, "disconnect", container=record.id)
     networks.containers.save(record)
+
+
+def _unplug(networks: Networks, network: Network, record: ContainerRecord, endpoint: EndpointConfig) -> None:
+    if network.bridged:
+        networks.bridges.unplug(host_end(endpoint.endpoint_id))
+        return
+    namespace = _namespace(record)
+    try:
+        remove_inside(namespace, endpoint.mac_address)
+    finally:
+        os.close(namespace)
 
 
 def _drop_lease(networks: Networks, network: Network, record: ContainerRecord) -> None:
@@ -115,15 +129,16 @@ def _namespace(record: ContainerRecord) -> int:
 
 
 def _new_route(networks: Networks, record: ContainerRecord) -> None:
-    """The default route over the network that carries it now."""
-    name = endpoints.uplink(networks, record)
-    if not name or not record.networking[name].endpoint_id:
-        return
-    network = networks.get(name)
+    """The default routes over the networks that carry them now."""
     namespace = _namespace(record)
     try:
-        if network.gateway:
-            default_route(namespace, record.networking[name].mac_address, network.gateway)
+        for version in (4, 6):
+            name = uplink(networks, record, version)
+            if not name or not record.networking[name].endpoint_id:
+                continue
+            gateway = networks.get(name).pools[version].gateway
+            if gateway:
+                default_routes(namespace, record.networking[name].mac_address, [gateway])
     finally:
         os.close(namespace)
 
@@ -142,16 +157,16 @@ def reconcile(networks: Networks, live: list[ContainerRecord]) -> None:
     for record in live:
         for name, endpoint in record.networking.items():
             network = networks.named().get(name)
-            if network and network.bridged and endpoint.endpoint_id:
+            if network and network.addressed and endpoint.endpoint_id:
                 used[name] = network
                 expected.add(host_end(endpoint.endpoint_id))
         guarded = endpoints.guards(networks, record)
         if guarded:
             guards[record.id] = guarded
-        found = endpoints.published(networks, record)
+        found = published(networks, record)
         if found:
             ports[record.id] = found
-            networks.held[record.id] = [_hold(port) for port in found]
+            networks.held[record.id] = [_hold(port) for port in found if port.host_port]
     if not used:
         teardown(networks)
         return
@@ -175,21 +190,22 @@ def _devices(networks: Networks, used: dict[str, Network]) -> list[Rules]:
     """The bridges of the networks in use are there after this; what the table has to know of them."""
     rules: list[Rules] = []
     for network in used.values():
-        networks.bridges.ensure(network.record.bridge, network.gateway_interface, network.options.mtu)
+        networks.ensure_device(network)
         network.ready = True
-        rules.append(rules_of(network))
+        if network.bridged:
+            rules.append(rules_of(network))
     return rules
 
 
 def _hold(port: Published) -> Held:
     """Bind a port again that the kernel goes on serving; who took its number meanwhile gets nothing, and we say so."""
-    request = Request(port.protocol, port.container_port, port.host, port.host_port, port.host_port)
+    holder = None
     try:
-        return Held(request, port.host_port, bind(port.protocol, port.host, port.host_port))
+        holder = bind(port.protocol, port.host, port.host_port)
     except OSError as error:
         log.warning("port %s:%d/%s is published, yet a process of the host has it too: %s",
                     port.host, port.host_port, port.protocol, error.strerror)
-        return Held(request, port.host_port, None)
+    return Held(port.protocol, port.container_port, port.host, port.host_port, holder)
 
 
 def teardown(networks: Networks) -> None:
@@ -197,7 +213,7 @@ def teardown(networks: Networks) -> None:
     endpoints.sweep(networks, networks.leaving)
     for network in networks.all():
         network.ready = False
-        if network.bridged:
+        if network.bridged or network.record.made_parent:
             _quietly(networks.bridges.remove, network.record.bridge)
     _quietly(networks.firewall.remove)
 

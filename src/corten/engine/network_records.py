@@ -1,14 +1,16 @@
 """What the database keeps of a network, what a request says of one, and docker's JSON of both. Data only."""
 
 import hashlib
-from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_network
 from typing import Any, Protocol
 
 import msgspec
 
 from corten.engine.records import ContainerRecord, EndpointConfig, Schema
-from corten.network.driver import BridgeOptions
+from corten.network.driver import Options
+from corten.network.ipam import Address
+from corten.network.ipam import Network as Subnet
 from corten.network.ruleset import Rules
 
 
@@ -57,7 +59,10 @@ class ConnectRequest(Schema):
 
 
 class NetworkRecord(Schema):
-    """A network; `subnet` and `gateway` are empty for host and none, `bridge` is the device's name."""
+    """A network; `subnet` and `gateway` (IPv4's; with a 6 IPv6's) are empty for host and none.
+
+    `bridge` is the device's name: the bridge, or the link below macvlan and ipvlan links; `made_parent`: by us.
+    """
 
     id: str
     name: str
@@ -66,10 +71,15 @@ class NetworkRecord(Schema):
     subnet: str = ""
     ip_range: str = ""
     gateway: str = ""
+    subnet6: str = ""
+    ip_range6: str = ""
+    gateway6: str = ""
     bridge: str = ""
+    made_parent: bool = False
     auxiliary: dict[str, str] = {}
     ipam_options: dict[str, str] | None = None
     given_subnet: bool = False  # by the user: only then may endpoints ask for an address
+    given_subnet6: bool = False
     internal: bool = False
     attachable: bool = False
     options: dict[str, str] = {}
@@ -80,6 +90,16 @@ class NetworkRecord(Schema):
         """Whether this is the network of containers that name none: no names are looked up in it."""
         return self.name == "bridge"
 
+    @property
+    def ipv6(self) -> bool:
+        """Whether its endpoints get an IPv6 address."""
+        return bool(self.subnet6)
+
+    @property
+    def ipv4(self) -> bool:
+        """Whether its endpoints get an IPv4 address; host and none say so too, as docker has it."""
+        return bool(self.subnet) or not self.subnet6
+
 
 _network_decoder = msgspec.json.Decoder(NetworkRecord)
 
@@ -89,34 +109,79 @@ def decode_network(data: bytes) -> NetworkRecord:
     return _network_decoder.decode(data)
 
 
-class Network:
-    """A network in memory: its record with the texts parsed, once."""
+class AddressPool:
+    """The addresses of one IP version of a network, parsed once; `gateway` is None where there is none."""
 
-    __slots__ = ("gateway", "last", "options", "range", "ready", "record", "reserved", "subnet")
+    __slots__ = ("gateway", "last", "range", "reserved", "subnet")
+
+    def __init__(self, subnet: str, within: str, gateway: str, auxiliary: Iterable[str]) -> None:
+        self.subnet: Subnet = ip_network(subnet)
+        self.range: Subnet | None = ip_network(within) if within else None
+        self.gateway: Address | None = ip_address(gateway) if gateway else None
+        taken = (ip_address(address) for address in (gateway, *auxiliary) if address)
+        self.reserved = frozenset(int(address) for address in taken if address.version == self.subnet.version)
+        self.last = 0  # the address given last, as a number
+
+    @property
+    def gateway_interface(self) -> IPv4Interface | IPv6Interface | None:
+        """The bridge's own address with its prefix."""
+        if self.gateway is None:
+            return None
+        kind = IPv4Interface if self.subnet.version == 4 else IPv6Interface
+        return kind((int(self.gateway), self.subnet.prefixlen))
+
+
+class Network:
+    """A network in memory: its record with the texts parsed, once. `pools` is by IP version."""
+
+    __slots__ = ("options", "pools", "ready", "record")
 
     def __init__(self, record: NetworkRecord) -> None:
         self.record = record
-        self.options = BridgeOptions(record.options)
-        self.subnet = IPv4Network(record.subnet) if record.subnet else None
-        self.range = IPv4Network(record.ip_range) if record.ip_range else None
-        self.gateway = IPv4Address(record.gateway) if record.gateway else None
-        self.reserved = frozenset(
-            int(IPv4Address(address)) for address in (record.gateway, *record.auxiliary.values()) if address
-        )
-        self.last = 0  # the address given last, as a number
+        self.options = Options(record.options, record.driver)
+        self.pools: dict[int, AddressPool] = {}
+        if record.subnet:
+            self.pools[4] = AddressPool(record.subnet, record.ip_range, record.gateway, record.auxiliary.values())
+        if record.subnet6:
+            self.pools[6] = AddressPool(record.subnet6, record.ip_range6, record.gateway6, record.auxiliary.values())
         self.ready = False  # the device and the rules are there
 
     @property
+    def subnets(self) -> list[Subnet]:
+        """Of both IP versions."""
+        return [pool.subnet for pool in self.pools.values()]
+
+    @property
+    def addressed(self) -> bool:
+        """Whether containers get addresses of it."""
+        return self.record.driver not in ("host", "null")
+
+    @property
     def bridged(self) -> bool:
-        """Whether containers get an address of it."""
+        """Whether it is a bridge: ports are published, rules made."""
         return self.record.driver == "bridge"
 
     @property
-    def gateway_interface(self) -> IPv4Interface:
-        """The bridge's own address with its prefix."""
-        if self.subnet is None or self.gateway is None:
-            raise ValueError(f"network {self.record.name} has no subnet")
-        return IPv4Interface((self.gateway, self.subnet.prefixlen))
+    def outward(self) -> list[int]:
+        """The IP versions in which a container may have its default route here."""
+        if self.record.internal:
+            return []
+        return [version for version, pool in self.pools.items() if pool.gateway]
+
+    @property
+    def bridge_addresses(self) -> list[IPv4Interface | IPv6Interface]:
+        """What the bridge itself has: nothing in an isolated network, no IPv4 address when that is inhibited."""
+        found = []
+        for version, pool in self.pools.items():
+            inhibited = version == 4 and self.options.inhibit_ipv4
+            if pool.gateway_interface and not inhibited and self.options.modes[version] != "isolated":
+                found.append(pool.gateway_interface)
+        return found
+
+    @property
+    def source_address(self) -> str:
+        """The address that stands for the host in this network (`host-gateway`): IPv4 where there is one."""
+        return self.record.gateway or self.record.gateway6
 
 
 class ContainerTable(Protocol):
@@ -151,22 +216,37 @@ def host_end(endpoint_id: str) -> str:
 
 def ipam_json(record: NetworkRecord) -> dict[str, Any]:
     """The IPAM member of a network's JSON."""
-    if not record.subnet:
+    if not record.subnet and not record.subnet6:
         return {"Driver": "default", "Options": None, "Config": None}
-    pool: dict[str, Any] = {"Subnet": record.subnet}
-    if record.ip_range:
-        pool["IPRange"] = record.ip_range
-    if record.gateway:
-        pool["Gateway"] = record.gateway
-    if record.auxiliary:
-        pool["AuxiliaryAddresses"] = record.auxiliary
+    pools = [
+        _pool_json(record, subnet, within, gateway) for subnet, within, gateway in (
+            (record.subnet, record.ip_range, record.gateway), (record.subnet6, record.ip_range6, record.gateway6),
+        ) if subnet
+    ]
     options = None if record.default else record.ipam_options or {}
-    return {"Driver": "default", "Options": options, "Config": [pool]}
+    return {"Driver": "default", "Options": options, "Config": pools}
+
+
+def _pool_json(record: NetworkRecord, subnet: str, within: str, gateway: str) -> dict[str, Any]:
+    pool: dict[str, Any] = {"Subnet": subnet}
+    if within:
+        pool["IPRange"] = within
+    if gateway:
+        pool["Gateway"] = gateway
+    version = ip_network(subnet).version
+    extra = {name: text for name, text in record.auxiliary.items() if ip_address(text).version == version}
+    if extra:
+        pool["AuxiliaryAddresses"] = extra
+    return pool
 
 
 def rules_of(network: Network) -> Rules:
     """What the firewall has to know of a bridge network."""
+    options = network.options
+    nat = [version for version in network.pools if options.modes[version].startswith("nat")]
     return Rules(
-        network.record.bridge, [network.gateway_interface.network], internal=network.record.internal,
-        icc=network.options.icc, masquerade=(4,) if network.options.masquerade else (),
+        network.record.bridge, network.subnets, internal=network.record.internal, icc=options.icc,
+        masquerade=nat if options.masquerade else (),
+        routed=[version for version in network.pools if options.modes[version] == "routed"],
+        unprotected=[version for version in network.pools if options.modes[version] == "nat-unprotected"],
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 from corten.base.errors import InvalidArgument
 from corten.base.units import format_time
+from corten.engine.endpoint_addresses import addresses_of
 from corten.engine.network_records import Network, ipam_json
 from corten.engine.records import ContainerRecord, EndpointConfig, PortBinding
 from corten.network.driver import PREDEFINED
@@ -17,7 +18,7 @@ def network_json(network: Network, connected: Iterable[ContainerRecord]) -> dict
     record = network.record
     return {
         "Name": record.name, "Id": record.id, "Created": format_time(record.created_ns), "Scope": "local",
-        "Driver": record.driver, "EnableIPv4": True, "EnableIPv6": False, "IPAM": ipam_json(record),
+        "Driver": record.driver, "EnableIPv4": record.ipv4, "EnableIPv6": record.ipv6, "IPAM": ipam_json(record),
         "Internal": record.internal, "Attachable": record.attachable, "Ingress": False,
         "ConfigFrom": {"Network": ""}, "ConfigOnly": False,
         "Containers": {one.id: _member(one, record.name) for one in connected},
@@ -27,10 +28,10 @@ def network_json(network: Network, connected: Iterable[ContainerRecord]) -> dict
 
 def _member(record: ContainerRecord, name: str) -> dict[str, Any]:
     endpoint = record.networking[name]
-    address = f"{endpoint.ip_address}/{endpoint.ip_prefix_len}" if endpoint.ip_address else ""
+    has = addresses_of(endpoint)
     return {
         "Name": record.name, "EndpointID": endpoint.endpoint_id, "MacAddress": endpoint.mac_address,
-        "IPv4Address": address, "IPv6Address": "",
+        "IPv4Address": str(has.get(4, "")), "IPv6Address": str(has.get(6, "")),
     }
 
 
@@ -96,8 +97,10 @@ def endpoint_json(endpoint: EndpointConfig, container: ContainerRecord, network:
         config = {}
         if endpoint.ipam_config.ipv4_address:
             config["IPv4Address"] = endpoint.ipam_config.ipv4_address
+        if endpoint.ipam_config.ipv6_address:
+            config["IPv6Address"] = endpoint.ipam_config.ipv6_address
     names = None
-    if network is not None and network.bridged and not network.record.default:
+    if network is not None and network.addressed and not network.record.default:
         names = list(dict.fromkeys([container.name, *(endpoint.aliases or ()), container.id[:12]]))
         if container.config.hostname and container.config.hostname not in names:
             names.append(container.config.hostname)
@@ -105,8 +108,9 @@ def endpoint_json(endpoint: EndpointConfig, container: ContainerRecord, network:
         "IPAMConfig": config, "Links": endpoint.links, "Aliases": endpoint.aliases,
         "MacAddress": endpoint.mac_address, "DriverOpts": endpoint.driver_opts, "GwPriority": endpoint.gw_priority,
         "NetworkID": endpoint.network_id, "EndpointID": endpoint.endpoint_id, "Gateway": endpoint.gateway,
-        "IPAddress": endpoint.ip_address, "IPPrefixLen": endpoint.ip_prefix_len, "IPv6Gateway": "",
-        "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0, "DNSNames": names if endpoint.endpoint_id else None,
+        "IPAddress": endpoint.ip_address, "IPPrefixLen": endpoint.ip_prefix_len, "IPv6Gateway": endpoint.ipv6_gateway,
+        "GlobalIPv6Address": endpoint.global_ipv6_address, "GlobalIPv6PrefixLen": endpoint.global_ipv6_prefix_len,
+        "DNSNames": names if endpoint.endpoint_id else None,
     }
 
 
@@ -120,8 +124,9 @@ def settings_json(record: ContainerRecord, networks: dict[str, Network]) -> dict
         "Bridge": "", "SandboxID": state.sandbox_id, "SandboxKey": state.sandbox_key, "Ports": ports_json(state.ports),
         "HairpinMode": False, "LinkLocalIPv6Address": "", "LinkLocalIPv6PrefixLen": 0,
         "SecondaryIPAddresses": None, "SecondaryIPv6Addresses": None,
-        "EndpointID": top.endpoint_id, "Gateway": top.gateway, "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0,
-        "IPAddress": top.ip_address, "IPPrefixLen": top.ip_prefix_len, "IPv6Gateway": "",
+        "EndpointID": top.endpoint_id, "Gateway": top.gateway,
+        "GlobalIPv6Address": top.global_ipv6_address, "GlobalIPv6PrefixLen": top.global_ipv6_prefix_len,
+        "IPAddress": top.ip_address, "IPPrefixLen": top.ip_prefix_len, "IPv6Gateway": top.ipv6_gateway,
         "MacAddress": top.mac_address if top.endpoint_id else "",
         "Networks": {
             name: endpoint_json(endpoint, record, networks.get(name)) for name, endpoint in record.networking.items()

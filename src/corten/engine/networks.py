@@ -13,7 +13,7 @@ from corten.base.errors import Conflict, Forbidden, InvalidArgument, NotFound
 from corten.base.ids import is_id_prefix, new_id
 from corten.base.paths import EXEC_ROOT
 from corten.base.units import now_ns, parse_time
-from corten.engine import endpoints, network_create, network_etc, network_live
+from corten.engine import endpoint_check, endpoints, network_create, network_etc, network_live
 from corten.engine.network_records import (
     ContainerTable,
     CreateNetwork,
@@ -30,6 +30,8 @@ from corten.engine.records import ContainerRecord, EndpointConfig, encode
 from corten.network import driver, ipam
 from corten.network.bridge import Bridges
 from corten.network.firewall import Firewall
+from corten.network.ipam import Address
+from corten.network.ipam import Network as Subnet
 from corten.network.ports import Held, Reserver
 from corten.network.ruleset import ANY
 
@@ -43,7 +45,7 @@ Records = list[ContainerRecord]
 Objects = list[dict[str, Any]]
 HeldPorts = dict[str, list[Held]]
 NetworkList = list[Network]
-Subnets = list[IPv4Network]
+Subnets = list[Subnet]
 Filters = dict[str, list[str]]
 
 _BUILTIN = (("host", "host"), ("none", "null"))
@@ -93,12 +95,16 @@ class Networks:
         record = known.record if known else NetworkRecord(
             id=new_id(), name="bridge", created_ns=now_ns(), driver="bridge",
         )
-        taken = [*self.bridges.host_networks(self.devices()), *self.subnets(but="bridge")]
+        around = [*self.bridges.host_networks(self.devices()), *self.subnets(but="bridge")]
+        taken = [net for net in around if isinstance(net, IPv4Network)]
+        before = known.pools[4] if known and 4 in known.pools else None
+        subnet: Subnet
+        gateway: Address
         there = self.bip or self.bridges.address_of(self.bridge)
         if there:
             subnet, gateway = there.network, there.ip
-        elif known and known.subnet and known.gateway and not any(known.subnet.overlaps(other) for other in taken):
-            subnet, gateway = known.subnet, known.gateway
+        elif before and before.gateway and not any(before.subnet.overlaps(other) for other in taken):
+            subnet, gateway = before.subnet, before.gateway
         else:
             subnet = ipam.default_subnet(taken)
             gateway = ipam.gateway_of(subnet)
@@ -179,13 +185,16 @@ class Networks:
         if request.name in self._networks:
             raise Conflict(f"network with name {request.name} already exists")
         kind = driver.check_driver(request.driver)
-        options = driver.BridgeOptions(request.options)
+        options = driver.Options(request.options, kind)
+        network_create.check_modes(options, request.internal)
         record = NetworkRecord(
             id=new_id(), name=request.name, created_ns=now_ns(), driver=kind, internal=request.internal,
             attachable=request.attachable, options=request.options, labels=request.labels,
         )
         record.bridge = options.bridge or f"br-{record.id[:12]}"
-        if record.bridge in self.devices():
+        if kind != "bridge":
+            network_create.parent(self, record, options)
+        elif record.bridge in self.devices():
             raise Forbidden(f"network {record.name}: bridge {record.bridge} already belongs to another network")
         network_create.addresses(self, record, request)
         network = self._store(record)
@@ -221,9 +230,12 @@ class Networks:
         if active:
             ends = ", ".join(f'name:"{r.name}" id:"{r.networking[name].endpoint_id[:12]}"' for r in active)
             raise Forbidden(f"error while removing network: network {name} has active endpoints ({ends})")
-        self.firewall.remove_bridge(network.record.bridge)
-        self.bridges.remove(network.record.bridge)
         self._forget(network)
+        if network.bridged:
+            self.firewall.remove_bridge(network.record.bridge)
+            self.bridges.remove(network.record.bridge)
+        elif network.record.made_parent and network.record.bridge not in self.devices():
+            self.bridges.remove(network.record.bridge)
         self.publish(network, "destroy")
 
     async def prune(self, filters: Filters) -> Names:
@@ -251,11 +263,11 @@ class Networks:
         """POST /networks/{id}/disconnect."""
         network_live.disconnect(self, self.get(ref), self.containers.get(container), force)
 
-    # --- what a container's life asks; bodies in endpoints.py and network_etc.py
+    # --- what a container's life asks; bodies in endpoint*.py and network_etc.py
 
     def check_create(self, record: ContainerRecord) -> Names:
         """Refuse what no start could do; warnings. Networks need not exist yet. Raises InvalidArgument, Unsupported."""
-        return endpoints.check_create(self, record)
+        return endpoint_check.check_create(self, record)
 
     async def reserve(self, record: ContainerRecord) -> None:
         """Addresses and host ports for a start, into `record`, or nothing at all.
@@ -315,10 +327,19 @@ class Networks:
         """Device and rules of a bridge network are there after this. Raises Internal."""
         if network.ready:
             return
-        record, options = network.record, network.options
-        self.bridges.ensure(record.bridge, network.gateway_interface, options.mtu)
-        self.firewall.add_bridge(rules_of(network))
+        self.ensure_device(network)
+        if network.bridged:
+            self.firewall.add_bridge(rules_of(network))
         network.ready = True
+
+    def ensure_device(self, network: Network) -> None:
+        """The bridge, or the link below macvlan and ipvlan links. Raises Internal, InvalidArgument."""
+        record = network.record
+        if network.bridged:
+            self.bridges.ensure(record.bridge, network.bridge_addresses, network.options.mtu)
+        elif self.bridges.ensure_parent(record.bridge, record.driver, network_create.dummy_name(record)):
+            record.made_parent = True
+            self.db.put("network", record.id, encode(record), record.name)
 
     def publish(self, network: Network, action: str, **attributes: str) -> None:
         """Tell an event of a network."""
@@ -340,7 +361,12 @@ class Networks:
 
     def subnets(self, but: str = "") -> Subnets:
         """The subnets of all networks, less the one named `but`."""
-        return [n.subnet for name, n in self._networks.items() if n.subnet and name != but]
+        return [subnet for name, n in self._networks.items() if name != but for subnet in n.subnets]
+
+    @property
+    def seed(self) -> str:
+        """What unique local prefixes follow from: random, and the same as long as this data root lives."""
+        return self._networks["none"].record.id
 
     def _port_holders(self, protocol: str, port: int) -> Names:
         rows = self.db.execute("SELECT host_ip FROM port WHERE proto = ? AND port = ?", protocol, port)

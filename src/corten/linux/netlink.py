@@ -44,7 +44,7 @@ RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE = 1, 4, 5, 6, 15
 RT_TABLE_MAIN, RTPROT_BOOT, RTN_UNICAST, RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 254, 3, 1, 0, 253
 
 _HEADER = struct.Struct("=IHHII")
-_LINK = struct.Struct("=BxHiII")
+LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBi")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -134,16 +134,17 @@ class Batch:
     # --- links
 
     def bridge(self, name: str, mac: str, mtu: int) -> None:
-        """A new bridge device, down."""
-        body = _LINK.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name) + attribute(IFLA_ADDRESS, hardware_address(mac))
+        """A new bridge device, down; without `mac` the kernel makes one up."""
+        body = LINK.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name)
+        body += attribute(IFLA_ADDRESS, hardware_address(mac)) if mac else b""
         body += number(IFLA_MTU, mtu) + nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "bridge"))
         self.add(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"create bridge {name}")
 
     def veth(self, name: str, master: int, peer: str, netns_fd: int, mac: str, mtu: int) -> None:
         """A veth pair: this end on bridge `master` (an index), the other named `peer` inside `netns_fd`; both down."""
-        inside = _LINK.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, peer) + number(IFLA_NET_NS_FD, netns_fd)
+        inside = LINK.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, peer) + number(IFLA_NET_NS_FD, netns_fd)
         inside += attribute(IFLA_ADDRESS, hardware_address(mac)) + number(IFLA_MTU, mtu)
-        body = _LINK.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name) + number(IFLA_MASTER, master)
+        body = LINK.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name) + number(IFLA_MASTER, master)
         body += number(IFLA_MTU, mtu) + nested(
             IFLA_LINKINFO, text(IFLA_INFO_KIND, "veth"), nested(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, inside)),
         )
@@ -151,7 +152,7 @@ class Batch:
 
     def up(self, link: int | str, *, link_local: bool = True, mtu: int = 0) -> None:
         """Bring a link (index or name) up; without `link_local` it gives itself no IPv6 address."""
-        body = _LINK.pack(0, 0, link if isinstance(link, int) else 0, IFF_UP, IFF_UP)
+        body = LINK.pack(0, 0, link if isinstance(link, int) else 0, IFF_UP, IFF_UP)
         if isinstance(link, str):
             body += text(IFLA_IFNAME, link)
         if mtu:
@@ -164,7 +165,7 @@ class Batch:
     def bridge_port(self, name: str, *, isolated: bool = False, hairpin: bool = False) -> None:
         """Settings of a bridge port: not to talk to other isolated ports, to send back what came in by it."""
         settings = attribute(IFLA_BRPORT_ISOLATED, bytes([isolated])) + attribute(IFLA_BRPORT_MODE, bytes([hairpin]))
-        body = _LINK.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name) + nested(
+        body = LINK.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name) + nested(
             IFLA_LINKINFO, text(IFLA_INFO_SLAVE_KIND, "bridge"),
             nested(IFLA_INFO_SLAVE_DATA, settings),
         )
@@ -172,11 +173,11 @@ class Batch:
 
     def rename(self, index: int, name: str) -> None:
         """Give a link that is down another name."""
-        self.add(RTM_NEWLINK, 0, _LINK.pack(0, 0, index, 0, 0) + text(IFLA_IFNAME, name), f"rename {index} to {name}")
+        self.add(RTM_NEWLINK, 0, LINK.pack(0, 0, index, 0, 0) + text(IFLA_IFNAME, name), f"rename {index} to {name}")
 
     def delete_link(self, link: int | str) -> None:
         """Remove a link by index or name; a veth takes its peer with it."""
-        body = _LINK.pack(0, 0, link if isinstance(link, int) else 0, 0, 0)
+        body = LINK.pack(0, 0, link if isinstance(link, int) else 0, 0, 0)
         if isinstance(link, str):
             body += text(IFLA_IFNAME, link)
         self.add(RTM_DELLINK, 0, body, f"delete link {link}")
@@ -225,8 +226,8 @@ class Link:
     __slots__ = ("alias", "index", "kind", "mac", "master", "mtu", "name", "peer_index", "up", "works")
 
     def __init__(self, body: bytes) -> None:
-        _family, _type, self.index, flags, _change = _LINK.unpack_from(body)
-        found = attributes(body, _LINK.size)
+        _family, _type, self.index, flags, _change = LINK.unpack_from(body)
+        found = attributes(body, LINK.size)
         self.up = bool(flags & IFF_UP)
         self.name = found.get(IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
         self.alias = found.get(IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace")
@@ -326,12 +327,12 @@ class Socket:
 
     def links(self) -> list[Link]:
         """Every link of the namespace."""
-        return [Link(body) for _, body in self.dump(RTM_GETLINK, _LINK.pack(0, 0, 0, 0, 0))]
+        return [Link(body) for _, body in self.dump(RTM_GETLINK, LINK.pack(0, 0, 0, 0, 0))]
 
     def link(self, name: str) -> Link | None:
         """The link of that name, None when there is none. Raises NetlinkError."""
         self._sequence += 1
-        body = _LINK.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name)
+        body = LINK.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name)
         self._socket.send(_HEADER.pack(16 + len(body), RTM_GETLINK, NLM_F_REQUEST, self._sequence, 0) + body)
         for kind, sequence, payload in self._receive():
             if sequence == self._sequence and kind == RTM_NEWLINK:

@@ -1,49 +1,27 @@
-"""Bridges and what is plugged into them: devices, veth pairs, the inside of a container's network namespace.
+"""Devices of the host's network namespace: bridges, parents of macvlan and ipvlan links, and what is plugged into them.
 
 Policy comes from above (which bridge, which address). Everything of one container is two netlink batches: one in the
-host's namespace, one in its own. Calls block for about a millisecond.
+host's namespace, one in its own (plug.py). Calls block for about a millisecond.
 """
 
 import errno
 import os
 import time
 from collections.abc import Collection, Sequence
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface
 
-from corten.base.errors import Internal
-from corten.linux.netlink import Batch, NetlinkError, Socket
+from corten.base.errors import Internal, InvalidArgument
+from corten.linux import links
+from corten.linux.netlink import Batch, Interface, NetlinkError, Network, Socket
+from corten.network.driver import vlan_of
 from corten.network.ipam import mac_of
+from corten.network.plug import BridgePort, Plug, furnish
 
 _SETTLE_ATTEMPTS, _SETTLE_PAUSE_S = 40, 0.0005
-LOOPBACK_INDEX = 1  # the first link of every network namespace
-
-
-class Plug:
-    """One end to be: `host_name` on bridge `bridge`, inside `name` with `mac` and `interface`.
-
-    `gateway` is set on the one plug that carries the default route, `published` on the one that carries ports.
-    """
-
-    __slots__ = ("bridge", "gateway", "host_name", "interface", "isolated", "mac", "mtu", "name",
-                 "published")
-
-    def __init__(
-        self, bridge: str, host_name: str, name: str, mac: str, interface: IPv4Interface,
-        *, gateway: IPv4Address | None = None, mtu: int = 1500, isolated: bool = False, published: bool = False,
-    ) -> None:
-        self.bridge = bridge
-        self.host_name = host_name
-        self.name = name
-        self.mac = mac
-        self.interface = interface
-        self.gateway = gateway
-        self.mtu = mtu
-        self.isolated = isolated
-        self.published = published
 
 
 class Bridges:
-    """The bridges of the caller's network namespace; one netlink socket, kept open."""
+    """The devices of the caller's network namespace; one netlink socket, kept open."""
 
     def __init__(self) -> None:
         self._socket: Socket | None = None
@@ -62,12 +40,12 @@ class Bridges:
             self._socket = Socket()
         return self._socket
 
-    def host_networks(self, but: Collection[str] = ()) -> list[IPv4Network]:
-        """Every IPv4 network the host has an address in or a route to, those over the links named in `but` left out."""
+    def host_networks(self, but: Collection[str] = ()) -> list[Network]:
+        """Every network the host has an address in or a route to, those over the links named in `but` left out."""
         skipped = {link.index for link in self.socket.links() if link.name in but}
         found = [network for index, network in self.socket.routes() if index not in skipped]
         found += [interface.network for index, interface in self.socket.addresses() if index not in skipped]
-        return [network for network in found if isinstance(network, IPv4Network) and network.prefixlen]
+        return [network for network in found if network.prefixlen]
 
     def address_of(self, name: str) -> IPv4Interface | None:
         """The first IPv4 address of a link, None when it has none or is not there."""
@@ -77,67 +55,110 @@ class Bridges:
                 return interface
         return None
 
-    def ensure(self, name: str, gateway: IPv4Interface, mtu: int) -> None:
-        """Make the bridge, or set right the one that is there: address, up, forwarding. Raises Internal."""
+    def ensure(self, name: str, addresses: Sequence[Interface], mtu: int) -> None:
+        """Make the bridge, or set right the one that is there: addresses, up, forwarding. Raises Internal."""
         try:
             link = self.socket.link(name)
             if link is None:
                 batch = Batch()
-                batch.bridge(name, mac_of(gateway.ip), mtu)
+                batch.bridge(name, mac_of(addresses[0].ip) if addresses else "", mtu)
                 self.socket.run(batch)
                 link = self.socket.link(name)
             if link is None or link.kind != "bridge":
                 raise Internal(f"{name} is not a bridge device")
             batch = Batch()
             for index, interface in self.socket.addresses():
-                if index == link.index and isinstance(interface, IPv4Interface) and interface != gateway:
+                if index == link.index and not interface.is_link_local and interface not in addresses:
                     batch.delete_address(index, interface)
-            batch.address(link.index, gateway, replace=True)
+            for interface in addresses:
+                batch.address(link.index, interface, replace=True)
             batch.up(link.index, mtu=mtu)
             self.socket.run(batch)
         except NetlinkError as error:
             raise Internal(f"bridge {name}: {error.strerror}") from None
         self._index[name] = link.index
-        _sysctl(f"net/ipv4/conf/{name}/route_localnet", "1")  # 127.0.0.1:port of the host leads to a container
-        _sysctl("net/ipv4/ip_forward", "1")
+        sysctl(f"net/ipv4/conf/{name}/route_localnet", "1")  # 127.0.0.1:port of the host leads to a container
+        sysctl("net/ipv4/ip_forward", "1")
+        if any(interface.version == 6 for interface in addresses):
+            _forward_ipv6(name)
+
+    def ensure_parent(self, name: str, kind: str, made_name: str) -> bool:
+        """The link below macvlan or ipvlan (`kind`) links is there and up; whether it had to be made: as a dummy when
+        it is `made_name`, else as the VLAN its name says. Raises InvalidArgument, Internal.
+        """
+        try:
+            link = self.socket.link(name)
+            made = link is None
+            if link is None:
+                self._make_parent(name, kind, made_name)
+                link = self.socket.link(name)
+            if link is None:
+                raise Internal(f"{name} is gone")
+            if not link.up:
+                batch = Batch()
+                batch.up(link.index)
+                self.socket.run(batch)
+        except NetlinkError as error:
+            raise Internal(f"{kind} parent {name}: {error.strerror}") from None
+        self._index[name] = link.index
+        return made
+
+    def _make_parent(self, name: str, kind: str, made_name: str) -> None:
+        batch = Batch()
+        if name == made_name:
+            links.dummy(batch, name)
+        else:
+            below, number = vlan_of(name)
+            parent = self.socket.link(below)
+            if parent is None:
+                raise InvalidArgument(f"-o parent interface was not found on the host: {below}")
+            links.vlan(batch, name, parent.index, number)
+        try:
+            self.socket.run(batch)
+        except NetlinkError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.ENODEV):
+                what = "dummy links (give -o parent=)" if name == made_name else "VLANs"
+                raise InvalidArgument(f"failed to create the {kind} parent {name}: this kernel has no {what}") from None
+            raise
 
     def remove(self, name: str) -> None:
-        """Remove a bridge; absent is fine. Raises Internal."""
+        """Remove a device; absent is fine. Raises Internal."""
         self._index.pop(name, None)
         self._delete(name)
 
     def forget(self, name: str) -> None:
-        """Look the bridge up anew next time (someone may have removed it)."""
+        """Look the device up anew next time (someone may have removed it)."""
         self._index.pop(name, None)
 
     def ports(self, names: Collection[str]) -> dict[str, str]:
         """Host end of every veth on these bridges -> its bridge."""
-        links = self.socket.links()
-        masters = {link.index: link.name for link in links if link.name in names and link.kind == "bridge"}
-        return {link.name: masters[link.master] for link in links if link.master in masters and link.kind == "veth"}
+        found = self.socket.links()
+        masters = {link.index: link.name for link in found if link.name in names and link.kind == "bridge"}
+        return {link.name: masters[link.master] for link in found if link.master in masters and link.kind == "veth"}
 
-    def plug(self, plugs: Sequence[Plug], netns_fd: int) -> None:
-        """Connect a namespace: pairs, addresses, default route, loopback up. All or nothing. Raises Internal."""
+    def plug(self, plugs: Sequence[tuple[str, Plug]], netns_fd: int) -> None:
+        """Connect a namespace, each plug to a device by name: links, addresses, routes. All or nothing.
+
+        Raises Internal, InvalidArgument (a kernel without this kind of link).
+        """
         made: list[str] = []
         try:
             if plugs:
                 batch = Batch()
-                for plug in plugs:
-                    index = self._bridge_index(plug.bridge)
-                    batch.veth(plug.host_name, index, plug.name, netns_fd, plug.mac, plug.mtu)
-                    hairpin = plug.published and self._filters_bridged()
-                    if plug.isolated or hairpin:
-                        batch.bridge_port(plug.host_name, isolated=plug.isolated, hairpin=hairpin)
-                    batch.up(plug.host_name, link_local=False)
+                for device, plug in plugs:
+                    plug.create(batch, netns_fd, self._device_index(device))
                     made.append(plug.host_name)
                 self.socket.run(batch)
-            _inside(plugs, netns_fd)
-            for plug in plugs:
-                self._settle(plug.host_name)
-                self._settle(plug.bridge)  # it had no carrier before its first port
+            furnish([plug for _, plug in plugs], netns_fd)
+            for device, plug in plugs:
+                if isinstance(plug, BridgePort):
+                    self._settle(plug.host_name)
+                    self._settle(device)  # it had no carrier before its first port
         except OSError as error:
-            for name in made:
+            for name in filter(None, made):
                 self.unplug(name)
+            if error.errno == errno.EOPNOTSUPP:
+                raise InvalidArgument(f"network: {error.strerror}: this kernel has no such links") from None
             raise Internal(f"network: {error.strerror}") from None
 
     def _settle(self, name: str) -> None:
@@ -163,64 +184,40 @@ class Bridges:
             if error.errno != errno.ENODEV:
                 raise Internal(f"link {name}: {error.strerror}") from None
 
-    def _filters_bridged(self) -> bool:
-        """Whether br_netfilter lets nf_tables see, and translate, frames within a bridge: from a container by a host
-        port to itself they then have to leave by the port they came in by."""
-        try:
-            with open("/proc/sys/net/bridge/bridge-nf-call-iptables", "rb") as file:
-                return file.read(1) == b"1"
-        except OSError:
-            return False
-
-    def _bridge_index(self, name: str) -> int:
+    def _device_index(self, name: str) -> int:
         index = self._index.get(name)
         if index is None:
             link = self.socket.link(name)
             if link is None:
-                raise Internal(f"bridge {name} is gone")
+                raise Internal(f"link {name} is gone")
             index = self._index[name] = link.index
         return index
 
 
-def _inside(plugs: Sequence[Plug], netns_fd: int) -> None:
-    """Loopback, addresses and the default route, by a socket of that namespace."""
-    with Socket(netns_fd) as inside:
-        batch = Batch()
-        batch.up(LOOPBACK_INDEX)
-        for plug in plugs:
-            link = inside.link(plug.name)
-            if link is None:
-                raise NetlinkError(errno.ENODEV, f"{plug.name} did not arrive")
-            batch.address(link.index, plug.interface)
-            batch.up(link.index, link_local=False)
-            if plug.gateway:
-                batch.route(link.index, plug.gateway)
-        inside.run(batch)
+def _forward_ipv6(bridge: str) -> None:
+    """Forwarding on; the host goes on learning routes from its routers (accept_ra 2), the bridge learns none."""
+    if _value("net/ipv6/conf/all/forwarding") == "0":
+        for name in os.listdir("/proc/sys/net/ipv6/conf"):
+            if name != "all" and _value(f"net/ipv6/conf/{name}/accept_ra") == "1":
+                sysctl(f"net/ipv6/conf/{name}/accept_ra", "2")
+        sysctl("net/ipv6/conf/all/forwarding", "1")
+    sysctl(f"net/ipv6/conf/{bridge}/accept_ra", "0")
 
 
-def default_route(netns_fd: int, mac: str, gateway: IPv4Address) -> None:
-    """Let the default route of a namespace go over the link with `mac` from now on. Raises Internal."""
+def _value(name: str) -> str:
     try:
-        with Socket(netns_fd) as inside:
-            batch = Batch()
-            for link in inside.links():
-                if link.mac == mac:
-                    batch.route(link.index, gateway)
-            inside.run(batch)
-    except OSError as error:
-        raise Internal(f"network: {error.strerror}") from None
+        with open(f"/proc/sys/{name}", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
-def _sysctl(name: str, value: str) -> None:
+def sysctl(name: str, value: str) -> None:
     """Write a kernel setting of the caller's network namespace unless it is so already. Raises Internal."""
+    if _value(name) == value:
+        return
     path = f"/proc/sys/{name}"
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if os.read(descriptor, 64).strip() == value.encode():
-                return
-        finally:
-            os.close(descriptor)
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(descriptor, value.encode())

@@ -1,13 +1,28 @@
 """Addresses: which subnet a new network gets, which address a new endpoint gets. Pure; leases are kept elsewhere.
 
-IPv4 as yet. The default network looks for a /16 from 172.17.0.0 on, as docker does; other networks get a /24, so that
-there are four thousand of them. Nothing that overlaps what the host routes already (a VPN's ranges too) is chosen.
+The default network looks for a /16 from 172.17.0.0 on, as docker does; other networks get a /24, so that there are four
+thousand of them. Nothing that overlaps what the host routes already (a VPN's ranges too) is chosen. IPv6 networks that
+name no subnet get a /64 of a unique local prefix of this host's own (RFC 4193).
 """
 
+import hashlib
 from collections.abc import Collection, Iterable, Iterator
-from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network, NetmaskValueError
+from ipaddress import (
+    AddressValueError,
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    NetmaskValueError,
+    ip_address,
+    ip_network,
+)
 
-from corten.base.errors import Forbidden, InvalidArgument, Unsupported
+from corten.base.errors import Forbidden, InvalidArgument
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 DEFAULT_POOLS = tuple(IPv4Network((f"172.{second}.0.0", 16)) for second in range(17, 32)) + tuple(
     IPv4Network((f"192.168.{third}.0", 20)) for third in range(0, 256, 16)
@@ -43,64 +58,79 @@ def user_subnet(taken: Collection[IPv4Network]) -> IPv4Network:
     raise PoolsExhausted("all predefined address pools have been fully subnetted")
 
 
-def hosts(subnet: IPv4Network, within: IPv4Network | None = None) -> tuple[int, int]:
-    """First and last address an endpoint may have, as numbers; the network's own and its broadcast are none."""
+def unique_local_subnet(seed: str, taken: Collection[IPv6Network]) -> IPv6Network:
+    """The first free /64 of fdXX:XXXX:XXXX::/48, whose 40 bits follow from `seed`. Raises PoolsExhausted."""
+    prefix = b"\xfd" + hashlib.sha256(b"corten" + seed.encode()).digest()[:5]
+    blocked = {int(net.network_address) for net in taken if net.prefixlen == 64}
+    wide = [net for net in taken if net.prefixlen != 64]
+    for number in range(1 << 16):
+        found = IPv6Network((prefix + number.to_bytes(2, "big") + bytes(8), 64))
+        if int(found.network_address) not in blocked and not any(found.overlaps(other) for other in wide):
+            return found
+    raise PoolsExhausted("all predefined address pools have been fully subnetted")
+
+
+def hosts(subnet: Network, within: Network | None = None) -> tuple[int, int]:
+    """First and last address an endpoint may have, as numbers.
+
+    An IPv4 network's own address and its broadcast are none, nor is the routers' anycast address of IPv6 (RFC 4291).
+    """
     first, last = int(subnet.network_address), int(subnet.broadcast_address)
-    if subnet.prefixlen < 31:
-        first, last = first + 1, last - 1
+    if subnet.prefixlen < subnet.max_prefixlen - 1:
+        first, last = first + 1, last - (subnet.version == 4)
     if within is not None:
         first, last = max(first, int(within.network_address)), min(last, int(within.broadcast_address))
     return first, last
 
 
 def candidates(
-    subnet: IPv4Network, within: IPv4Network | None, after: int, reserved: Collection[int]
-) -> Iterator[IPv4Address]:
+    subnet: Network, within: Network | None, after: int, reserved: Collection[int]
+) -> Iterator[Address]:
     """Every address an endpoint may have, once each, from `after` on and round: a freed one rests longest.
 
     `within` is the range given to endpoints, `reserved` the gateway and the auxiliary addresses.
     """
     first, last = hosts(subnet, within)
+    kind = type(subnet.network_address)
     start = after + 1 if first <= after < last else first
     for number in range(start, last + 1):
         if number not in reserved:
-            yield IPv4Address(number)
+            yield kind(number)
     for number in range(first, start):
         if number not in reserved:
-            yield IPv4Address(number)
+            yield kind(number)
 
 
-def gateway_of(subnet: IPv4Network, within: IPv4Network | None = None) -> IPv4Address:
+def gateway_of(subnet: Network, within: Network | None = None) -> Address:
     """The gateway of a network that names none: the first address of its range, else of the subnet."""
-    return IPv4Address(hosts(subnet, within)[0])
+    return type(subnet.network_address)(hosts(subnet, within)[0])
 
 
-def parse_subnet(text: str, what: str = "subnet") -> IPv4Network:
-    """`10.1.0.0/16`; bits below the prefix are an error. Raises InvalidArgument, Unsupported (IPv6)."""
-    if ":" in text:
-        raise Unsupported(f"{what} {text}: IPv6 networks are not done yet")
+def parse_subnet(text: str, what: str = "subnet") -> Network:
+    """`10.1.0.0/16`, `fd00:1::/64`; bits below the prefix are an error. Raises InvalidArgument."""
     try:
-        found = IPv4Network(text, strict=False)
+        found = ip_network(text, strict=False)
     except (AddressValueError, NetmaskValueError, ValueError):
         raise InvalidArgument(f"invalid {what} {text}: invalid CIDR block notation") from None
-    if "/" not in text:
+    given, slash, _ = text.partition("/")
+    if not slash or "%" in text:
         raise InvalidArgument(f"invalid {what} {text}: invalid CIDR block notation")
-    given = text.partition("/")[0]
-    if str(found.network_address) != given:
+    if ip_address(given) != found.network_address:
         raise InvalidArgument(f"invalid {what} {text}: it should be {found}")
-    if found.prefixlen > 30:
+    if found.prefixlen > found.max_prefixlen - 2:
         raise InvalidArgument(f"invalid {what} {text}: no address for a container is left")
     return found
 
 
-def parse_address(text: str, what: str = "address") -> IPv4Address:
-    """`10.1.0.5`. Raises InvalidArgument, Unsupported (IPv6)."""
-    if ":" in text:
-        raise Unsupported(f"{what} {text}: IPv6 is not done yet")
+def parse_address(text: str, what: str = "address") -> Address:
+    """`10.1.0.5`, `fd00:1::5`. Raises InvalidArgument."""
     try:
-        return IPv4Address(text)
-    except AddressValueError:
+        found = ip_address(text)
+    except ValueError:
         raise InvalidArgument(f"invalid {what} {text!r}") from None
+    if isinstance(found, IPv6Address) and found.scope_id:
+        raise InvalidArgument(f"invalid {what} {text!r}")
+    return found
 
 
 def parse_bridge_address(text: str) -> IPv4Interface:
@@ -115,12 +145,17 @@ def parse_bridge_address(text: str) -> IPv4Interface:
     return found
 
 
-def mac_of(address: IPv4Address) -> str:
-    """The MAC address that belongs to an IPv4 address: who comes back with it is no stranger to neighbours' tables."""
-    return "02:42:" + address.packed.hex(":")
+def mac_of(address: Address) -> str:
+    """The MAC address that belongs to an address: who comes back with it is no stranger to neighbours' tables."""
+    return "02:42:" + address.packed[-4:].hex(":")
 
 
-def check_overlap(subnet: IPv4Network, others: Iterable[IPv4Network]) -> None:
+def check_overlap(subnet: Network, others: Iterable[Network]) -> None:
     """Raises Forbidden with docker's text when `subnet` overlaps another network of ours."""
-    if any(subnet.overlaps(other) for other in others):
+    if any(_overlap(subnet, other) for other in others):
         raise Forbidden("invalid pool request: Pool overlaps with other one on this address space")
+
+
+def _overlap(one: Network, other: Network) -> bool:
+    first, last = int(other.network_address), int(other.broadcast_address)
+    return one.version == other.version and int(one.network_address) <= last and first <= int(one.broadcast_address)

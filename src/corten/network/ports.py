@@ -2,18 +2,18 @@
 
 A reserved port is held by a socket that is bound and never listens: no other process of the host can take it, `ss`
 shows who has it, and not a packet goes through it (nf_tables translates before). When the daemon dies the kernel's
-rules stay; the sockets are bound again when it is back.
+rules stay; the sockets are bound again when it is back. A port for every address is one number for IPv4 and IPv6.
 """
 
 import errno
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv6Address, ip_address
 
-from corten.base.errors import Internal, InvalidArgument, Unsupported
+from corten.base.errors import Internal, InvalidArgument
 from corten.base.units import parse_number
-from corten.network.ruleset import ANY, PROTOCOLS
+from corten.network.ruleset import ANY, ANY6, PROTOCOLS, Address
 
 EPHEMERAL = (32768, 60999)
 
@@ -25,14 +25,14 @@ class PortTaken(Internal):
 
 
 class Request:
-    """One container port to publish. Host ports `first`-`last` are tried in turn; 0-0 is any free one."""
+    """One container port to publish on `hosts`. Ports `first`-`last` are tried in turn; 0-0 is any free one."""
 
-    __slots__ = ("container_port", "first", "host", "last", "protocol")
+    __slots__ = ("container_port", "first", "hosts", "last", "protocol")
 
-    def __init__(self, protocol: str, container_port: int, host: IPv4Address, first: int, last: int) -> None:
+    def __init__(self, protocol: str, container_port: int, hosts: Sequence[Address], first: int, last: int) -> None:
         self.protocol = protocol
         self.container_port = container_port
-        self.host = host
+        self.hosts = tuple(hosts)
         self.first = first
         self.last = last
 
@@ -42,10 +42,12 @@ class Held:
 
     __slots__ = ("container_port", "host", "port", "protocol", "socket")
 
-    def __init__(self, request: Request, port: int, holder: socket.socket | None) -> None:
-        self.protocol = request.protocol
-        self.container_port = request.container_port
-        self.host = request.host
+    def __init__(
+        self, protocol: str, container_port: int, host: Address, port: int, holder: socket.socket | None
+    ) -> None:
+        self.protocol = protocol
+        self.container_port = container_port
+        self.host = host
         self.port = port
         self.socket = holder
 
@@ -95,12 +97,12 @@ def requests(
     exposed: Mapping[str, object] | None,
     bindings: Mapping[str, Sequence[tuple[str, str]]],
     publish_all: bool,
-    default_host: IPv4Address = ANY,
+    default_hosts: Sequence[Address] = (ANY,),
 ) -> list[Request]:
     """What a container asks to publish; `bindings` are container port -> (host address, host port) pairs.
 
-    Fixed ports come first, so that no ephemeral one is given a number that another asks for.
-    Raises InvalidArgument, Unsupported (IPv6 host addresses).
+    `default_hosts` are those of a pair that names none. Fixed ports come first, so that no ephemeral one is given a
+    number that another asks for. Raises InvalidArgument.
     """
     found: list[Request] = []
     bound = set()
@@ -110,24 +112,25 @@ def requests(
             raise InvalidArgument(f"invalid containerPort: {text}")
         for host_text, port_text in pairs or ([("", "")] if publish_all else []):
             low, high = parse_range(port_text, "hostPort")
-            found.append(Request(protocol, first, _host(host_text, default_host), low, high))
+            found.append(Request(protocol, first, _hosts(host_text, default_hosts), low, high))
             bound.add((first, protocol))
     if publish_all:
         for port, protocol in exposed_ports(exposed, {}):
             if (port, protocol) not in bound:
-                found.append(Request(protocol, port, default_host, 0, 0))
+                found.append(Request(protocol, port, default_hosts, 0, 0))
     return sorted(found, key=lambda request: (request.first == 0, request.last - request.first))
 
 
-def _host(text: str, default: IPv4Address) -> IPv4Address:
+def _hosts(text: str, default: Sequence[Address]) -> Sequence[Address]:
     if not text:
         return default
-    if ":" in text:
-        raise Unsupported(f"publishing on the IPv6 address {text} is not done yet")
     try:
-        return IPv4Address(text)
+        found = ip_address(text.removeprefix("[").removesuffix("]"))
     except ValueError:
         raise InvalidArgument(f"invalid hostIP: {text}") from None
+    if isinstance(found, IPv6Address) and (found.scope_id or found.ipv4_mapped):
+        raise InvalidArgument(f"invalid hostIP: {text}")
+    return (found,)
 
 
 class Reserver:
@@ -137,36 +140,33 @@ class Reserver:
         self._taken = taken
         self._next = EPHEMERAL[0]
 
-    def reserve(self, wanted: Sequence[Request], address: IPv4Address) -> list[Held]:
-        """Hold a host port for each request (`address` is the container's, for the text), or none of them.
+    def reserve(self, wanted: Sequence[Request], container: Mapping[int, Address]) -> list[Held]:
+        """Hold a host port for each request, or none of them. `container`: its address by IP version, for the text.
 
         Raises PortTaken with docker's text.
         """
         held: list[Held] = []
         try:
             for request in wanted:
-                held.append(self._one(request, address, held))
+                held += self._one(request, container, held)
         except BaseException:
             for each in held:
                 each.close()
             raise
         return held
 
-    def _one(self, request: Request, address: IPv4Address, held: Sequence[Held]) -> Held:
+    def _one(self, request: Request, container: Mapping[int, Address], held: Sequence[Held]) -> list[Held]:
         failure: PortTaken | None = None
         for port in self._candidates(request):
             holder = self._leased(request, port, held)
             if holder is not None:
-                failure = PortTaken(f"Bind for {holder}:{port} failed: port is already allocated")
+                failure = PortTaken(f"Bind for {_bracketed(holder)}:{port} failed: port is already allocated")
                 continue
             try:
-                found = Held(request, port, bind(request.protocol, request.host, port))
-            except OSError as error:
-                failure = PortTaken(
-                    f"failed to bind host port for {request.host}:{port}:{address}:{request.container_port}/"
-                    f"{request.protocol}: {_words(error)}"
-                )
-                if error.errno == errno.EADDRINUSE:
+                found = _hold(request, port, container)
+            except _Busy as busy:
+                failure = PortTaken(str(busy))
+                if busy.errno == errno.EADDRINUSE:
                     continue
                 raise failure from None
             if not request.first:
@@ -184,10 +184,45 @@ class Reserver:
         """The address by which someone of ours has the port already."""
         holders = [*self._taken(request.protocol, port)]
         holders += [str(each.host) for each in held if each.port == port and each.protocol == request.protocol]
-        for holder in holders:
-            if request.host == ANY or holder in (str(request.host), str(ANY)):
-                return holder
+        for host in request.hosts:
+            for holder in holders:
+                six = ":" in holder
+                if six == (host.version == 6) and (host in (ANY, ANY6) or holder in (str(host), str(ANY), str(ANY6))):
+                    return holder
         return None
+
+
+class _Busy(Exception):
+    """A port that cannot be bound, as docker tells it."""
+
+    def __init__(self, text: str, number: int) -> None:
+        super().__init__(text)
+        self.errno = number
+
+
+def _hold(request: Request, port: int, container: Mapping[int, Address]) -> list[Held]:
+    """One number on every host address asked for, or on none. Raises _Busy."""
+    held: list[Held] = []
+    for host in request.hosts:
+        try:
+            holder = bind(request.protocol, host, port)
+        except OSError as error:
+            if host == ANY6 and len(request.hosts) > 1 and error.errno in _NO_IPV6:
+                continue  # nobody asked for IPv6 by name, and this host has none
+            for each in held:
+                each.close()
+            target = f"{_bracketed(str(container.get(host.version, '')))}:{request.container_port}"
+            text = f"failed to bind host port for {_bracketed(str(host))}:{port}:{target}/{request.protocol}: "
+            raise _Busy(text + _words(error), error.errno or 0) from None
+        held.append(Held(request.protocol, request.container_port, host, port, holder))
+    return held
+
+
+_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 def _words(error: OSError) -> str:
@@ -197,11 +232,22 @@ def _words(error: OSError) -> str:
     return known.get(error.errno or 0) or os.strerror(error.errno or 0).lower()
 
 
-def bind(protocol: str, host: IPv4Address, port: int) -> socket.socket:
-    """A socket that holds a port and receives nothing: bound, not listening. Raises OSError."""
+def bind(protocol: str, host: Address, port: int) -> socket.socket | None:
+    """A socket that holds a port and receives nothing: bound, not listening. Raises OSError.
+
+    None for SCTP on a kernel that does not speak it: nobody on this host can take the port then.
+    """
     kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
-    holder = socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, PROTOCOLS[protocol])
+    family = socket.AF_INET if host.version == 4 else socket.AF_INET6
     try:
+        holder = socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, PROTOCOLS[protocol])
+    except OSError as error:
+        if protocol == "sctp" and error.errno in (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT):
+            return None
+        raise
+    try:
+        if host.version == 6:
+            holder.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if protocol == "tcp":  # connections of the last holder that linger in TIME_WAIT are no reason to refuse
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if protocol == "udp":

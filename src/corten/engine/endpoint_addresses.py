@@ -1,0 +1,98 @@
+"""The addresses of a container's endpoints: leased from a network's pools, kept in the database and the record."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Interface, IPv6Interface, ip_address
+from typing import TYPE_CHECKING
+
+from corten.base.errors import Conflict, Internal
+from corten.engine.db import NameTaken
+from corten.engine.network_records import AddressPool, Network
+from corten.engine.records import EndpointConfig
+from corten.network import ipam
+from corten.network.ipam import Address
+
+if TYPE_CHECKING:
+    from corten.engine.networks import Networks
+
+_INSERT = "INSERT INTO lease (network_id, address, container_id) VALUES (?, ?, ?)"
+_NONE = "failed to set up container networking: no available IPv{} addresses on this network's address pools: {} ({})"
+
+
+def lease(networks: Networks, network: Network, endpoint: EndpointConfig, container_id: str) -> dict[int, Address]:
+    """An address of each of the network's pools (by IP version), written to the database.
+
+    Raises Conflict, Internal with docker's texts.
+    """
+    asked = endpoint.ipam_config
+    wanted = {4: asked.ipv4_address, 6: asked.ipv6_address} if asked else {}
+    found: dict[int, Address] = {}
+    for version, pool in network.pools.items():
+        text = wanted.get(version)
+        if text:
+            found[version] = _fixed(networks, network, pool, text, container_id)
+        else:
+            found[version] = _next(networks, network, pool, container_id)
+    return found
+
+
+def _fixed(networks: Networks, network: Network, pool: AddressPool, text: str, container_id: str) -> Address:
+    address = ipam.parse_address(text)
+    try:
+        if int(address) in pool.reserved:
+            raise NameTaken(text)
+        networks.db.execute(_INSERT, network.record.id, str(address), container_id)
+    except NameTaken:
+        raise Conflict("failed to set up container networking: Address already in use") from None
+    return address
+
+
+def _next(networks: Networks, network: Network, pool: AddressPool, container_id: str) -> Address:
+    for address in ipam.candidates(pool.subnet, pool.range, pool.last, pool.reserved):
+        try:
+            networks.db.execute(_INSERT, network.record.id, str(address), container_id)
+        except NameTaken:
+            continue
+        pool.last = int(address)
+        return address
+    raise Internal(_NONE.format(pool.subnet.version, network.record.name, network.record.id))
+
+
+def fill(endpoint: EndpointConfig, network: Network, addresses: dict[int, Address], endpoint_id: str) -> None:
+    """What an endpoint got, as inspect shows it."""
+    endpoint.endpoint_id = endpoint_id
+    endpoint.network_id = network.record.id
+    internal = network.record.internal
+    if 4 in addresses:
+        endpoint.ip_address, endpoint.ip_prefix_len = str(addresses[4]), network.pools[4].subnet.prefixlen
+        endpoint.gateway = "" if internal else network.record.gateway
+    if 6 in addresses:
+        endpoint.global_ipv6_address = str(addresses[6])
+        endpoint.global_ipv6_prefix_len = network.pools[6].subnet.prefixlen
+        endpoint.ipv6_gateway = "" if internal else network.record.gateway6
+    endpoint.mac_address = endpoint.mac_address or _mac(endpoint)
+
+
+def _mac(endpoint: EndpointConfig) -> str:
+    """The MAC that follows from the endpoint's address."""
+    text = endpoint.ip_address or endpoint.global_ipv6_address
+    return ipam.mac_of(ip_address(text)) if text else ""
+
+
+def clear(endpoint: EndpointConfig) -> None:
+    """What an endpoint got is gone; what was asked for stays. A MAC that follows from the address was not asked for."""
+    if endpoint.mac_address == _mac(endpoint):
+        endpoint.mac_address = ""
+    endpoint.endpoint_id = endpoint.ip_address = endpoint.gateway = ""
+    endpoint.global_ipv6_address = endpoint.ipv6_gateway = ""
+    endpoint.ip_prefix_len = endpoint.global_ipv6_prefix_len = 0
+
+
+def addresses_of(endpoint: EndpointConfig) -> dict[int, IPv4Interface | IPv6Interface]:
+    """The addresses an endpoint has now, with their prefixes, by IP version."""
+    found: dict[int, IPv4Interface | IPv6Interface] = {}
+    if endpoint.ip_address:
+        found[4] = IPv4Interface((endpoint.ip_address, endpoint.ip_prefix_len))
+    if endpoint.global_ipv6_address:
+        found[6] = IPv6Interface((endpoint.global_ipv6_address, endpoint.global_ipv6_prefix_len))
+    return found
