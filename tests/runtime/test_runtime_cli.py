@@ -206,3 +206,12 @@ def test_spec_and_features(oci):
     found = json.loads(oci("features")[1])
     assert "rro" in found["mountOptions"] and "CAP_CHOWN" in found["linux"]["capabilities"]
     assert "spec: 1." in oci("--version")[1]
+
+
+def test_a_container_does_not_change_with_its_config(oci):
+    path = oci.bundle("sh", "-c", "exit 3")
+    assert oci("create", "-b", path, "c")[0] == 0
+    with open(f"{path}/config.json", "w") as file:
+        json.dump({"ociVersion": "1.0.0"}, file)
+    assert oci("start", "c") == (0, "", "")
+    assert oci("delete", "--force", "c") == (0, "", "")

@@ -114,19 +114,52 @@ def test_numbers_newer_than_the_profile_are_enosys():
     assert interpret(allowing, token, numbers(X86_64)["mount"]) == seccomp.RET_ERRNO | 5
 
 
+def test_what_is_not_done_is_said():
+    with pytest.raises(Unsupported, match="SECCOMP_FILTER_FLAG_NEW"):
+        seccomp.compile_profile({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_NEW"]})
+
+
+def notifying(*names, **more):
+    return {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": list(names), "action": "SCMP_ACT_NOTIFY"}], **more}
+
+
 @pytest.mark.parametrize("profile", [
-    {"defaultAction": "SCMP_ACT_NOTIFY"},
-    {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x"},
-    {"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_NEW"]},
+    {"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/x"},
+    notifying("mkdir"),
+    notifying("write", listenerPath="/x"),
+    {"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "text"},
 ])
-def test_what_is_not_done_is_said(profile):
-    with pytest.raises(Unsupported):
+def test_notifications_that_could_never_be_answered(profile):
+    with pytest.raises(InvalidArgument):
         seccomp.compile_profile(profile)
+
+
+def test_notifications_ask_for_a_listener():
+    program, flags = seccomp.compile_profile(notifying("mkdir", listenerPath="/x"), "x86_64")
+    assert flags == seccomp.NEW_LISTENER
+    assert interpret(program, ARCHITECTURES[X86_64], numbers(X86_64)["mkdir"]) == seccomp.RET_USER_NOTIF
+    _, flags = seccomp.compile_profile(notifying("mkdir", listenerPath="/x", flags=["SECCOMP_FILTER_FLAG_TSYNC"]))
+    assert flags == seccomp.NEW_LISTENER | 1 | 16  # TSYNC may return no thread's id then
+
+
+def test_the_flags_of_a_profile():
+    words = ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+             "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]
+    assert seccomp.compile_profile({"defaultAction": "SCMP_ACT_ALLOW", "flags": words})[1] == 1 | 2 | 4 | 32
+
+
+@pytest.mark.parametrize("action", sorted(seccomp.ACTIONS))
+def test_every_action_returns_its_value(action):
+    profile = {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["mkdir"], "action": action}],
+               "listenerPath": "/x"}
+    bits = 1 if action in ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE") else 0
+    assert ask(profile, "mkdir") == seccomp.ACTIONS[action] | bits
 
 
 @pytest.mark.parametrize("profile", [
     {"defaultAction": "SCMP_ACT_PERHAPS"},
     {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1 << 20},
+    {"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1},
     {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_Z80"]},
     {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
         {"names": ["read"], "action": "SCMP_ACT_LOG", "args": [{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}]}]},

@@ -7,8 +7,6 @@ arguments hang below their number. Three decisions differ from a naive compilati
   and `socket(0x100000028)` passes it and opens AF_VSOCK (40).
 * Numbers above all that the profile names answer ENOSYS, not the default errno: a C library then falls back.
 * An architecture that is not listed, x32 among them, ends the process.
-
-Notifications to a listener are not done here.
 """
 
 from __future__ import annotations
@@ -32,16 +30,20 @@ if TYPE_CHECKING:
 _LD, _JA, _JEQ, _JGT, _JGE, _JSET, _AND, _RET = 0x20, 0x05, 0x15, 0x25, 0x35, 0x45, 0x54, 0x06
 RET_KILL_PROCESS, RET_KILL_THREAD, RET_TRAP = 0x80000000, 0x00000000, 0x00030000
 RET_ERRNO, RET_TRACE, RET_LOG, RET_ALLOW = 0x00050000, 0x7FF00000, 0x7FFC0000, 0x7FFF0000
+RET_USER_NOTIF = 0x7FC00000
+NEW_LISTENER, _TSYNC, _TSYNC_ESRCH = 8, 1, 16
 _OFFSET_NUMBER, _OFFSET_ARCH, _OFFSET_ARGUMENTS = 0, 4, 16
 _ENOSYS, _EPERM = 38, 1
 ACTIONS = {
     "SCMP_ACT_KILL": RET_KILL_THREAD, "SCMP_ACT_KILL_THREAD": RET_KILL_THREAD,
     "SCMP_ACT_KILL_PROCESS": RET_KILL_PROCESS, "SCMP_ACT_TRAP": RET_TRAP, "SCMP_ACT_ERRNO": RET_ERRNO,
     "SCMP_ACT_TRACE": RET_TRACE, "SCMP_ACT_LOG": RET_LOG, "SCMP_ACT_ALLOW": RET_ALLOW,
+    "SCMP_ACT_NOTIFY": RET_USER_NOTIF,
 }
 OPERATORS = frozenset(("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"))
-_FLAGS = {
-    "SECCOMP_FILTER_FLAG_TSYNC": 1, "SECCOMP_FILTER_FLAG_LOG": 2, "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+FLAGS = {
+    "SECCOMP_FILTER_FLAG_TSYNC": _TSYNC, "SECCOMP_FILTER_FLAG_LOG": 2, "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
 }
 _LIMIT = 4096  # BPF_MAXINSNS
 _SET_MODE_FILTER = 1
@@ -93,13 +95,7 @@ def compile_profile(profile: dict[str, Any], machine: str = MACHINE) -> tuple[by
     Raises InvalidArgument, Unsupported (an action or architecture that is not done here).
     """
     default = _action(profile.get("defaultAction"), profile.get("defaultErrnoRet"))
-    flags = 0
-    for word in profile.get("flags") or ():
-        if word not in _FLAGS:
-            raise Unsupported(f"seccomp flag {word} is not supported")
-        flags |= _FLAGS[word]
-    if profile.get("listenerPath"):
-        raise Unsupported("linux.seccomp.listenerPath is not supported")
+    flags = _flags(profile)
     wanted = profile.get("architectures") or [NATIVE[machine]]
     for name in wanted:
         if name not in ARCHITECTURES and name not in _FOREIGN:
@@ -112,6 +108,30 @@ def compile_profile(profile: dict[str, Any], machine: str = MACHINE) -> tuple[by
     return b"".join([struct.pack("=HBBI", *instruction) for instruction in code]), flags
 
 
+def _flags(profile: dict[str, Any]) -> int:
+    """The flags for seccomp(2): those of the profile, and a listener when anything notifies one.
+
+    Before it has a listener the filter's own process must say so, by write(2): that must not wait for the listener.
+    """
+    flags = 0
+    for word in profile.get("flags") or ():
+        if word not in FLAGS:
+            raise Unsupported(f"seccomp flag {word} is not supported")
+        flags |= FLAGS[word]
+    if profile.get("defaultAction") == "SCMP_ACT_NOTIFY":
+        raise InvalidArgument("seccomp: SCMP_ACT_NOTIFY cannot be the default action")
+    notifying = [entry for entry in profile.get("syscalls") or () if entry.get("action") == "SCMP_ACT_NOTIFY"]
+    if any("write" in (entry.get("names") or ()) for entry in notifying):
+        raise InvalidArgument("seccomp: SCMP_ACT_NOTIFY cannot be used for the write syscall")
+    if notifying and not profile.get("listenerPath"):
+        raise InvalidArgument("seccomp: SCMP_ACT_NOTIFY needs listenerPath")
+    if profile.get("listenerMetadata") and not profile.get("listenerPath"):
+        raise InvalidArgument("seccomp: listenerMetadata needs listenerPath")
+    if notifying:
+        flags |= NEW_LISTENER | (_TSYNC_ESRCH if flags & _TSYNC else 0)
+    return flags
+
+
 # architectures a profile may name and no process of our machines can have
 _FOREIGN = frozenset(f"SCMP_ARCH_{name}" for name in (
     "MIPS", "MIPS64", "MIPS64N32", "MIPSEL", "MIPSEL64", "MIPSEL64N32", "PPC", "PPC64", "PPC64LE", "S390", "S390X",
@@ -120,11 +140,11 @@ _FOREIGN = frozenset(f"SCMP_ARCH_{name}" for name in (
 
 
 def _action(name: object, errno: object) -> int:
-    if name == "SCMP_ACT_NOTIFY":
-        raise Unsupported("seccomp action SCMP_ACT_NOTIFY is not supported")
     if name not in ACTIONS:
         raise InvalidArgument(f"invalid seccomp action: {name!r}")
     value = ACTIONS[str(name)]
+    if errno is not None and value not in (RET_ERRNO, RET_TRACE):
+        raise InvalidArgument(f"invalid seccomp errnoRet: {name} takes none")
     if value in (RET_ERRNO, RET_TRACE):
         number = _EPERM if errno is None else errno
         if not isinstance(number, int) or not 0 <= number <= 0xFFFF:
@@ -278,8 +298,11 @@ def _dispatch(sections: dict[str, list[Instruction]]) -> list[Instruction]:
     return [*code, (_RET, 0, 0, RET_KILL_PROCESS)]
 
 
-def install(program: bytes, flags: int = 0) -> None:
-    """Put this thread under a filter for good. Takes CAP_SYS_ADMIN or no_new_privs. seccomp(2). Raises OSError."""
+def install(program: bytes, flags: int = 0) -> int:
+    """Put this thread under a filter for good; returns the listener's descriptor when `flags` ask for one.
+
+    Takes CAP_SYS_ADMIN or no_new_privs. seccomp(2). Raises OSError.
+    """
     buffer = ctypes.create_string_buffer(program, len(program))
     head = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
-    syscall("seccomp", _SET_MODE_FILTER, flags, head)
+    return syscall("seccomp", _SET_MODE_FILTER, flags, head)

@@ -62,14 +62,15 @@ def check_id(id: str) -> str:
     return id
 
 
-def load_bundle(id: str, path: str, root: str = "") -> Bundle:
+def load_bundle(id: str, path: str, root: str = "", config: str = "") -> Bundle:
     """Read and check the bundle in the folder `path`; `root` is the state root (default: the folder above it).
 
+    `config` is where its config.json is, if elsewhere: once made, a container does not change with it.
     Raises InvalidArgument, NotFound (no such folder or no config.json).
     """
     check_id(id)
     path = os.path.abspath(path)
-    spec = _load_object(f"{path}/{CONFIG}")
+    spec = _load_object(config or f"{path}/{CONFIG}")
     if spec is None:
         raise NotFound(f"JSON specification file {CONFIG} not found")
     rootfs = _check(spec)

@@ -18,6 +18,7 @@ from corten.linux.path import O_PATH
 from corten.runtime import create, hooks, state, sync
 from corten.runtime.bundle import Bundle, check_id
 from corten.runtime.errors import StepFailed
+from corten.runtime.seccomp_agent import agent_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def start(record: State) -> None:
         connection.connect(name)
         os.unlink(f"{record.folder}/{state.START_SOCKET}")
         sync.send(connection.fileno(), sync.START)
-        message, _ = sync.receive(connection.fileno())
+        message = _follow(record, connection.fileno())
     except (ConnectionRefusedError, FileNotFoundError):
         raise Conflict("cannot start an already running container") from None
     finally:
@@ -134,6 +135,26 @@ def start(record: State) -> None:
     if message:
         raise sync.unpack_failure(message)
     run_hooks(record, record.load_bundle(), "poststart", "running")
+
+
+def _follow(record: State, channel: int) -> bytes:
+    """Until the program runs (no message) or has failed; a listener of its seccomp filter goes to its agent."""
+    while True:
+        message, _ = sync.receive(channel)
+        if message[:1] != sync.LISTENER:
+            return message
+        bundle = record.load_bundle()
+        agent = agent_of(bundle.spec, state.document(bundle, "creating", record.pid))
+        assert agent is not None
+        pidfd = process.pidfd_open(record.pid)
+        try:
+            agent.hand_over(record.pid, pidfd, int(message[1:]))
+        except StepFailed:
+            process.pidfd_send_signal(pidfd, SIGKILL)
+            raise
+        finally:
+            os.close(pidfd)
+        sync.send(channel, sync.GO)
 
 
 def run_hooks(record: State, bundle: Bundle, kind: str, status: str) -> None:

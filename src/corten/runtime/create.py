@@ -12,10 +12,13 @@ from corten.runtime import hooks, init, net_devices, sources, state, sync
 from corten.runtime.bundle import Bundle
 from corten.runtime.errors import StepFailed
 from corten.runtime.plan import Plan
+from corten.runtime.seccomp_agent import agent_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from corten.runtime.seccomp_agent import Agent
 
 CREATING = "creating"
 CREATED = "created"
@@ -30,7 +33,7 @@ class Child:
     `close` closes the channel only: pidfd and console belong to the caller.
     """
 
-    __slots__ = ("_bundle", "channel", "console", "failure", "id", "pid", "pidfd", "start_time", "state")
+    __slots__ = ("_bundle", "agent", "channel", "console", "failure", "id", "pid", "pidfd", "start_time", "state")
 
     def __init__(self, id: str, pid: int, pidfd: int, channel: int, bundle: Bundle | None = None) -> None:
         self.id = id
@@ -41,6 +44,7 @@ class Child:
         self.state = CREATING
         self.failure: StepFailed | None = None
         self._bundle = bundle
+        self.agent: Agent | None = None  # whom the program's seccomp filter notifies
         self.start_time = process.start_time(pid)
 
     def receive(self) -> str:
@@ -59,6 +63,8 @@ class Child:
             self._fail(sync.unpack_failure(message))
         elif kind == sync.HOOKS:
             self._run_hooks()
+        elif kind == sync.LISTENER:
+            self._hand_over(int(message[1:]))
         elif not kind and self.state == CREATED:
             self.state = RUNNING
         elif not kind and self.state == CREATING:
@@ -95,6 +101,17 @@ class Child:
             if bundle is not None:
                 document = state.document(bundle, "creating", self.pid)
                 hooks.run_all(bundle.spec, ("prestart", "createRuntime"), document)
+        except StepFailed as failure:
+            self._fail(failure)
+            process.pidfd_send_signal(self.pidfd, 9)
+        else:
+            sync.send(self.channel, sync.GO)
+
+
+    def _hand_over(self, number: int) -> None:
+        try:
+            assert self.agent is not None
+            self.agent.hand_over(self.pid, self.pidfd, number)
         except StepFailed as failure:
             self._fail(failure)
             process.pidfd_send_signal(self.pidfd, 9)
@@ -193,6 +210,7 @@ def _clone(bundle: Bundle, plan: Plan, stdio: tuple[int, int, int], group: int) 
         sources.send(plan, pid, ours)
         os.set_blocking(ours, False)
         child = Child(bundle.id, pid, pidfd, ours, bundle)
+        child.agent = agent_of(bundle.spec, state.document(bundle, "creating", pid))
         state.save(
             bundle, pid, child.start_time, shared_pids=not plan.clone_flags & namespaces.CLONE_NEWPID,
             keyring=bool(plan.keyring),

@@ -11,10 +11,12 @@ import os
 
 from corten.base.errors import InvalidArgument
 from corten.linux import cgroup, namespaces
+from corten.oci.runtime_spec import VERSION
 from corten.runtime import init, sync
 from corten.runtime.bundle import cgroup_path
 from corten.runtime.create import Child
 from corten.runtime.plan import ExecPlan
+from corten.runtime.seccomp_agent import agent_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,11 +24,12 @@ if TYPE_CHECKING:
 
 
 class Target:
-    """A running container: its id, its init's pid and pidfd, and its config.json."""
+    """A running container: its id, its init's pid and pidfd, its config.json, and the folder of its bundle."""
 
-    __slots__ = ("id", "pid", "pidfd", "spec")
+    __slots__ = ("bundle", "id", "pid", "pidfd", "spec")
 
-    def __init__(self, id: str, pid: int, pidfd: int, spec: dict[str, Any]) -> None:
+    def __init__(self, id: str, pid: int, pidfd: int, spec: dict[str, Any], bundle: str = "") -> None:
+        self.bundle = bundle
         self.id = id
         self.pid = pid
         self.pidfd = pidfd
@@ -77,7 +80,12 @@ def spawn_exec(
         if group >= 0:
             os.close(group)
     os.set_blocking(ours, False)
-    return Child(container.id, pid, pidfd, ours)
+    child = Child(container.id, pid, pidfd, ours)
+    child.agent = agent_of(container.spec, {
+        "ociVersion": VERSION, "id": container.id, "status": "running", "pid": container.pid,
+        "bundle": container.bundle,
+    })
+    return child
 
 
 def _check_below(parts: dict[str, str]) -> dict[str, str]:

@@ -38,7 +38,7 @@ def run(call: Call) -> int:
     environment: list[str] = []
     preserved = passed_on(call, environment)
     document["env"] = [*(document.get("env") or ()), *environment]
-    target = Target(record.id, record.pid, process.pidfd_open(record.pid), spec)
+    target = Target(record.id, record.pid, process.pidfd_open(record.pid), spec, record.bundle)
     child = spawn_exec(
         target, document, (0, 1, 2), preserve_fds=preserved, sub_cgroups=_sub_cgroups(texts(options, "cgroup")),
         keyring=record.keyring,

@@ -237,7 +237,7 @@ def _close_all(init: Init) -> None:
 
 def _confine(init: Init) -> None:
     process.set_pdeathsig(0)
-    program.confine(init.plan.program)
+    program.confine(init.plan.program, lambda listener: sync.tell_listener(init.channel, listener))
 
 
 def _execute(init: Init) -> None:

@@ -17,6 +17,7 @@ from corten.runtime.errors import EXECUTE, LOOK_UP, NOT_FOUND_IN_PATH, StepFaile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 PER_LINUX32 = 0x0008
@@ -240,8 +241,8 @@ def become_user(program: Program, owned: tuple[int, ...]) -> None:
         os.umask(program.umask)
 
 
-def confine(program: Program) -> None:
-    """No new privileges, the seccomp filter, the final capabilities.
+def confine(program: Program, tell: Callable[[int], None]) -> None:
+    """No new privileges, the seccomp filter, the final capabilities; `tell` is called with the filter's listener.
 
     Installing a filter takes CAP_SYS_ADMIN or no_new_privs, so without the latter it goes before the capabilities.
     """
@@ -249,12 +250,17 @@ def confine(program: Program) -> None:
     if program.no_new_privs:
         process.set_no_new_privs()
         capabilities.apply(program.capabilities)
-        if program.filter:
-            seccomp.install(program.filter, program.filter_flags)
+        _install(program, tell)
         return
-    if program.filter:
-        seccomp.install(program.filter, program.filter_flags)
+    _install(program, tell)
     capabilities.apply(program.capabilities)
+
+
+def _install(program: Program, tell: Callable[[int], None]) -> None:
+    if program.filter:
+        listener = seccomp.install(program.filter, program.filter_flags)
+        if program.filter_flags & seccomp.NEW_LISTENER:
+            tell(listener)
 
 
 def execute(program: Program, candidates: list[str]) -> None:

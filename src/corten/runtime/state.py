@@ -14,7 +14,7 @@ from corten.base.errors import InvalidArgument, NotFound
 from corten.base.files import atomic_write, parse_json, read_bytes
 from corten.linux import cgroup, process
 from corten.oci.runtime_spec import VERSION
-from corten.runtime.bundle import Bundle, check_id, load_bundle
+from corten.runtime.bundle import CONFIG, Bundle, check_id, load_bundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ class State:
         return "paused" if cgroup.is_frozen(self.cgroup) else "running"
 
     def load_bundle(self) -> Bundle:
-        return load_bundle(self.id, self.bundle, self.root)
+        """What the container was made of; not what config.json may say by now (runtime.md, lifecycle)."""
+        own = f"{self.folder}/{CONFIG}"
+        return load_bundle(self.id, self.bundle, self.root, own if self.bundle != self.folder else "")
 
 
 def is_alive(pid: int, start_time: int) -> bool:
@@ -84,7 +86,10 @@ def save(bundle: Bundle, pid: int, start_time: int, *, shared_pids: bool = False
         "uid": os.geteuid(), "annotations": bundle.spec.get("annotations"), "sharedPids": shared_pids,
         "keyring": keyring, "unit": bundle.unit,
     }
-    atomic_write(f"{bundle.root}/{bundle.id}/{STATE}", json.dumps(fields).encode())
+    folder = f"{bundle.root}/{bundle.id}"
+    if folder != bundle.path:
+        atomic_write(f"{folder}/{CONFIG}", json.dumps(bundle.spec).encode())
+    atomic_write(f"{folder}/{STATE}", json.dumps(fields).encode())
 
 
 def load(root: str, id: str) -> State:

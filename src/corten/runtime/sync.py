@@ -8,6 +8,8 @@
       GO (hooks have run) ───────────────────▶
       ◀──────────── READY (+ the pty's master)  all is made but the execve
       START ─────────────────────────────────▶  start hooks, user, capabilities, seccomp
+      ◀───────────── LISTENER descriptor number  only when the filter notifies an agent (seccomp_agent.py)
+      GO (the agent has it) ─────────────────▶
       ◀─────────────────────────── end of file  execve took the descriptor: the program runs
       ◀──── FAILED step syscall errno path text  at any time instead; the child then exits
 
@@ -26,6 +28,7 @@ READY = b"R"
 HOOKS = b"H"
 FAILED = b"F"
 SOURCE = b"M"
+LISTENER = b"L"
 
 _SIZE = 8192
 _FD_BYTES = 4
@@ -67,6 +70,13 @@ def receive(channel: int, wait: bool = True) -> tuple[bytes, int]:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS and len(payload) >= _FD_BYTES:
             return data, array.array("i", payload[:_FD_BYTES])[0]
     return data, -1
+
+
+def tell_listener(channel: int, listener: int) -> None:
+    """Say by write(2) and read(2) alone which descriptor the kernel has given, and wait until an agent has it."""
+    os.write(channel, LISTENER + str(listener).encode())
+    if os.read(channel, 1) != GO:
+        os._exit(125)
 
 
 def expect(channel: int, wanted: bytes) -> None:
