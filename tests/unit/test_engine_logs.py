@@ -6,7 +6,8 @@ import struct
 
 import pytest
 
-from corten.engine.follow import Follower, LogFiles, LogWatch
+from corten.engine.follow import Follower, LogWatch
+from corten.engine.log_files import LogFiles
 from corten.engine.logs import LogReading, LogRequest
 from corten.engine.streams import FileSpan
 from corten.zygote.log_format import ENTRY, FRAME

@@ -34,19 +34,19 @@ async def start(request: Request, engine: Engine) -> Response:
         return empty(200)
     asked = made.request
     exited = engine.execs.exited(exec_id)
-    connection = await request.hijack(stream_type(request, asked.tty))
+    connection = await request.hijack(stream_type(request, body.tty))  # the start says how, the exec what
     try:
         started = await engine.execs.start(exec_id, attach=True, console_size=body.console_size)
     except Error as error:
         text = f"{error}\r\n".encode()
-        await connection.write(text if asked.tty else frame_header(STDOUT, len(text)) + text)
+        await connection.write(text if body.tty else frame_header(STDOUT, len(text)) + text)
         connection.close()
         return hijacked()
     stdin = started.stdin if asked.attach_stdin else -1
     keys = parse_detach_keys(asked.detach_keys) if asked.tty else None
     try:
         ended = await run_duplex(connection, stdin_fd=stdin, stdout_fd=started.stdout, stderr_fd=started.stderr,
-                                 tty=asked.tty, detach_keys=keys, exited=exited.wait())
+                                 tty=asked.tty, framed=not body.tty, detach_keys=keys, exited=exited.wait())
         if not ended.detached and not ended.disconnected:
             await _until_exit(exited)
     finally:

@@ -315,7 +315,7 @@ class HttpConnection:
         self._raw = True
         grow_send_buffer(self._socket)
         self._out.leftover = self._http.trailing_data[0]
-        await self._out.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+        await self._out.write_head(("\r\n".join(lines) + "\r\n\r\n").encode())
         return self._out
 
     def _release(self) -> None:

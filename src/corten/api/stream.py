@@ -4,16 +4,20 @@ Never blocks the loop; each direction has one user at a time. Moves bytes inside
 (sendfile(2), splice(2)).
 """
 
+import array
 import asyncio
+import fcntl
 import os
 import select
 import socket
+import termios
 
 from corten.engine.streams import CHUNK_BYTES, wait_readable, wait_writable, write_fd
 
 _SO_SNDBUFFORCE = 32  # asm-generic/socket.h
 SEND_BUFFER_BYTES = 1 << 20
 _LINGER_S = 2.0
+_HEAD_POLL_S = (0.0, 0.0, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02)  # the last for ever
 _TURNS = 32  # operations in a row before others get the loop
 
 
@@ -64,9 +68,10 @@ class HangupWatch:
 class Connection:
     """The raw connection; see the protocol of the same name in corten.engine.streams."""
 
-    __slots__ = ("_loop", "_socket", "_turns", "_watch", "closed", "leftover")
+    __slots__ = ("_head_unread", "_loop", "_socket", "_turns", "_watch", "closed", "leftover")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, watch: HangupWatch) -> None:
+        self._head_unread = False
         self._loop = loop
         self._socket = sock
         self._watch = watch
@@ -102,8 +107,26 @@ class Connection:
             return data
         return b""
 
+    async def write_head(self, data: bytes) -> None:
+        """Send the answer's head; what is written next goes once the client has read it. Raises ConnectionError.
+
+        Clients that read the head through a buffer and then use the bare socket (docker-py over urllib3) would lose
+        what lies behind it in the same read.
+        """
+        await self.write(data)
+        self._head_unread = self._socket.family == socket.AF_UNIX
+
+    async def _head_read(self) -> None:
+        turn = 0
+        while not self.closed and unread_bytes(self._socket):
+            await asyncio.sleep(_HEAD_POLL_S[min(turn, len(_HEAD_POLL_S) - 1)])
+            turn += 1
+        self._head_unread = False
+
     async def write(self, data: bytes | memoryview) -> None:
         """Send all of it, waiting for a slow client. Raises ConnectionError when the client is gone."""
+        if self._head_unread:
+            await self._head_read()
         view = memoryview(data)
         while view:
             self._check()
@@ -116,6 +139,8 @@ class Connection:
 
     async def sendfile(self, fd: int, offset: int, count: int) -> None:
         """Send a part of a regular file by sendfile(2). Raises ConnectionError; EOFError when the file is shorter."""
+        if self._head_unread:
+            await self._head_read()
         while count > 0:
             self._check()
             try:
@@ -132,6 +157,8 @@ class Connection:
 
     async def splice_from(self, pipe: int, count: int) -> None:
         """Move `count` bytes that `pipe` is known to hold to the client by splice(2). Raises ConnectionError."""
+        if self._head_unread:
+            await self._head_read()
         while count > 0:
             self._check()
             try:
@@ -258,6 +285,16 @@ def is_hung_up(fd: int) -> bool:
     poll = select.poll()
     poll.register(fd, 0)
     return bool(poll.poll(0))
+
+
+def unread_bytes(sock: socket.socket) -> int:
+    """How much the peer of a unix socket has not read yet. unix(7) SIOCOUTQ (the number of TIOCOUTQ)."""
+    count = array.array("i", (0,))
+    try:
+        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, count)
+    except OSError:
+        return 0
+    return count[0]
 
 
 def grow_send_buffer(sock: socket.socket) -> None:

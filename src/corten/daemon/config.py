@@ -5,6 +5,8 @@ import ipaddress
 import os
 
 from corten.base.errors import InvalidArgument
+from corten.engine import log_drivers
+from corten.engine.records import LogConfig
 from corten.engine.settings import DaemonConfig
 
 LEVELS = ("debug", "info", "warn", "error", "fatal")
@@ -21,6 +23,8 @@ FLAGS: tuple[tuple[tuple[str, ...], str, dict[str, object]], ...] = (
     (("--registry-mirror",), "registry_mirrors", {"action": "append", "help": "Preferred mirror; may be repeated"}),
     (("--insecure-registry",), "insecure_registries",
      {"action": "append", "help": "Registry that may be spoken to without TLS; may be repeated"}),
+    (("--log-driver",), "log_driver", {"help": "Log driver of containers that name none"}),
+    (("--log-opt",), "log_options", {"action": "append", "help": "Option of that driver, KEY=VALUE; may be repeated"}),
     (("-l", "--log-level"), "log_level", {"choices": LEVELS, "help": "Level of the log on stderr"}),
     (("-D", "--debug"), "debug", {"action": "store_true", "default": None, "help": "Same as --log-level debug"}),
 )
@@ -40,6 +44,7 @@ def parse(arguments: list[str]) -> DaemonConfig:
     if given.exec_root and not given.hosts:
         config.hosts = [f"unix://{os.path.abspath(config.exec_root)}/corten.sock"]
     config.pidfile = config.pidfile or f"{os.path.abspath(config.exec_root)}/corten.pid"
+    config.log_options = _log_options(config.log_driver, given.log_options or [])
     if config.debug:
         config.log_level = "debug"
     for address in config.hosts:
@@ -50,6 +55,12 @@ def parse(arguments: list[str]) -> DaemonConfig:
         except ValueError:
             raise InvalidArgument(f"invalid --bip: {config.bip}") from None
     return config
+
+
+def _log_options(driver: str, given: list[str]) -> dict[str, str]:
+    options = {text.partition("=")[0]: text.partition("=")[2] for text in given}
+    log_drivers.check(LogConfig(type=driver, config=options))
+    return options
 
 
 def socket_path(address: str) -> str:

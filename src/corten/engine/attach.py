@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from corten.base.errors import Conflict, Error, Unsupported
-from corten.engine.follow import Follower, LogFiles, LogWatch, end_of_output
+from corten.engine import log_drivers
+from corten.engine.follow import DRAIN_S, Follower, LogWatch, end_of_output
+from corten.engine.log_files import LogFiles
 from corten.engine.logs import LogReading, LogRequest, Piece, frames_of
 from corten.engine.records import ContainerRecord
 from corten.engine.streams import DETACH_KEYS, Connection, Ended, FileSpan, copy_input, grow_pipe
@@ -56,11 +58,15 @@ class Streams:
         `follow`: goes on until the container ends, if it runs.
         """
         record = self.engine.containers.get(ref)
-        if record.host_config.log_config.type == "none":
-            raise Unsupported("configured logging driver does not support reading")
+        if not log_drivers.readable(record.host_config.log_config):
+            raise Unsupported(log_drivers.NOT_READABLE)
+        if request.details:
+            request = request._replace(attributes=log_drivers.details(record))
         return record, self._read(record, request, follow)
 
     async def _read(self, record: ContainerRecord, request: LogRequest, follow: bool) -> AsyncIterator[Piece]:
+        if not record.running:
+            await self._drained(record)
         with self._open(record) as files:
             follower = Follower(self.watch, files, self.end(record)) if follow and record.running else None
             try:
@@ -69,6 +75,14 @@ class Streams:
             finally:
                 if follower is not None:
                     follower.close()
+
+    async def _drained(self, record: ContainerRecord) -> None:
+        """Whoever has been told of the end may ask for all of the output: the pump may need a moment yet."""
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                await self.engine.containers.drained(record.id).wait()
+        except TimeoutError:
+            pass
 
     def end(self, record: ContainerRecord) -> "asyncio.Future[object]":
         """Done when the container's present or next run has ended and all its output is in the log."""

@@ -24,7 +24,7 @@ from corten.build.files import Cancelled
 from corten.build.ops import CommandFailed, Observer, RunStep
 from corten.build.stage import BuildImage, Layer
 from corten.engine.build_context import Context
-from corten.engine.records import CreateRequest, HealthConfig, HostConfig, Ulimit
+from corten.engine.records import CreateRequest, HealthConfig, HostConfig, LogConfig, Ulimit
 from corten.image.content import Lease
 from corten.image.diff import STUBS, add_layer
 from corten.linux.overlay import new_overlay
@@ -62,6 +62,7 @@ class Limits:
             cpu_quota=self.cpu_quota, cpuset_cpus=self.cpuset_cpus, cpuset_mems=self.cpuset_mems,
             shm_size=self.shm_size, network_mode=self.network_mode or "default", cgroup_parent=self.cgroup_parent,
             extra_hosts=self.extra_hosts or None, security_opt=self.security_opt or None, ulimits=self.ulimits,
+            log_config=LogConfig(type="json-file"),  # one file, whatever the daemon's default: it is followed here
         )
 
 

@@ -8,9 +8,10 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from corten.base.errors import Conflict, Internal, InvalidArgument, NotFound
+from corten.base.files import atomic_write
 from corten.base.ids import new_id
 from corten.base.units import now_ns
-from corten.engine import validate
+from corten.engine import log_drivers, validate
 from corten.engine.db import NameTaken
 from corten.engine.honoured import refuse_unsupported
 from corten.engine.mounts import plan_mounts
@@ -22,9 +23,11 @@ from corten.engine.records import (
     EndpointConfig,
     HealthConfig,
     HostConfig,
+    LogConfig,
 )
 from corten.engine.spec import MASKED_PATHS, READONLY_PATHS, as_list, capabilities, rlimits
 from corten.engine.spec_mounts import DEFAULT_SHM_BYTES
+from corten.zygote.log_format import CONFIG_NAME, Limits
 
 if TYPE_CHECKING:
     from corten.engine.containers import Containers
@@ -45,6 +48,9 @@ async def create(
     warnings = validate.check_host_config(host)
     endpoints = _endpoints(request, host)
     config = Config(**{field: getattr(request, field) for field in _CONFIG_FIELDS})
+    if not host.log_config.type:
+        host.log_config = LogConfig(
+            type=engine.config.log_driver, config={**engine.config.log_options, **host.log_config.config})
     refuse_unsupported(config, host, endpoints)
     validate.check_texts(config, host)
     validate.check_config(config)
@@ -143,7 +149,6 @@ def _settle(record: ContainerRecord) -> None:
     host.pids_limit = host.pids_limit or None
     if host.memory_swappiness == -1:
         host.memory_swappiness = None
-    host.log_config.type = "local"
     host.runtime = "corten"
     host.restart_policy.name = host.restart_policy.name or "no"
     host.shm_size = host.shm_size or DEFAULT_SHM_BYTES
@@ -227,6 +232,7 @@ async def _make(containers: "Containers", record: ContainerRecord, image: "Image
     _reserve_name(containers, record)
     try:
         os.mkdir(engine.layout.container(record.id), 0o710)
+        _write_log_limits(engine.layout.container(record.id), log_drivers.limits(record.host_config.log_config))
         engine.snapshots.prepare(record.id, image)
         await _volumes(containers, record)
         try:
@@ -239,6 +245,12 @@ async def _make(containers: "Containers", record: ContainerRecord, image: "Image
     finally:
         containers.reserved.pop(record.name, None)
     containers.publish(record, "create")
+
+
+def _write_log_limits(folder: str, limits: Limits) -> None:
+    """For the log pump, which is told nothing else. No file, no limit."""
+    if limits.segment_bytes:
+        atomic_write(f"{folder}/{CONFIG_NAME}", limits.to_bytes(), mode=0o600)
 
 
 async def undo_create(containers: "Containers", record: ContainerRecord) -> None:

@@ -4,6 +4,7 @@ A field that is done is taken out of the table here; nothing is ever ignored in 
 """
 
 from corten.base.errors import InvalidArgument, Unsupported
+from corten.engine import log_drivers
 from corten.engine.records import Config, EndpointConfig, HostConfig, Schema, docker_name
 
 # attribute -> values that ask for nothing (an empty or absent value never does)
@@ -39,11 +40,6 @@ MOUNT: dict[str, tuple[object, ...]] = {"image_options": (), "cluster_options": 
 
 
 _RUNTIMES = ("", "corten", "runc", "io.containerd.runc.v2")
-_LOG_DRIVERS = frozenset((
-    "", "local", "default", "none", "json-file", "syslog", "journald", "gelf", "fluentd", "awslogs", "splunk",
-    "gcplogs", "etwlogs",
-))
-
 
 def _refuse(record: Schema, table: dict[str, tuple[object, ...]], at: str) -> None:
     for attribute, neutral in table.items():
@@ -62,20 +58,10 @@ def refuse_unsupported(config: Config, host: HostConfig, endpoints: dict[str, En
         _refuse(endpoint, ENDPOINT, f"NetworkingConfig.EndpointsConfig[{name}].")
     for mount in host.mounts or ():
         _refuse(mount, MOUNT, "HostConfig.Mounts.")
-    _refuse_log(host)
+    log_drivers.check(host.log_config)
     _refuse_modes(host)
     for option in host.security_opt or ():
         _refuse_security(option)
-
-
-def _refuse_log(host: HostConfig) -> None:
-    if host.log_config.type not in _LOG_DRIVERS:
-        name = host.log_config.type
-        raise InvalidArgument(f'error looking up logging plugin {name}: plugin "{name}" not found')
-    if host.log_config.type not in ("", "local", "default"):
-        raise Unsupported(f"HostConfig.LogConfig.Type {host.log_config.type!r} is not supported yet (only local is)")
-    for name in host.log_config.config:
-        raise Unsupported(f"HostConfig.LogConfig.Config[{name}] is not supported yet")
 
 
 def _refuse_modes(host: HostConfig) -> None:

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 from typing import NamedTuple
 
 from corten.base.units import format_time, now_ns
-from corten.engine.follow import Follower, LogFiles
+from corten.engine.follow import Follower
+from corten.engine.log_files import LogFiles
 from corten.engine.streams import FileSpan, frame_header
 from corten.zygote.log_format import STDOUT
 
@@ -33,6 +34,7 @@ class LogRequest(NamedTuple):
     until_ns: int = 0
     timestamps: bool = False
     details: bool = False
+    attributes: bytes = b""
 
     def wants(self, stream: int) -> bool:
         return self.stdout if stream == STDOUT else self.stderr
@@ -105,12 +107,12 @@ def without_first(blocks: Iterator[Block], skip: int) -> Iterator[Block]:
 
 
 def _stamp(block: Block, request: LogRequest) -> bytes:
-    """docker's `time attributes line` before each line; there are no attributes."""
+    """docker's `time attributes line`."""
     mark = b""
     if request.timestamps:
         mark = format_time(block[0], trim=False).encode() + b" "
     if request.details:
-        mark += b" "
+        mark += request.attributes + b" "
     text = block[2]
     return mark + text[:-1].replace(b"\n", b"\n" + mark) + text[-1:]
 
@@ -132,10 +134,7 @@ def _render(blocks: Iterator[Block] | list[Block], request: LogRequest, tty: boo
 def frames_of(files: LogFiles, start: int, end: int, request: LogRequest, tty: bool) -> Iterator[Piece]:
     """Whole frames in [start, end) as they go to a client: file spans when all is wanted, else chosen pieces."""
     if not tty and request.stdout and request.stderr:
-        while start < end:
-            size = min(SPAN_BYTES, end - start)
-            yield FileSpan(files.log, start, size)
-            start += size
+        yield from files.spans(start, end, SPAN_BYTES)
         return
     out = bytearray()
     for stream, data in files.frames(start, end):

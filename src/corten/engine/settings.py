@@ -7,7 +7,7 @@ class DaemonConfig:
     """Names are those of dockerd's flags. `hosts` are unix:// addresses; `bip` is an address with prefix or None."""
 
     __slots__ = ("bip", "bridge", "data_root", "debug", "exec_root", "group", "hosts", "insecure_registries",
-                 "log_level", "pidfile", "registry_mirrors")
+                 "log_driver", "log_level", "log_options", "pidfile", "registry_mirrors")
 
     def __init__(self) -> None:
         self.hosts: list[str] = [f"unix://{SOCKET}"]
@@ -18,6 +18,8 @@ class DaemonConfig:
         self.bip: str | None = None
         self.registry_mirrors: list[str] = []
         self.insecure_registries: list[str] = []
+        self.log_driver = "json-file"  # of containers that name none, with its options
+        self.log_options: dict[str, str] = {}
         self.log_level = "info"
         self.debug = False
         self.group = ""  # who may use the socket besides root

@@ -224,6 +224,18 @@ async def _copy_raw(connection: Connection, fd: int) -> None:
         await connection.write(data)
 
 
+async def _copy_terminal_framed(connection: Connection, fd: int) -> None:
+    """A terminal's output for a client that has asked for frames: all of it is standard output."""
+    while data := await read_fd(fd):
+        await connection.write(frame_header(STDOUT, len(data)) + data)
+
+
+async def _copy_unframed(connection: Connection, fd: int, turn: asyncio.Lock) -> None:
+    while data := await read_fd(fd):
+        async with turn:
+            await connection.write(data)
+
+
 async def _copy_framed(connection: Connection, fd: int, stream: int, turn: asyncio.Lock) -> None:
     """Frame what a pipe holds: the header by write, the bytes by splice(2)."""
     while True:
@@ -251,14 +263,20 @@ async def _copy_framed(connection: Connection, fd: int, stream: int, turn: async
                 await connection.splice_from(fd, size)
 
 
-async def copy_output(connection: Connection, stdout_fd: int, stderr_fd: int, *, tty: bool) -> None:
-    """From a process's outputs to the client until both are at their end. Raises ConnectionError: nobody listens."""
+async def copy_output(
+    connection: Connection, stdout_fd: int, stderr_fd: int, *, tty: bool, framed: bool | None = None
+) -> None:
+    """From a process's outputs to the client until both are at their end. Raises ConnectionError: nobody listens.
+
+    `framed` (default: unless `tty`): a client may ask for frames of a terminal, or for two pipes without them.
+    """
+    framed = not tty if framed is None else framed
     if tty:
-        await _copy_raw(connection, stdout_fd)
+        await (_copy_terminal_framed if framed else _copy_raw)(connection, stdout_fd)
         return
     turn = asyncio.Lock()
     copies = [
-        _copy_framed(connection, fd, stream, turn)
+        _copy_framed(connection, fd, stream, turn) if framed else _copy_unframed(connection, fd, turn)
         for fd, stream in ((stdout_fd, STDOUT), (stderr_fd, STDERR)) if fd >= 0
     ]
     if len(copies) == 1:
@@ -278,23 +296,27 @@ class Ended(NamedTuple):
 
 async def run_duplex(
     connection: Connection, *, stdin_fd: int = -1, stdout_fd: int = -1, stderr_fd: int = -1, tty: bool = False,
-    detach_keys: bytes | None = None, exited: "Awaitable[object] | None" = None,
+    framed: bool | None = None, detach_keys: bytes | None = None, exited: "Awaitable[object] | None" = None,
 ) -> Ended:
     """Join a hijacked connection to a process's descriptors (exec start). Takes the descriptors and closes them.
 
     tty: `stdout_fd` is the terminal's master (stdin_fd too), output is raw. Else frames of two pipes; a client that
-    ends its input ends the process's. `exited`: awaits the process's end, after which output gets 2 s to end.
+    ends its input ends the process's. `framed` as in copy_output. `exited`: awaits the process's end, after which
+    output gets 2 s to end.
     The connection stays open: the caller closes it.
     """
-    return await Duplex(connection, stdin_fd, stdout_fd, stderr_fd, tty).run(detach_keys, exited)
+    return await Duplex(connection, stdin_fd, stdout_fd, stderr_fd, tty, framed).run(detach_keys, exited)
 
 
 class Duplex:
     """One connection and three descriptors; see run_duplex."""
 
-    __slots__ = ("_connection", "_stderr", "_stdin", "_stdout", "_tty")
+    __slots__ = ("_connection", "_framed", "_stderr", "_stdin", "_stdout", "_tty")
 
-    def __init__(self, connection: Connection, stdin_fd: int, stdout_fd: int, stderr_fd: int, tty: bool) -> None:
+    def __init__(
+        self, connection: Connection, stdin_fd: int, stdout_fd: int, stderr_fd: int, tty: bool, framed: bool | None
+    ) -> None:
+        self._framed = framed
         if tty and 0 <= stdin_fd == stdout_fd:
             stdin_fd = os.dup(stdout_fd)
         self._connection = connection
@@ -309,7 +331,7 @@ class Duplex:
         tasks: dict[str, asyncio.Task[object]] = {}
         if self._stdout >= 0 or self._stderr >= 0:
             tasks["output"] = asyncio.ensure_future(
-                copy_output(self._connection, self._stdout, self._stderr, tty=self._tty))
+                copy_output(self._connection, self._stdout, self._stderr, tty=self._tty, framed=self._framed))
         if self._stdin >= 0:
             tasks["input"] = asyncio.ensure_future(self._input(detach_keys))
         tasks["hung up"] = asyncio.ensure_future(self._connection.hung_up())

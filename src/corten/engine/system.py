@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from corten.base.files import atomic_write, read_bytes
 from corten.base.ids import new_id
 from corten.base.units import format_time, now_ns
+from corten.engine import log_drivers
 from corten.linux import cgroup
 from corten.linux.libc import MACHINE
 from corten.linux.proc import memory_bytes, read_text
@@ -71,7 +72,8 @@ class System:
             "Driver": "overlayfs",
             "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]],
             "Plugins": {
-                "Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": None, "Log": ["local"],
+                "Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": None,
+                "Log": list(log_drivers.NAMES),
             },
         }
 
@@ -79,7 +81,8 @@ class System:
         engine = self.engine
         return {
             "Debug": engine.config.debug, "NFd": len(os.listdir("/proc/self/fd")), "OomKillDisable": False,
-            "NGoroutines": len(engine._tasks), "SystemTime": format_time(now_ns()), "LoggingDriver": "local",
+            "NGoroutines": len(engine._tasks), "SystemTime": format_time(now_ns()),
+            "LoggingDriver": engine.config.log_driver,
             "CgroupDriver": "cgroupfs", "CgroupVersion": "1" if cgroup.hierarchies().v1 else "2",
             "NEventsListener": len(engine.events._listeners), "DockerRootDir": engine.layout.data_root,
             "HttpProxy": os.environ.get("HTTP_PROXY", ""), "HttpsProxy": os.environ.get("HTTPS_PROXY", ""),

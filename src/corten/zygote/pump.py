@@ -17,12 +17,14 @@ import errno
 import fcntl
 import os
 import select
+import signal
 import socket
 import struct
 import termios
 import time
 
-from corten.zygote.log_format import ENTRY, FRAME, INDEX_NAME, LOG_NAME, STDERR, STDOUT, repair
+from corten.zygote.log_format import ENTRY, FRAME, STDERR, STDOUT, repair, segment_names
+from corten.zygote.log_rotation import compress_aside, drop_old, newest, read_limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,17 +45,47 @@ def waiting_bytes(descriptor: int) -> int:
 
 
 class Log:
-    """The two files of one container, written at their ends. `gap_bytes` could not be written for want of space."""
+    """The log of one container, written at its end. `gap_bytes` could not be written for want of space."""
 
-    __slots__ = ("gap_bytes", "index", "log", "nudge", "offset")
+    __slots__ = ("folder", "gap_bytes", "index", "limits", "log", "nudge", "number", "offset")
 
     def __init__(self, folder: str, nudge: bool) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self.log = os.open(f"{folder}/{LOG_NAME}", flags, 0o600)
-        self.index = os.open(f"{folder}/{INDEX_NAME}", flags, 0o600)
+        self.folder = folder
+        self.limits = read_limits(folder)
+        self.number = newest(folder) if self.limits.segment_bytes else 0
         self.offset = 0
         self.gap_bytes = 0
         self.nudge = nudge
+        self.index, self.log = self._open(self.number)
+
+    def _open(self, number: int, more: int = 0) -> tuple[int, int]:
+        """(index, log) of a segment; the index first: whoever sees the log finds its index."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | more
+        log_name, index_name = segment_names(number)
+        index = os.open(f"{self.folder}/{index_name}", flags, 0o600)
+        try:
+            return index, os.open(f"{self.folder}/{log_name}", flags, 0o600)
+        except BaseException:
+            os.close(index)
+            raise
+
+    def rotate(self) -> None:
+        """Begin a new segment; the old one is whole and not touched again. Without room for it the old one grows on."""
+        try:
+            index, log = self._open(self.number + 1, os.O_TRUNC)
+        except OSError as error:
+            if error.errno not in _NO_SPACE:
+                raise
+            return
+        old = self.log, self.index
+        self.log, self.index, self.number, self.offset = log, index, self.number + 1, 0
+        if os.fstat(old[0]).st_size:  # wake who follows the old one: its next frame will not come there
+            os.pwrite(old[0], os.pread(old[0], 1, 0), 0)
+        for descriptor in old:
+            os.close(descriptor)
+        if self.limits.compress and self.limits.files > 1:
+            compress_aside(self.folder, self.number - 1)
+        drop_old(self.folder, self.number, self.limits)
 
     def adopt(self, pipes: dict[int, int]) -> None:
         """Finish what a killed pump began. `pipes` maps stream numbers to the descriptors they come from."""
@@ -93,7 +125,9 @@ class Log:
             self._discard(pipe, count - moved)
             return
         self.offset = start + FRAME.size + count
-        if self.nudge:  # before Linux 6.6 splice tells no inotify watcher
+        if self.limits.segment_bytes and self.offset >= self.limits.segment_bytes:
+            self.rotate()
+        elif self.nudge:  # before Linux 6.6 splice tells no inotify watcher
             os.pwrite(self.log, header, start)
 
     def _splice(self, pipe: int, count: int) -> int:
@@ -160,7 +194,7 @@ class Source:
         stream = self.open[descriptor]
         if not stream:
             return self._move_terminal(descriptor)
-        count = min(waiting_bytes(descriptor), _CHUNK)
+        count = min(waiting_bytes(descriptor), self.log.limits.segment_bytes or _CHUNK, _CHUNK)
         if count:
             self.log.take(stream, descriptor, count)
         return bool(count) or not hung_up
@@ -179,7 +213,7 @@ class Source:
 
     def _from_relay(self) -> None:
         while count := waiting_bytes(self.fds["relay_out"]):
-            self.log.take(STDOUT, self.fds["relay_out"], count)
+            self.log.take(STDOUT, self.fds["relay_out"], min(count, self.log.limits.segment_bytes or count))
 
     def close(self) -> None:
         self.log.close()
@@ -216,6 +250,7 @@ class Pump:
         # A record lock is this process's alone: not inherited, gone when it is killed. Two pumps would mix frames.
         self.lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.lockf(self.lock, fcntl.LOCK_EX)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those that compress old segments need no reaping
 
     def add(self, key: str, folder: str, fds: dict[str, int]) -> None:
         """Read from these descriptors, which are the pump's own from here on."""
