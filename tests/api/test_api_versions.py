@@ -182,17 +182,22 @@ def test_bodies_that_do_not_say_they_are_json(engine, kind):
 
 
 @pytest.mark.parametrize(("host", "name"), [
-    ({"CgroupParent": "/x"}, "CgroupParent"), ({"BlkioWeight": 500}, "BlkioWeight"), ({"StorageOpt": {"size": "1G"}}, "StorageOpt"),
-    ({"DeviceRequests": [{"Count": 1}]}, "DeviceRequests"), ({"CpuRealtimeRuntime": 10000}, "CpuRealtimeRuntime"),
-    ({"DeviceCgroupRules": ["c 1:1 rwm"]}, "DeviceCgroupRules"), ({"MemorySwappiness": 10}, "MemorySwappiness"),
-    ({"VolumeDriver": "nfs"}, "VolumeDriver"), ({"LogConfig": {"Type": "syslog"}}, "LogConfig"),
-    ({"PidMode": "container:x"}, "PidMode"), ({"UsernsMode": "private"}, "UsernsMode"),
-    ({"SecurityOpt": ["apparmor=docker-default"]}, "SecurityOpt"), ({"Links": ["a:b"]}, "Links"),
-    ({"KernelMemoryTCP": 10 << 20}, "KernelMemoryTCP"), ({"Isolation": "hyperv"}, "Isolation"),
+    ({"BlkioWeight": 5}, "blkio weight"), ({"StorageOpt": {"size": "1G"}}, "StorageOpt"),
+    ({"DeviceRequests": [{"Count": 1, "Capabilities": [["gpu"]]}]}, "could not select device driver"),
+    ({"DeviceCgroupRules": ["c 1:1 rwx"]}, "device cgroup rule"), ({"MemorySwappiness": 101}, "memory swappiness"),
+    ({"VolumeDriver": "nope", "Binds": ["v1:/x"]}, 'volume plugin nope: plugin "nope" not found'),
+    ({"LogConfig": {"Type": "syslog"}}, "LogConfig"), ({"UsernsMode": "private"}, "user namespace mode"),
+    ({"SecurityOpt": ["apparmor=docker-default"]}, "SecurityOpt"), ({"SecurityOpt": ["nope=1"]}, "security-opt"),
+    ({"KernelMemory": 10 << 20}, "KernelMemory"), ({"Isolation": "hyperv"}, "Isolation"),
+    ({"CpuCount": 2}, "CpuCount"), ({"BlkioDeviceReadBps": [{"Path": "/nope", "Rate": 1}]}, "stat /nope"),
+    ({"CpuRealtimePeriod": 10, "CpuRealtimeRuntime": 20}, "real-time"), ({"PidMode": "x"}, "PID mode"),
+    ({"Mounts": [{"Type": "volume", "Target": "/x", "VolumeOptions": {"Subpath": "a"}}]}, "Subpath"),
+    ({"Mounts": [{"Type": "volume", "Source": "v", "Target": "/x", "VolumeOptions": {"Subpath": "../a"}}]}, "subpath"),
+    ({"Mounts": [{"Type": "cluster", "Source": "v", "Target": "/x"}]}, "cluster"),
 ])
 def test_fields_not_honoured_are_named(engine, host, name):
     answer = engine.api("POST", "/containers/create", {"Image": "busybox", "HostConfig": host})
-    assert answer.status in (400, 501) and name.lower() in answer.message.lower(), answer.body
+    assert answer.status in (400, 404, 501) and name.lower() in answer.message.lower(), answer.body
     assert engine.api("GET", "/containers/json?all=1").json == []
 
 

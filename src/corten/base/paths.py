@@ -5,6 +5,7 @@ Several daemons with different roots live side by side.
 """
 
 import os
+import posixpath
 
 DATA_ROOT = "/var/lib/corten"
 EXEC_ROOT = "/run/corten"
@@ -83,8 +84,10 @@ class Layout:
         own = "" if self.exec_root == EXEC_ROOT else self.exec_root.replace("/", "-")[-200:]
         return f"/corten{own}"
 
-    def cgroup(self, container_id: str) -> str:
-        """The cgroup path of a container."""
+    def cgroup(self, container_id: str, parent: str = "") -> str:
+        """The cgroup path of a container; `parent` is its HostConfig.CgroupParent."""
+        if parent:
+            return f"/{posixpath.normpath('/' + parent).lstrip('/')}/{container_id}".replace("//", "/")
         return f"{self.cgroup_parent}/{container_id}"
 
     @property

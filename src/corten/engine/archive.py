@@ -260,6 +260,11 @@ def _namespace_of(record: ContainerRecord) -> int:
     return descriptor
 
 
+def _is_file_system(engine: "Engine", volume: str) -> bool:
+    mount = engine.volumes.mount_of(volume)
+    return mount is not None and mount.kind != "bind"
+
+
 def _mounts(engine: "Engine", record: ContainerRecord) -> list[dict[str, Any]]:
     """Volumes and binds, outer ones first; what the image brings as mounts is read-only."""
     rootfs: dict[str, Any] = dict(engine.snapshots.rootfs(record.id))
@@ -268,6 +273,8 @@ def _mounts(engine: "Engine", record: ContainerRecord) -> list[dict[str, Any]]:
         for entry in engine.images.container_mounts(rootfs["lower"])
     ]
     for point in record.mounts:
+        if point.type == "image" or (point.type == "volume" and _is_file_system(engine, point.name)):
+            continue  # mounted in the container only
         source = engine.volumes.mountpoint(point.name) if point.type == "volume" else point.source
         if point.subpath and source:
             source = f"{source}/{point.subpath}"

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from corten.base.errors import InvalidArgument, NotFound
+from corten.base.errors import Error, InvalidArgument, NotFound
 from corten.base.ids import is_id_prefix
 from corten.engine import create, inspect, lifecycle, listing, remove, wait
 from corten.engine.live import Live
@@ -208,8 +208,18 @@ class Containers:
         return [record.id for record in self if any(point.name == name for point in record.mounts)]
 
     def using_image(self, image_id: str) -> list[ContainerRecord]:
-        """The containers made from an image."""
-        return [record for record in self if record.image_id == image_id]
+        """The containers made from an image, or that mount it."""
+        return [
+            record for record in self
+            if record.image_id == image_id or any(
+                point.type == "image" and self._is_image(point.source, image_id) for point in record.mounts)
+        ]
+
+    def _is_image(self, ref: str, image_id: str) -> bool:
+        try:
+            return self.engine.images.find(ref).id == image_id
+        except Error:
+            return False
 
     def list(
         self, all: bool = False, limit: int = 0, filters: dict[str, list[str]] | None = None, size: bool = False

@@ -13,6 +13,7 @@ from corten.base.ids import new_id
 from corten.base.units import now_ns
 from corten.engine import log_drivers, validate
 from corten.engine.db import NameTaken
+from corten.engine.devices import block_io
 from corten.engine.honoured import refuse_unsupported
 from corten.engine.mounts import plan_mounts
 from corten.engine.names import random_name
@@ -27,11 +28,12 @@ from corten.engine.records import (
 )
 from corten.engine.spec import MASKED_PATHS, READONLY_PATHS, as_list, capabilities, rlimits
 from corten.engine.spec_mounts import DEFAULT_SHM_BYTES
+from corten.engine.spec_resources import device_rules
 from corten.zygote.log_format import CONFIG_NAME, Limits
 
 if TYPE_CHECKING:
     from corten.engine.containers import Containers
-    from corten.engine.images import Image
+    from corten.engine.images import Image, Images
 
 _ALIASES = {"x86_64": "amd64", "aarch64": "arm64"}
 _CONFIG_FIELDS = Config.__struct_fields__
@@ -73,7 +75,9 @@ async def create(
         config.hostname = sharing.config.hostname
     capabilities(host)
     rlimits(host)
-    _check_sources(host)
+    device_rules(host)
+    block_io(host)
+    _check_sources(engine.images, host)
     record.mounts = plan_mounts(config, host, _volume_sources(containers, host))
     warnings += engine.networks.check_create(record)
     await _make(containers, record, image)
@@ -147,9 +151,7 @@ def _settle(record: ContainerRecord) -> None:
             config.hostname = record.id[:12]
     config.volumes = config.volumes or None
     host.pids_limit = host.pids_limit or None
-    if host.memory_swappiness == -1:
-        host.memory_swappiness = None
-    host.runtime = "corten"
+    host.runtime = host.runtime or "corten"
     host.restart_policy.name = host.restart_policy.name or "no"
     host.shm_size = host.shm_size or DEFAULT_SHM_BYTES
     host.ipc_mode = host.ipc_mode or "private"
@@ -178,7 +180,7 @@ def _check_platform(name: str, image: "Image", platform: str) -> None:
 
 def _share_by_id(containers: "Containers", host: HostConfig) -> None:
     """`container:name` is kept as `container:id`: names may change. What is not there is the networks' to refuse."""
-    for attribute in ("network_mode", "ipc_mode"):
+    for attribute in ("network_mode", "ipc_mode", "pid_mode"):
         kind, _, name = getattr(host, attribute).partition(":")
         if kind == "container":
             found = containers.named(name.removeprefix("/"))
@@ -186,9 +188,11 @@ def _share_by_id(containers: "Containers", host: HostConfig) -> None:
                 setattr(host, attribute, f"container:{found.id}")
 
 
-def _check_sources(host: HostConfig) -> None:
-    """A bind of --mount must be there already; one of -v is made at start."""
+def _check_sources(images: "Images", host: HostConfig) -> None:
+    """A bind of --mount must be there already, as an image must; one of -v is made at start."""
     for mount in host.mounts or ():
+        if mount.type == "image":
+            images.find(mount.source)
         made = mount.bind_options and mount.bind_options.create_mountpoint
         if mount.type == "bind" and mount.source.startswith("/") and not made and not os.path.exists(mount.source):
             raise InvalidArgument(
@@ -275,7 +279,8 @@ async def _volumes(containers: "Containers", record: ContainerRecord) -> None:
     for point in record.mounts:
         if point.type != "volume":
             continue
-        point.name = await volumes.ensure(point.name, record.id)
+        point.name = await volumes.ensure(
+            point.name, record.id, point.driver, point.volume_options, point.volume_labels or None)
         point.source = volumes.mountpoint(point.name)
-        if not point.no_copy:
+        if not point.no_copy and not point.subpath:
             await volumes.copy_up(point.name, containers.engine.snapshots.rootfs(record.id), point.destination)

@@ -6,7 +6,7 @@ import stat
 from typing import Any
 
 from corten.base.errors import InvalidArgument
-from corten.engine.records import Device
+from corten.engine.records import Device, HostConfig, ThrottleDevice
 
 
 def _node(path: str, name: str) -> dict[str, Any] | None:
@@ -57,6 +57,35 @@ def host_devices(devices: list[Device]) -> list[tuple[dict[str, Any], str]]:
             )
         found += [(node, access) for node in usable]
     return found
+
+
+_THROTTLES = (
+    ("blkio_device_read_bps", "throttleReadBpsDevice"), ("blkio_device_write_bps", "throttleWriteBpsDevice"),
+    ("blkio_device_read_iops", "throttleReadIOPSDevice"), ("blkio_device_write_iops", "throttleWriteIOPSDevice"),
+)
+
+
+def block_io(host: HostConfig) -> dict[str, Any]:
+    """`linux.resources.blockIO`, devices by number. Raises InvalidArgument: no such device."""
+    found: dict[str, Any] = {}
+    if host.blkio_weight:
+        found["weight"] = host.blkio_weight
+    if host.blkio_weight_device:
+        found["weightDevice"] = [
+            {**_numbers(entry.path), "weight": entry.weight} for entry in host.blkio_weight_device]
+    for attribute, key in _THROTTLES:
+        entries: list[ThrottleDevice] = getattr(host, attribute)
+        if entries:
+            found[key] = [{**_numbers(entry.path), "rate": entry.rate} for entry in entries]
+    return found
+
+
+def _numbers(path: str) -> dict[str, int]:
+    try:
+        number = os.stat(path).st_rdev
+    except OSError as error:
+        raise InvalidArgument(f"stat {path}: {(error.strerror or '').lower()}") from None
+    return {"major": os.major(number), "minor": os.minor(number)}
 
 
 def all_devices() -> list[tuple[dict[str, Any], str]]:

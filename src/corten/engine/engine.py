@@ -23,6 +23,7 @@ from corten.engine.exec import Execs
 from corten.engine.images import Images
 from corten.engine.networks import Networks
 from corten.engine.reconcile import reconcile
+from corten.engine.records import ContainerRecord
 from corten.engine.settings import DaemonConfig
 from corten.engine.spec import ALL_CAPABILITIES
 from corten.engine.stats import Stats
@@ -154,10 +155,14 @@ class Engine:
             return
         self._undertaker.submit(remove_tree, dead)
 
-    def destroy_cgroup(self, container_id: str) -> None:
-        """Kill and remove what is left in the cgroup of a container nobody knows."""
+    def cgroup_of(self, record: ContainerRecord) -> str:
+        """The cgroup path of a container."""
+        return self.layout.cgroup(record.id, record.host_config.cgroup_parent)
+
+    def destroy_cgroup(self, container_id: str, parent: str = "") -> None:
+        """Kill and remove what is left in the cgroup of a container that nobody knows, or that does not run."""
         try:
-            cgroup.remove(self.layout.cgroup(container_id))
+            cgroup.remove(self.layout.cgroup(container_id, parent))
         except OSError as error:
             self.log.warning("removing cgroup of %s: %s", container_id[:12], error)
 

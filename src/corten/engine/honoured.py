@@ -9,34 +9,17 @@ from corten.engine.records import Config, EndpointConfig, HostConfig, Schema, do
 
 # attribute -> values that ask for nothing (an empty or absent value never does)
 HOST_CONFIG: dict[str, tuple[object, ...]] = {
-    "volume_driver": ("local",),
     "cgroup": (),
     "links": (),
-    "userns_mode": ("host",),
-    "isolation": ("default",),
-    "cgroup_parent": (),
-    "blkio_weight": (),
-    "blkio_weight_device": (),
-    "blkio_device_read_bps": (),
-    "blkio_device_write_bps": (),
-    "blkio_device_read_iops": (),
-    "blkio_device_write_iops": (),
-    "cpu_realtime_period": (),
-    "cpu_realtime_runtime": (),
     "cpu_count": (),
     "cpu_percent": (),
     "io_maximum_iops": (),
     "io_maximum_bandwidth": (),
-    "device_cgroup_rules": (),
-    "device_requests": (),
     "kernel_memory": (),
-    "kernel_memory_tcp": (),
-    "memory_swappiness": (-1,),
-    "storage_opt": (),
 }
 CONFIG: dict[str, tuple[object, ...]] = {"args_escaped": (), "on_build": ()}
 ENDPOINT: dict[str, tuple[object, ...]] = {"links": (), "driver_opts": ()}
-MOUNT: dict[str, tuple[object, ...]] = {"image_options": (), "cluster_options": ()}
+MOUNT: dict[str, tuple[object, ...]] = {"cluster_options": ()}
 
 
 _RUNTIMES = ("", "corten", "runc", "io.containerd.runc.v2")
@@ -60,15 +43,14 @@ def refuse_unsupported(config: Config, host: HostConfig, endpoints: dict[str, En
         _refuse(mount, MOUNT, "HostConfig.Mounts.")
     log_drivers.check(host.log_config)
     _refuse_modes(host)
+    _refuse_devices(host)
     for option in host.security_opt or ():
         _refuse_security(option)
 
 
 def _refuse_modes(host: HostConfig) -> None:
-    if host.pid_mode not in ("", "host", "private"):
-        if not host.pid_mode.startswith("container:"):
-            raise InvalidArgument(f"invalid PID mode: {host.pid_mode}")
-        raise Unsupported(f"HostConfig.PidMode {host.pid_mode!r} is not supported yet")
+    if host.pid_mode not in ("", "host", "private") and not host.pid_mode.startswith("container:"):
+        raise InvalidArgument(f"invalid PID mode: {host.pid_mode}")
     ipc_words = ("", "private", "host", "shareable", "none")
     if host.ipc_mode not in ipc_words and not host.ipc_mode.startswith("container:"):
         raise InvalidArgument(f"invalid IPC mode: {host.ipc_mode}")
@@ -78,6 +60,25 @@ def _refuse_modes(host: HostConfig) -> None:
         raise InvalidArgument(f"invalid cgroup namespace mode: {host.cgroupns_mode}")
 
 
+    if host.userns_mode not in ("", "host"):
+        raise InvalidArgument(f"invalid user namespace mode: {host.userns_mode}")
+    if host.isolation not in ("", "default"):
+        raise InvalidArgument(f"invalid isolation ({host.isolation}): linux only supports 'default'")
+
+
+def _refuse_devices(host: HostConfig) -> None:
+    """Devices that need a driver of their own, and quotas that the layers' file system does not have."""
+    for asked in host.device_requests or ():
+        driver, capabilities = asked.get("Driver") or "", asked.get("Capabilities") or []
+        words = " ".join(f"[{' '.join(map(str, group))}]" for group in capabilities)
+        raise InvalidArgument(f'could not select device driver "{driver}" with capabilities: [{words}]')
+    for name in host.storage_opt or {}:
+        raise InvalidArgument(
+            f"HostConfig.StorageOpt {name}: --storage-opt is supported only for overlay over xfs with 'pquota' mount "
+            "option"
+        )
+
+
 def _refuse_security(option: str) -> None:
     key, separator, value = option.partition("=")
     if not separator:
@@ -85,6 +86,8 @@ def _refuse_security(option: str) -> None:
     if key == "no-new-privileges" and value in ("", "true", "false"):
         return
     if key == "seccomp" and (value in ("unconfined", "builtin") or value.lstrip().startswith("{")):
+        return
+    if key == "writable-cgroups" and value in ("true", "false"):
         return
     if key in ("apparmor", "label", "systempaths", "writable-cgroups", "seccomp"):
         if (key, value) in (("apparmor", "unconfined"), ("label", "disable"), ("systempaths", "unconfined")):

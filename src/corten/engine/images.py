@@ -125,6 +125,10 @@ class Images:
                 found.add(image.id)
         return found
 
+    def layers_of(self, ref: str) -> Texts:
+        """The folders of an image's layers, topmost first. Raises as `find`."""
+        return [self.store.snapshots.path(layer) for layer in reversed(self.find(ref).layers)]
+
     def container_mounts(self, lowers: Texts) -> Items:
         """OCI mounts a container needs because of its image; `lowers` are the folders its root stands on."""
         host = self.store.by_name(HOST_NAME)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from corten.base.errors import Error, Internal, InvalidArgument
+from corten.base.errors import Conflict, Error, Internal, InvalidArgument, NotFound
 from corten.base.files import remove_tree
 from corten.base.units import now_ns
-from corten.engine.devices import all_devices, host_devices
+from corten.engine.devices import all_devices, block_io, host_devices
+from corten.engine.mount_sources import mount_sources
 from corten.engine.records import ContainerRecord, MountPoint
 from corten.engine.spec import Inputs, build_spec
 from corten.engine.users import resolve_user
@@ -60,7 +61,7 @@ async def launch(containers: "Containers", record: ContainerRecord) -> None:
     try:
         await engine.networks.reserve(record)
         engine.networks.etc_files(record)
-        write_bundle(containers, record)
+        write_bundle(containers, record, await mount_sources(engine, record))
         live.begin()
         created = await engine.zygote.create(
             record.id, tty=record.config.tty, open_stdin=record.config.open_stdin,
@@ -129,13 +130,13 @@ def remove_bundle(path: str) -> None:
 # --- the bundle
 
 
-def write_bundle(containers: "Containers", record: ContainerRecord) -> None:
+def write_bundle(containers: "Containers", record: ContainerRecord, points: list[MountPoint]) -> None:
     """config.json and rootfs.json on the run root. Raises InvalidArgument: unknown user, device, mount source."""
     engine = containers.engine
     bundle = engine.layout.bundle(record.id)
     rootfs: dict[str, Any] = dict(engine.snapshots.rootfs(record.id))
     rootfs["init"] = bool(record.host_config.init)
-    spec = build_spec(record, _inputs(containers, record, rootfs))
+    spec = build_spec(record, _inputs(containers, record, rootfs, points))
     try:
         os.mkdir(bundle, 0o700)
     except FileExistsError:  # left by a daemon that was killed
@@ -153,38 +154,22 @@ def _write(path: str, data: bytes) -> None:
         os.close(descriptor)
 
 
-def _inputs(containers: "Containers", record: ContainerRecord, rootfs: dict[str, Any]) -> Inputs:
+def _inputs(
+    containers: "Containers", record: ContainerRecord, rootfs: dict[str, Any], points: list[MountPoint]
+) -> Inputs:
     engine, host = containers.engine, record.host_config
-    for point in record.mounts:
-        _make_source(point)
     layers = [rootfs["upper"], *rootfs["lower"]]
     devices = all_devices() if host.privileged else []
     if host.devices:
         devices = devices + host_devices(host.devices)
     return Inputs(
         rootfs=engine.layout.rootfs, user=resolve_user(record.config.user, layers, host.group_add),
-        network=engine.networks.namespace_of(record), ipc=_ipc(containers, record),
-        files=etc_files(containers, record), mounts=record.mounts,
+        network=engine.networks.namespace_of(record), ipc=_shared(containers, host.ipc_mode, "ipc"),
+        pid=_shared(containers, host.pid_mode, "pid"), block_io=block_io(host),
+        files=etc_files(containers, record), mounts=points,
         image_mounts=engine.images.container_mounts(rootfs["lower"]), devices=devices,
-        cgroup_path=engine.layout.cgroup(record.id), bounding=engine.bounding,
+        cgroup_path=engine.cgroup_of(record), bounding=engine.bounding,
     )
-
-
-def _make_source(point: MountPoint) -> None:
-    """The source of a bind: made when it is absent, as `-v` does; `--mount` refuses (no_copy stands for that)."""
-    if point.type != "bind" or os.path.exists(point.source):
-        return
-    if point.no_copy:
-        raise InvalidArgument(
-            f'invalid mount config for type "bind": bind source path does not exist: {point.source}'
-        )
-    try:
-        os.makedirs(point.source, 0o755)
-    except OSError as error:
-        raise Internal(
-            f"error while creating mount source path '{point.source}': mkdir {point.source}: "
-            f"{(error.strerror or '').lower()}"
-        ) from None
 
 
 def etc_files(containers: "Containers", record: ContainerRecord) -> list[tuple[str, str]]:
@@ -193,13 +178,16 @@ def etc_files(containers: "Containers", record: ContainerRecord) -> list[tuple[s
     return [(f"{folder}/{name}", f"/etc/{name}") for name in ("resolv.conf", "hostname", "hosts")]
 
 
-def _ipc(containers: "Containers", record: ContainerRecord) -> str:
-    mode = record.host_config.ipc_mode
+def _shared(containers: "Containers", mode: str, kind: str) -> str:
+    """Which namespace of a kind a mode means: "host", "new", or the path of another container's."""
     if mode == "host":
         return "host"
     if not mode.startswith("container:"):
         return "new"
-    other = containers.get(mode.removeprefix("container:"))
+    try:
+        other = containers.get(mode.removeprefix("container:"))
+    except NotFound as error:
+        raise InvalidArgument(str(error)) from None
     if not other.running:
-        raise InvalidArgument(f"cannot join IPC of a non running container: {other.id}")
-    return f"/proc/{other.state.pid}/ns/ipc"
+        raise Conflict(f"cannot join {kind.upper()} namespace of a non running container: {other.id}")
+    return f"/proc/{other.state.pid}/ns/{kind}"

@@ -132,7 +132,7 @@ async def _end(containers: "Containers", record: ContainerRecord, number: int, t
 
 
 async def _thaw(containers: "Containers", record: ContainerRecord) -> None:
-    await containers.engine.zygote.unpause(containers.engine.layout.cgroup(record.id))
+    await containers.engine.zygote.unpause(containers.engine.cgroup_of(record))
     if record.state.status == "paused":
         record.state.status = "running"
 
@@ -203,7 +203,7 @@ async def pause(containers: "Containers", record: ContainerRecord) -> None:
         if record.state.status == "restarting":
             raise Conflict(f"Container {record.id} is restarting, wait until the container is running")
         need_running(record)
-        await containers.engine.zygote.pause(containers.engine.layout.cgroup(record.id))
+        await containers.engine.zygote.pause(containers.engine.cgroup_of(record))
         record.state.status = "paused"
         containers.save(record)
     containers.publish(record, "pause")
@@ -214,7 +214,7 @@ async def unpause(containers: "Containers", record: ContainerRecord) -> None:
     async with containers.live(record.id).lock:
         if record.state.status != "paused":
             raise Conflict(f"Container {record.id} is not paused")
-        await containers.engine.zygote.unpause(containers.engine.layout.cgroup(record.id))
+        await containers.engine.zygote.unpause(containers.engine.cgroup_of(record))
         record.state.status = "running"
         containers.save(record)
     containers.publish(record, "unpause")
@@ -252,11 +252,14 @@ class UpdateRequest(HostConfig, Schema):
 
 
 _LIMITS = ("cpu_shares", "memory", "nano_cpus", "cpu_period", "cpu_quota", "cpuset_cpus", "cpuset_mems",
-           "memory_reservation", "memory_swap", "pids_limit")
+           "memory_reservation", "memory_swap", "pids_limit", "blkio_weight", "blkio_weight_device",
+           "blkio_device_read_bps", "blkio_device_write_bps", "blkio_device_read_iops", "blkio_device_write_iops",
+           "cpu_realtime_period", "cpu_realtime_runtime", "memory_swappiness")
 
 
 async def update(containers: "Containers", record: ContainerRecord, body: bytes) -> list[str]:
     """Change limits, in the cgroup of one that runs too, and the restart policy. Raises InvalidArgument."""
+    from corten.engine.devices import block_io
     from corten.engine.honoured import refuse_unsupported
     from corten.engine.spec_resources import build_resources
     from corten.linux import cgroup
@@ -272,9 +275,9 @@ async def update(containers: "Containers", record: ContainerRecord, body: bytes)
         if merged.auto_remove and asked.restart_policy.name not in ("", "no"):
             raise Conflict("Restart policy cannot be updated because AutoRemove is enabled for the container")
         if record.running:
-            resources = build_resources(merged, [])
+            resources = build_resources(merged, [], block_io(merged))
             resources.pop("devices")
-            await asyncio.to_thread(cgroup.apply, containers.engine.layout.cgroup(record.id), resources)
+            await asyncio.to_thread(cgroup.apply, containers.engine.cgroup_of(record), resources)
         record.host_config = merged
         containers.save(record)
     containers.publish(record, "update")

@@ -39,8 +39,7 @@ def check(config: LogConfig) -> None:
     """Whether this driver and these options can be had. Raises InvalidArgument, Unsupported."""
     driver = config.type or DEFAULT_DRIVER
     if driver in _ELSEWHERE:
-        raise Unsupported(f"{FAILED}the log driver {driver} is not supported by this engine; "
-                          "json-file, local and none are")
+        raise Unsupported(f"HostConfig.LogConfig.Type {driver!r} is not supported; json-file, local and none are")
     if driver not in _OPTIONS:
         raise InvalidArgument(f"logger: no log driver named '{driver}' is registered")
     if driver == "none":

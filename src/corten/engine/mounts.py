@@ -5,9 +5,10 @@ Pure: no volume is made and no path is touched here. Texts are Docker's (volume/
 
 import posixpath
 import re
+from collections.abc import Callable
 
 from corten.base.errors import InvalidArgument, Unsupported
-from corten.engine.records import Config, ContainerRecord, HostConfig, Mount, MountPoint
+from corten.engine.records import Config, ContainerRecord, HostConfig, Mount, MountPoint, VolumeDriver, VolumeOptions
 
 _PROPAGATIONS = frozenset(("private", "rprivate", "shared", "rshared", "slave", "rslave"))
 _CONSISTENCIES = frozenset(("consistent", "cached", "delegated", "default"))
@@ -31,13 +32,16 @@ def clean_target(path: str, specification: str, kind: str = "volume") -> str:
     return path
 
 
-def parse_bind(specification: str) -> MountPoint:
-    """`source:destination[:mode]` or `destination` alone (an anonymous volume). Raises InvalidArgument."""
+def parse_bind(specification: str, driver: str = "local") -> MountPoint:
+    """`source:destination[:mode]` or `destination` alone (an anonymous volume). Raises InvalidArgument.
+
+    `driver` is HostConfig.VolumeDriver: whose a volume is that is made for this.
+    """
     parts = specification.split(":")
     if len(parts) > 3 or not all(parts) or "\0" in specification:
         raise InvalidArgument(f"invalid volume specification: '{specification}'")
     if len(parts) == 1:
-        return MountPoint(type="volume", destination=clean_target(parts[0], specification), driver="local", mode="z",
+        return MountPoint(type="volume", destination=clean_target(parts[0], specification), driver=driver, mode="z",
                           anonymous=True)
     source = parts[0]
     target = clean_target(parts[1], specification, "bind" if source.startswith("/") else "volume")
@@ -51,7 +55,7 @@ def parse_bind(specification: str) -> MountPoint:
                 f'create {source}: "{source}" includes invalid characters for a local volume name, only '
                 '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
             )
-        point = MountPoint(type="volume", name=source, destination=target, driver="local", mode=mode or "z")
+        point = MountPoint(type="volume", name=source, destination=target, driver=driver, mode=mode or "z")
     _apply_mode(point, mode)
     return point
 
@@ -82,8 +86,8 @@ def _apply_mode(point: MountPoint, mode: str) -> None:
 def parse_mount(mount: Mount) -> MountPoint:
     """An entry of HostConfig.Mounts. Raises InvalidArgument, or Unsupported for a type not done yet."""
     kind = mount.type
-    if kind not in ("bind", "volume", "tmpfs"):
-        if kind in ("image", "npipe", "cluster"):
+    if kind not in _MOUNTS:
+        if kind in ("npipe", "cluster"):
             raise Unsupported(f"HostConfig.Mounts of type {kind!r} is not supported yet")
         raise InvalidArgument(f'invalid mount config for type "{kind}": mount type unknown')
     start = f'invalid mount config for type "{kind}": '
@@ -94,10 +98,11 @@ def parse_mount(mount: Mount) -> MountPoint:
     target = posixpath.normpath("/" + mount.target.lstrip("/"))
     if target == "/":
         raise InvalidArgument(f"{start}invalid specification: destination can't be '/'")
-    for given, wanted in (("bind_options", "bind"), ("volume_options", "volume"), ("tmpfs_options", "tmpfs")):
+    for given, wanted in (("bind_options", "bind"), ("volume_options", "volume"), ("tmpfs_options", "tmpfs"),
+                          ("image_options", "image")):
         if getattr(mount, given) is not None and kind != wanted:
             raise InvalidArgument(f"{start}field {wanted.capitalize()}Options must not be specified")
-    return {"bind": _bind_mount, "volume": _volume_mount, "tmpfs": _tmpfs_mount}[kind](mount, target, start)
+    return _MOUNTS[kind](mount, target, start)
 
 
 def _bind_mount(mount: Mount, target: str, start: str) -> MountPoint:
@@ -127,14 +132,32 @@ def _volume_mount(mount: Mount, target: str, start: str) -> MountPoint:
             f'create {mount.source}: "{mount.source}" includes invalid characters for a local volume name, only '
             '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
         )
-    if options and options.subpath:
-        raise Unsupported("HostConfig.Mounts.VolumeOptions.Subpath is not supported yet")
-    if options and options.driver_config and (
-        options.driver_config.name not in ("", "local") or options.driver_config.options
-    ):
-        raise Unsupported("HostConfig.Mounts.VolumeOptions.DriverConfig is not supported yet")
-    return MountPoint(type="volume", name=mount.source, destination=target, driver="local", mode="z",
-                      rw=not mount.read_only, no_copy=bool(options and options.no_copy), anonymous=not mount.source)
+    options = options or VolumeOptions()
+    if options.subpath:
+        if not mount.source:
+            raise InvalidArgument(f"{start}must not set Subpath when using anonymous volumes")
+        if not _is_local(options.subpath):
+            raise InvalidArgument(f"{start}subpath must be a relative path within the volume")
+    driver = options.driver_config or VolumeDriver()
+    return MountPoint(
+        type="volume", name=mount.source, destination=target, driver=driver.name or "local", mode="z",
+        rw=not mount.read_only, no_copy=options.no_copy, anonymous=not mount.source, subpath=options.subpath,
+        volume_options=driver.options, volume_labels=options.labels,
+    )
+
+
+def _is_local(path: str) -> bool:
+    """Go's filepath.IsLocal: neither absolute nor leaving its folder."""
+    return not path.startswith("/") and "\0" not in path and not posixpath.normpath(path).startswith("..")
+
+
+def _image_mount(mount: Mount, target: str, start: str) -> MountPoint:
+    """The files of an image, read-only."""
+    if not mount.source:
+        raise InvalidArgument(f"{start}field Source must not be empty")
+    if mount.image_options and mount.image_options.subpath:
+        raise Unsupported("HostConfig.Mounts.ImageOptions.Subpath is not supported yet")
+    return MountPoint(type="image", source=mount.source, destination=target, rw=False)
 
 
 def _tmpfs_mount(mount: Mount, target: str, start: str) -> MountPoint:
@@ -152,6 +175,10 @@ def _tmpfs_mount(mount: Mount, target: str, start: str) -> MountPoint:
             words.append("=".join(option))
     return MountPoint(type="tmpfs", destination=target, rw=not mount.read_only, options=words)
 
+
+_MOUNTS: dict[str, Callable[[Mount, str, str], MountPoint]] = {
+    "bind": _bind_mount, "volume": _volume_mount, "tmpfs": _tmpfs_mount, "image": _image_mount,
+}
 
 _TMPFS_WORD = re.compile(
     r"(ro|rw|(no)?(exec|suid|dev|atime|diratime)|relatime|strictatime|a?sync|"
@@ -181,7 +208,7 @@ def plan_mounts(
             points[point.destination] = MountPoint(
                 type=point.type, name=point.name, source=point.source, destination=point.destination,
                 driver=point.driver, mode=mode, rw=point.rw and mode != "ro", propagation=point.propagation,
-                options=point.options, no_copy=point.no_copy, non_recursive=point.non_recursive,
+                options=point.options, no_copy=point.no_copy, non_recursive=point.non_recursive, subpath=point.subpath,
             )
     for path in host.tmpfs or {}:
         if not path.startswith("/"):
@@ -189,7 +216,8 @@ def plan_mounts(
     tmpfs = {clean_target(path, path) for path in host.tmpfs or {}}
     for text in (host.tmpfs or {}).values():
         tmpfs_options(text)
-    asked = [parse_bind(specification) for specification in host.binds or ()]
+    driver = host.volume_driver or "local"
+    asked = [parse_bind(specification, driver) for specification in host.binds or ()]
     asked += [parse_mount(mount) for mount in host.mounts or ()]
     seen: set[str] = set()
     for point in asked:
@@ -200,5 +228,5 @@ def plan_mounts(
     for path in config.volumes or {}:
         target = clean_target(path, path)
         if target not in points and target not in tmpfs:
-            points[target] = MountPoint(type="volume", destination=target, driver="local", anonymous=True)
+            points[target] = MountPoint(type="volume", destination=target, driver=driver, anonymous=True)
     return list(points.values())

@@ -85,7 +85,7 @@ def _adopt(engine: "Engine", record: ContainerRecord, entry: Entry) -> None:
         state.status, state.pid, state.start_time = "running", entry["pid"], entry["start_time"]
         state.started_ns = state.started_ns if state.started_ns > state.finished_ns else now_ns()
         engine.containers.save(record)
-    frozen = cgroup.is_frozen(engine.layout.cgroup(record.id))
+    frozen = cgroup.is_frozen(engine.cgroup_of(record))
     if frozen != (state.status == "paused"):
         state.status = "paused" if frozen else "running"
         engine.containers.save(record)
@@ -111,6 +111,9 @@ def _sweep(engine: "Engine") -> None:
         found = containers.find(name)
         if is_id(name) and not (found and found.running):
             engine.destroy_cgroup(name)
+    for record in containers:
+        if record.host_config.cgroup_parent and not record.running:
+            engine.destroy_cgroup(record.id, record.host_config.cgroup_parent)
     for name in os.listdir(f"{layout.data_root}/containers"):
         if is_id(name) and containers.find(name) is None:
             remove_tree(layout.container(name))

@@ -104,6 +104,16 @@ class Device(Schema):
     cgroup_permissions: str = ""
 
 
+class WeightDevice(Schema):
+    path: str = ""
+    weight: int = 0
+
+
+class ThrottleDevice(Schema):
+    path: str = ""
+    rate: int = 0
+
+
 class BindOptions(Schema):
     propagation: str = ""
     non_recursive: bool = False
@@ -130,6 +140,10 @@ class TmpfsOptions(Schema):
     options: list[list[str]] | None = None
 
 
+class ImageOptions(Schema):
+    subpath: str = ""
+
+
 class Mount(Schema):
     """An entry of HostConfig.Mounts."""
 
@@ -141,7 +155,7 @@ class Mount(Schema):
     bind_options: BindOptions | None = None
     volume_options: VolumeOptions | None = None
     tmpfs_options: TmpfsOptions | None = None
-    image_options: dict[str, Any] | None = None
+    image_options: ImageOptions | None = None
     cluster_options: dict[str, Any] | None = None
 
 
@@ -189,11 +203,11 @@ class HostConfig(Schema):
     nano_cpus: int = 0
     cgroup_parent: str = ""
     blkio_weight: int = 0
-    blkio_weight_device: list[dict[str, Any]] = []
-    blkio_device_read_bps: list[dict[str, Any]] = []
-    blkio_device_write_bps: list[dict[str, Any]] = []
-    blkio_device_read_iops: list[dict[str, Any]] = []
-    blkio_device_write_iops: list[dict[str, Any]] = []
+    blkio_weight_device: list[WeightDevice] = []
+    blkio_device_read_bps: list[ThrottleDevice] = []
+    blkio_device_write_bps: list[ThrottleDevice] = []
+    blkio_device_read_iops: list[ThrottleDevice] = []
+    blkio_device_write_iops: list[ThrottleDevice] = []
     cpu_period: int = 0
     cpu_quota: int = 0
     cpu_realtime_period: int = 0
@@ -289,7 +303,10 @@ class ExecStartRequest(Schema):
 
 
 class MountPoint(Schema):
-    """A mount of a container, resolved at creation. `type` is bind, volume or tmpfs; the last five stay inside."""
+    """A mount of a container, resolved at creation: bind, volume, tmpfs or image.
+
+    `anonymous` and what follows it are not shown to clients.
+    """
 
     type: str
     destination: str
@@ -304,6 +321,8 @@ class MountPoint(Schema):
     non_recursive: bool = False
     subpath: str = ""
     options: list[str] = []     # of a tmpfs: size=…, mode=…
+    volume_options: dict[str, str] = {}  # for a volume that is made with the container
+    volume_labels: dict[str, str] = {}
 
 
 class HealthResult(Schema):

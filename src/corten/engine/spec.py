@@ -48,31 +48,33 @@ ULIMITS = frozenset((
 class Inputs:
     """What the spec needs beside the record, looked up by the caller.
 
-    `network` is "new", "host" or the path of a network namespace; `ipc` likewise; `files` are (host path, container
-    path) of the files the engine writes; `devices` are (`linux.devices` entry, access); `bounding` is what the daemon
-    itself may give: capabilities outside it cannot be had.
+    `network` is "new", "host" or the path of a network namespace; `ipc` and `pid` likewise; `files` are (host path,
+    container path) of the files the engine writes; `devices` are (`linux.devices` entry, access); `bounding` is what
+    the daemon itself may give: capabilities outside it cannot be had.
     """
 
-    __slots__ = ("bounding", "cgroup_path", "devices", "files", "image_mounts", "ipc", "mounts", "network", "rootfs",
-                 "user")
+    __slots__ = ("block_io", "bounding", "cgroup_path", "devices", "files", "image_mounts", "ipc", "mounts", "network",
+                 "pid", "rootfs", "user")
 
     def __init__(
-        self, *, rootfs: str, user: User, network: str = "new", ipc: str = "new",
+        self, *, rootfs: str, user: User, network: str = "new", ipc: str = "new", pid: str = "new",
         files: list[tuple[str, str]] | None = None, mounts: list[MountPoint] | None = None,
         image_mounts: list[dict[str, Any]] | None = None,
         devices: list[tuple[dict[str, Any], str]] | None = None, cgroup_path: str = "",
-        bounding: frozenset[str] | None = None,
+        bounding: frozenset[str] | None = None, block_io: dict[str, Any] | None = None,
     ) -> None:
         self.rootfs = rootfs
         self.user = user
         self.network = network
         self.ipc = ipc
+        self.pid = pid
         self.files = files or []
         self.mounts = mounts or []
         self.image_mounts = image_mounts or []
         self.devices = devices or []
         self.cgroup_path = cgroup_path
         self.bounding = bounding
+        self.block_io = block_io
 
 
 def as_list(value: list[str] | str | None) -> list[str]:
@@ -234,15 +236,13 @@ def seccomp_section(host: HostConfig, names: list[str]) -> Any:
 def _namespaces(record: ContainerRecord, inputs: Inputs) -> list[dict[str, str]]:
     host = record.host_config
     found = [{"type": "mount"}]
-    for kind, where in (("network", inputs.network), ("ipc", inputs.ipc)):
+    for kind, where in (("network", inputs.network), ("ipc", inputs.ipc), ("pid", inputs.pid)):
         if where == "new":
             found.append({"type": kind})
         elif where != "host":
             found.append({"type": kind, "path": where})
     if host.uts_mode != "host":
         found.append({"type": "uts"})
-    if host.pid_mode != "host":
-        found.append({"type": "pid"})
     if host.cgroupns_mode != "host":
         found.append({"type": "cgroup"})
     return found
@@ -266,7 +266,7 @@ def build_spec(record: ContainerRecord, inputs: Inputs) -> dict[str, Any]:
     names = capabilities(host, inputs.bounding)
     linux: dict[str, Any] = {
         "namespaces": _namespaces(record, inputs),
-        "resources": build_resources(host, [(node, access) for node, access in inputs.devices]),
+        "resources": build_resources(host, inputs.devices, inputs.block_io),
         "cgroupsPath": inputs.cgroup_path or f"/corten/{record.id}",
         "rootfsPropagation": _propagation(inputs.mounts),
     }

@@ -25,8 +25,9 @@ def _standard(host: HostConfig, ipc: str, network: str) -> list[dict[str, Any]]:
     else:
         mounts.append({"destination": "/sys", "type": "sysfs", "source": "sysfs",
                        "options": ["nosuid", "noexec", "nodev", access]})
+    cgroup_access = "rw" if "writable-cgroups=true" in (host.security_opt or ()) else access
     mounts.append({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
-                   "options": ["nosuid", "noexec", "nodev", "relatime", access]})
+                   "options": ["nosuid", "noexec", "nodev", "relatime", cgroup_access]})
     if ipc == "host":
         mounts.append({"destination": "/dev/mqueue", "type": "bind", "source": "/dev/mqueue",
                        "options": ["rbind", "nosuid", "noexec", "nodev"]})
@@ -48,11 +49,29 @@ def _own(point: MountPoint) -> dict[str, Any]:
         if not point.rw:
             options.append("ro")
         return {"destination": point.destination, "type": "tmpfs", "source": "tmpfs", "options": options}
+    if point.type == "image":
+        return _image(point)
+    if point.type == "filesystem":
+        return {"destination": point.destination, "type": point.driver, "source": point.source,
+                "options": ["nodev", *point.options]}
     options = ["bind" if point.non_recursive else "rbind", "ro" if not point.rw else "rw",
                point.propagation or "rprivate"]
     if point.type == "volume":
         options.append("nodev")
-    return {"destination": point.destination, "type": "bind", "source": point.source, "options": options}
+    made: dict[str, Any] = {
+        "destination": point.destination, "type": "bind", "source": point.source, "options": options}
+    if point.subpath:
+        made["subpath"] = point.subpath
+    return made
+
+
+def _image(point: MountPoint) -> dict[str, Any]:
+    """An image's layers (`options`, topmost first), read-only; overlayfs takes no single layer."""
+    if len(point.options) == 1:
+        return {"destination": point.destination, "type": "bind", "source": point.options[0],
+                "options": ["bind", "ro", "nodev", "rprivate"]}
+    return {"destination": point.destination, "type": "overlay", "source": "overlay",
+            "options": ["ro", "nodev", *(f"lowerdir+={layer}" for layer in point.options)]}
 
 
 def build_mounts(

@@ -1,7 +1,9 @@
 """The `linux.resources` of a runtime spec, from the limits of a HostConfig. Pure."""
 
+import re
 from typing import Any
 
+from corten.base.errors import InvalidArgument
 from corten.engine.records import HostConfig
 
 DEFAULT_PIDS_LIMIT = 4096
@@ -26,12 +28,28 @@ def _rule(kind: str, major: int | None, minor: int | None, access: str) -> dict[
 _DEFAULT_RULES = [{"allow": False, "access": "rwm"}, *(_rule(*entry) for entry in _ALLOWED)]
 
 
+_CGROUP_RULE = re.compile(r"([acb]) ([0-9]{1,10}|\*):([0-9]{1,10}|\*) ([rwm]{1,3})", re.ASCII)
+
+
+def device_rules(host: HostConfig) -> list[dict[str, Any]]:
+    """DeviceCgroupRules as entries of `linux.resources.devices`. Raises InvalidArgument with docker's text."""
+    rules = []
+    for text in host.device_cgroup_rules or ():
+        found = _CGROUP_RULE.fullmatch(text)
+        if not found:
+            raise InvalidArgument(f"invalid device cgroup rule format: '{text}'")
+        numbers = [None if number == "*" else int(number) for number in found.group(2, 3)]
+        rules.append(_rule(found[1], numbers[0], numbers[1], found[4]))
+    return rules
+
+
 def _devices(host: HostConfig, devices: list[tuple[dict[str, Any], str]]) -> list[dict[str, Any]]:
     if host.privileged:
         return [{"allow": True, "access": "rwm"}]
-    if not devices:
+    if not devices and not host.device_cgroup_rules:
         return _DEFAULT_RULES
-    return _DEFAULT_RULES + [_rule(node["type"], node["major"], node["minor"], access) for node, access in devices]
+    given = [_rule(node["type"], node["major"], node["minor"], access) for node, access in devices]
+    return _DEFAULT_RULES + given + device_rules(host)
 
 
 def _cpu(host: HostConfig) -> dict[str, Any]:
@@ -40,7 +58,8 @@ def _cpu(host: HostConfig) -> dict[str, Any]:
         cpu["period"] = 100_000
         cpu["quota"] = host.nano_cpus * 100_000 // 1_000_000_000
     for attribute, key in (("cpu_shares", "shares"), ("cpu_quota", "quota"), ("cpu_period", "period"),
-                           ("cpuset_cpus", "cpus"), ("cpuset_mems", "mems")):
+                           ("cpuset_cpus", "cpus"), ("cpuset_mems", "mems"),
+                           ("cpu_realtime_period", "realtimePeriod"), ("cpu_realtime_runtime", "realtimeRuntime")):
         value = getattr(host, attribute)
         if value:
             cpu[key] = value
@@ -55,6 +74,10 @@ def _memory(host: HostConfig) -> dict[str, Any]:
         memory["swap"] = host.memory_swap
     if host.memory_reservation:
         memory["reservation"] = host.memory_reservation
+    if host.memory_swappiness is not None:
+        memory["swappiness"] = host.memory_swappiness
+    if host.kernel_memory_tcp:
+        memory["kernelTCP"] = host.kernel_memory_tcp
     if host.oom_kill_disable:
         memory["disableOOMKiller"] = True
     return memory
@@ -67,12 +90,19 @@ def pids_limit(host: HostConfig) -> int:
     return max(host.pids_limit, -1)
 
 
-def build_resources(host: HostConfig, devices: list[tuple[dict[str, Any], str]]) -> dict[str, Any]:
-    """`linux.resources`: only what was asked for, beside devices and the process limit that every container has."""
+def build_resources(
+    host: HostConfig, devices: list[tuple[dict[str, Any], str]], block_io: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """`linux.resources`: only what was asked for, beside devices and the process limit that every container has.
+
+    `block_io` comes from devices.block_io, which has looked the devices up.
+    """
     resources: dict[str, Any] = {"devices": _devices(host, devices), "pids": {"limit": pids_limit(host)}}
     cpu, memory = _cpu(host), _memory(host)
     if cpu:
         resources["cpu"] = cpu
     if memory:
         resources["memory"] = memory
+    if block_io:
+        resources["blockIO"] = block_io
     return resources

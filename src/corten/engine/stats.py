@@ -83,7 +83,7 @@ class Stats:
         head: Sample = {"name": f"/{record.name}", "id": record.id}
         if not record.running:
             return {**head, **_nothing()}
-        raw = cgroup_stats.read(self.engine.layout.cgroup(record.id))
+        raw = cgroup_stats.read(self.engine.cgroup_of(record))
         found: Sample = {
             **head, "read": format_time(now_ns()), "preread": before["read"] if before else ZERO_TIME,
             "pids_stats": _pids(raw["pids"]), "blkio_stats": _blkio(raw["blkio"], raw["version"]), "num_procs": 0,

@@ -149,7 +149,7 @@ def top(engine: "Engine", ref: str, arguments: str) -> dict[str, Any]:
     table = table_of(arguments)
     machine = _Machine()
     rows = []
-    for pid in sorted(set(cgroup.processes(engine.layout.cgroup(record.id))) | {record.state.pid}):
+    for pid in sorted(set(cgroup.processes(engine.cgroup_of(record))) | {record.state.pid}):
         try:
             process = Process(pid)
         except OSError:

@@ -5,6 +5,7 @@ import re
 
 from corten.base.errors import InvalidArgument
 from corten.engine.records import Config, HostConfig
+from corten.linux import cgroup
 
 MINIMUM_MEMORY = 6 << 20
 _NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
@@ -70,7 +71,7 @@ def _check_health(config: Config) -> None:
 
 def check_host_config(host: HostConfig) -> list[str]:
     """Raises InvalidArgument for limits that cannot be; returns warnings."""
-    warnings: list[str] = []
+    warnings = _discard_unsupported(host)
     _check_memory(host)
     _check_cpu(host)
     policy = host.restart_policy
@@ -100,6 +101,48 @@ def check_host_config(host: HostConfig) -> list[str]:
             )
     _check_sysctls(host)
     return warnings
+
+
+def _discard_unsupported(host: HostConfig) -> list[str]:
+    """What cgroup v2 no longer has is dropped with a warning, as Docker does; bad values are refused first."""
+    if host.memory_swappiness is not None and not -1 <= host.memory_swappiness <= 100:
+        raise InvalidArgument(f"Invalid value: {host.memory_swappiness}, valid memory swappiness range is 0-100")
+    if host.memory_swappiness == -1:
+        host.memory_swappiness = None
+    if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
+        raise InvalidArgument("Range of blkio weight is from 10 to 1000")
+    warnings = []
+    if not cgroup.folder("/", "memory") or "memory" not in cgroup.hierarchies().v1:
+        if host.memory_swappiness is not None:
+            warnings.append("Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. "
+                            "Memory swappiness discarded.")
+            host.memory_swappiness = None
+        if host.oom_kill_disable:
+            warnings.append("Your kernel does not support OomKillDisable. OomKillDisable discarded.")
+            host.oom_kill_disable = False
+    if host.oom_kill_disable and not host.memory:
+        warnings.append("OOM killer is disabled for the container, but no memory limit is set, this can result in the "
+                        "system running out of resources.")
+    if (host.blkio_weight or host.blkio_weight_device) and not _has_file("blkio", "blkio.weight", "blkio.bfq.weight"):
+        warnings.append("Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.")
+        host.blkio_weight, host.blkio_weight_device = 0, []
+    if (host.cpu_realtime_period or host.cpu_realtime_runtime) and not _has_file("cpu", "cpu.rt_period_us"):
+        raise InvalidArgument("kernel does not support CPU real-time scheduler")
+    if host.cpu_realtime_period and host.cpu_realtime_runtime > host.cpu_realtime_period:
+        raise InvalidArgument("cpu real-time runtime cannot be higher than cpu real-time period")
+    return warnings
+
+
+def _has_file(controller: str, *names: str) -> bool:
+    """Whether groups of a controller have one of these files; the root group may lack some, so a child is looked at."""
+    place = cgroup.folder("/", controller)
+    if controller == "blkio" and "blkio" not in cgroup.hierarchies().v1:
+        place = cgroup.folder("/", "io")
+        names = ("io.weight", "io.bfq.weight")
+    if not place:
+        return False
+    places = [place, *(entry.path for entry in os.scandir(place) if entry.is_dir())][:2]
+    return any(os.path.exists(f"{where}/{name}") for where in places for name in names)
 
 
 def _check_memory(host: HostConfig) -> None:

@@ -18,7 +18,7 @@ from corten.base.units import format_time, now_ns, parse_time
 from corten.engine.network_views import has_label, truth_of
 from corten.engine.records import ContainerRecord, Schema, encode
 from corten.volume.copy_up import copy_up
-from corten.volume.local import bound_folder
+from corten.volume.local import LocalMount, bound_folder, check_options, local_mount
 from corten.volume.store import ANONYMOUS_LABEL, Store, anonymous_name, check_name
 
 if TYPE_CHECKING:
@@ -180,7 +180,11 @@ class Volumes:
     def mountpoint(self, name: str) -> str:
         """The host folder a container gets for it. Raises NotFound."""
         record = self._get(name)
-        return bound_folder(name, record.options or {}) or self._store.data(name)
+        return bound_folder(record.options or {}) or self._store.data(name)
+
+    def mount_of(self, name: str) -> LocalMount | None:
+        """What it is when it is no plain folder of ours. Raises NotFound."""
+        return local_mount(self._get(name).options or {})
 
     async def copy_up(self, name: str, rootfs: Mapping[str, Any], path: str) -> bool:
         """Fill an empty volume with what the image (`rootfs["lower"]`, topmost first) has at `path`; True if it did.
@@ -188,6 +192,9 @@ class Volumes:
         Raises Internal when the copy fails.
         """
         target = self.mountpoint(name)
+        mount = self.mount_of(name)
+        if mount is not None and mount.kind != "bind":
+            return False  # it is mounted in the container only
         async with self._copying.setdefault(name, asyncio.Lock()):
             try:
                 if not _is_empty(target):
@@ -211,7 +218,7 @@ class Volumes:
         known = self._volumes.get(name)
         if known is not None:
             return known
-        bound_folder(name, options or {})
+        check_options(name, options or {})
         record = VolumeRecord(
             name=name, created_ns=now_ns(), options=dict(options) if options else None, labels=chosen,
         )

@@ -73,13 +73,14 @@ class Mount:
 
     __slots__ = (
         "bind", "clear_bits", "copy_up", "data", "destination", "gid_map", "idmap", "kind", "propagation", "recursive",
-        "recursive_clear", "recursive_set", "set_bits", "source", "uid_map",
+        "recursive_clear", "recursive_set", "set_bits", "source", "subpath", "uid_map",
     )
 
     def __init__(self, entry: dict[str, Any]) -> None:
         self.destination: str = entry.get("destination") or ""
         self.kind: str = entry.get("type") or ""
         self.source: str = entry.get("source") or ""
+        self.subpath: str = entry.get("subpath") or ""  # ours: a path beneath the source, never beyond it
         self.data: list[tuple[str, str | None]] = []
         self.propagation: list[tuple[int, bool]] = []
         self.set_bits = self.clear_bits = self.recursive_set = self.recursive_clear = 0
@@ -103,6 +104,8 @@ class Mount:
             raise InvalidArgument(f"invalid mount source: {self.source!r}")
         if bool(self.uid_map) != bool(self.gid_map):
             raise InvalidArgument(f"mount {self.destination}: both uidMappings and gidMappings must be specified")
+        if not isinstance(self.subpath, str) or "\0" in self.subpath or (self.subpath and not self.bind):
+            raise InvalidArgument(f"invalid mount subpath: {self.subpath!r}")
 
     def _take(self, word: str) -> None:
         if word in ("bind", "rbind"):

@@ -112,7 +112,7 @@ def _bind(plan: Plan, root: int, entry: Mount) -> int:
     """A copy of the source's mount, changed before anybody sees it, on a target of the same kind made if missing."""
     tree = plan.sources.pop(entry, -1)
     if tree < 0:
-        tree = mount.copy_tree(entry.source, entry.recursive)
+        tree = _beneath(entry) if entry.subpath else mount.copy_tree(entry.source, entry.recursive)
     if path.is_folder(tree):
         target = path.make_folder(root, entry.destination)
     else:
@@ -121,6 +121,22 @@ def _bind(plan: Plan, root: int, entry: Mount) -> int:
             raise OSError(errno.ENOTDIR, "move_mount: Not a directory")
     _attach(tree, target, entry.changes)
     return tree
+
+
+def _beneath(entry: Mount) -> int:
+    """A copy of what lies beneath the source, found once: who writes there may exchange a folder for a link."""
+    source = os.open(entry.source, path.O_PATH | os.O_DIRECTORY)
+    try:
+        found = path.openat2(source, entry.subpath, path.O_PATH, path.RESOLVE_BENEATH | path.RESOLVE_NO_MAGICLINKS)
+    except OSError as error:
+        text = f"cannot access path {entry.source}, subpath: {entry.subpath}: {go_strerror(error.errno or 0)}"
+        raise StepFailed("mount", "openat2", error.errno or 0, entry.destination, text) from None
+    finally:
+        os.close(source)
+    try:
+        return mount.copy_tree("", entry.recursive, found)
+    finally:
+        os.close(found)
 
 
 def _new(plan: Plan, root: int, entry: Mount) -> int:
