@@ -250,7 +250,8 @@ class EngineBackend:
         containers = self._engine.containers
         exited = containers.wait(container_id, "next-exit")
         await containers.start(container_id)
-        log = os.open(f"{self._engine.layout.container(container_id)}/{LOG_NAME}", os.O_RDONLY | os.O_CLOEXEC)
+        path = f"{self._engine.layout.container(container_id)}/{LOG_NAME}"
+        log = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)  # the pump may not have made it yet
         drained = asyncio.ensure_future(containers.drained(container_id).wait())
         try:
             rest = b""
