@@ -39,12 +39,12 @@ def test_memory_swappiness(engine):
 
 
 def test_device_rules_let_a_node_be_opened(engine, leaks):
-    body = {"HostConfig": {"CapAdd": ["MKNOD"], "DeviceCgroupRules": ["c 10:200 rwm"]}}
-    script = "mknod /dev/tun c 10 200 && cat /dev/tun; echo $?"
+    body = {"HostConfig": {"CapAdd": ["MKNOD"], "DeviceCgroupRules": ["c 10:229 rwm"]}}
+    script = "mknod /dev/node c 10 229 && cat /dev/node; echo $?"
     denied = output(engine, "sh", "-c", script, HostConfig={"CapAdd": ["MKNOD"]})
     allowed = output(engine, "sh", "-c", script, **body)
     assert "Operation not permitted" in denied and "Operation not permitted" not in allowed
-    assert engine.inspect(engine.create(**body))["HostConfig"]["DeviceCgroupRules"] == ["c 10:200 rwm"]
+    assert engine.inspect(engine.create(**body))["HostConfig"]["DeviceCgroupRules"] == ["c 10:229 rwm"]
 
 
 def test_block_limits_reach_the_cgroup(engine):

@@ -108,7 +108,7 @@ def test_environment():
 
 def test_host_namespaces():
     host = HostConfig(pid_mode="host", uts_mode="host", cgroupns_mode="host")
-    spec = spec_of(host=host, network="host", ipc="host")
+    spec = spec_of(host=host, network="host", ipc="host", pid="host")
     assert {n["type"] for n in spec["linux"]["namespaces"]} == {"mount"}
     assert "hostname" not in spec and "sysctl" not in spec["linux"]
     path = next(n for n in spec_of(network="/proc/9/ns/net")["linux"]["namespaces"] if n["type"] == "network")
