@@ -10,28 +10,15 @@ import msgspec
 
 from corten.base.errors import InvalidArgument
 from corten.base.files import parse_json
-
-_SPELLING = {
-    "id": "ID", "network_id": "NetworkID", "endpoint_id": "EndpointID", "sandbox_id": "SandboxID",
-    "container_id_file": "ContainerIDFile", "uts_mode": "UTSMode", "io_maximum_iops": "IOMaximumIOps",
-    "io_maximum_bandwidth": "IOMaximumBandwidth", "blkio_device_read_iops": "BlkioDeviceReadIOps",
-    "blkio_device_write_iops": "BlkioDeviceWriteIOps", "kernel_memory_tcp": "KernelMemoryTCP",
-    "ipam_config": "IPAMConfig", "ipv4_address": "IPv4Address", "ipv6_address": "IPv6Address",
-    "link_local_ips": "LinkLocalIPs", "ip_address": "IPAddress", "ip_prefix_len": "IPPrefixLen",
-    "ipv6_gateway": "IPv6Gateway", "global_ipv6_address": "GlobalIPv6Address",
-    "global_ipv6_prefix_len": "GlobalIPv6PrefixLen", "dns_names": "DNSNames", "rw": "RW",
-    "uid": "UID", "gid": "GID", "device_ids": "DeviceIDs", "oom_killed": "OOMKilled",
-}
-
-
-def docker_name(attribute: str) -> str:
-    """`cpu_shares` -> `CpuShares`, with Docker's own capitals where it has them."""
-    return _SPELLING.get(attribute) or "".join(word[:1].upper() + word[1:] for word in attribute.split("_"))
-
-
-class Schema(msgspec.Struct, rename=docker_name, kw_only=True):
-    """Base of every record: keyword-only, spelled in JSON as Docker spells it."""
-
+from corten.engine.resource_records import Device as Device
+from corten.engine.resource_records import ImageOptions as ImageOptions
+from corten.engine.resource_records import Mount as Mount
+from corten.engine.resource_records import ThrottleDevice as ThrottleDevice
+from corten.engine.resource_records import VolumeDriver as VolumeDriver
+from corten.engine.resource_records import VolumeOptions as VolumeOptions
+from corten.engine.resource_records import WeightDevice as WeightDevice
+from corten.engine.schema import Schema as Schema
+from corten.engine.schema import docker_name as docker_name
 
 # --- what a request says
 
@@ -96,67 +83,6 @@ class Ulimit(Schema):
     name: str
     hard: int = 0
     soft: int = 0
-
-
-class Device(Schema):
-    path_on_host: str = ""
-    path_in_container: str = ""
-    cgroup_permissions: str = ""
-
-
-class WeightDevice(Schema):
-    path: str = ""
-    weight: int = 0
-
-
-class ThrottleDevice(Schema):
-    path: str = ""
-    rate: int = 0
-
-
-class BindOptions(Schema):
-    propagation: str = ""
-    non_recursive: bool = False
-    create_mountpoint: bool = False
-    read_only_non_recursive: bool = False
-    read_only_force_recursive: bool = False
-
-
-class VolumeDriver(Schema):
-    name: str = ""
-    options: dict[str, str] = {}
-
-
-class VolumeOptions(Schema):
-    no_copy: bool = False
-    labels: dict[str, str] = {}
-    driver_config: VolumeDriver | None = None
-    subpath: str = ""
-
-
-class TmpfsOptions(Schema):
-    size_bytes: int = 0
-    mode: int = 0
-    options: list[list[str]] | None = None
-
-
-class ImageOptions(Schema):
-    subpath: str = ""
-
-
-class Mount(Schema):
-    """An entry of HostConfig.Mounts."""
-
-    type: str = ""
-    source: str = ""
-    target: str = ""
-    read_only: bool = False
-    consistency: str = ""
-    bind_options: BindOptions | None = None
-    volume_options: VolumeOptions | None = None
-    tmpfs_options: TmpfsOptions | None = None
-    image_options: ImageOptions | None = None
-    cluster_options: dict[str, Any] | None = None
 
 
 class HostConfig(Schema):
