@@ -184,7 +184,8 @@ def test_out_of_memory_is_counted(boxes):
     child, bundle = boxes.start(spec)
     os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOWAIT)
     assert cgroup_oom.oom_kills(bundle.cgroup) >= 1
-    assert open(cgroup_oom.oom_file(bundle.cgroup)).read().split()[-1] != "0"
+    words = open(cgroup_oom.oom_file(bundle.cgroup)).read().split()
+    assert words[words.index("oom_kill") + 1] != "0"
 
 
 def test_an_impossible_limit_leaves_nothing(boxes):

@@ -1,5 +1,6 @@
 """The overlay file system: a container's root from its image's layers and a folder of its own."""
 
+import errno
 import os
 
 from corten.linux import mount
@@ -15,17 +16,20 @@ def new_overlay(lower: list[str], upper: str, work: str, attributes: int = mount
     lacks it as one option, with `:` and `\\` escaped.
     """
     global _append
-    if _append is not False:
+    if _append is None:
         try:
             descriptor = _mount(lower, upper, work, attributes, True)
         except OSError as error:
-            if _append or "lowerdir+" not in str(error):
+            if error.errno != errno.EINVAL:
                 raise
-            _append = False
         else:
             _append = True
             return descriptor
-    return _mount(lower, upper, work, attributes, False)
+        # Linux before 6.5 says only that something was wrong with the options, so the old form decides
+        descriptor = _mount(lower, upper, work, attributes, False)
+        _append = False
+        return descriptor
+    return _mount(lower, upper, work, attributes, _append)
 
 
 def _mount(lower: list[str], upper: str, work: str, attributes: int, append: bool) -> int:

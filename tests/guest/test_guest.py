@@ -1,0 +1,26 @@
+"""The unified cgroup tree, older kernels: our own kernel and runtime tests, run in guests (machine.py).
+
+What a machine has of its own decides nothing here: each guest has the kernel that is named.
+"""
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+UNIFIED = "'not time_offsets and not limits_of_the_cgroup and not impossible_limit and not 200_execs'"
+
+
+def test_the_runtime_on_the_unified_tree(guest):
+    """User Mode Linux 6.1: everything but what that kernel lacks (cpuset, time namespaces)."""
+    guest(f"tests/runtime/test_runtime_container.py tests/runtime/test_runtime_cli.py -k {UNIFIED}", kernel="uml")
+
+
+def test_limits_on_the_unified_tree(guest):
+    """6.12: cpuset, time offsets, the device program, limits, freezing, nftables under a whole engine."""
+    guest("tests/runtime/test_runtime_container.py -k 'limit or time_offsets or memory or freeze or device'", kernel="6.12")
+
+
+def test_the_oldest_kernel(guest):
+    """5.10: no mount_setattr, no cgroup.kill, no lowerdir+."""
+    guest("tests/runtime/test_runtime_container.py -k 'overlay or output or devices or bind or mask or user_groups'",
+          kernel="5.10")
