@@ -55,11 +55,12 @@ def _packaged(name, scratch):
     options = _lists(SUITE_OF[name], scratch) if name in SUITE_OF else []
     known = subprocess.run(["apt-cache", *options, "pkgnames", "linux-image-"], capture_output=True, text=True, check=True)
     found = [package for package in known.stdout.split()
-             if re.fullmatch(rf"linux-image-{re.escape(name)}[.0-9+deb-]*-cloud-amd64", package) and len(package) > 34]
+             if re.fullmatch(rf"linux-image-{re.escape(name)}\.\d[0-9+deb-]*-cloud-amd64", package)]
     if not found:
         raise FileNotFoundError(f"no package of a {name} cloud kernel")
     package = max(found, key=lambda one: [int(number) for number in re.findall(r"\d+", one)])
-    subprocess.run(["apt-get", *options, "download", "-qq", package], cwd=scratch, check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(["apt-get", *options, "download", "-qq", package], cwd=scratch, check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     subprocess.run(["dpkg", "-x", *glob.glob(f"{scratch}/*.deb"), f"{scratch}/package"], check=True)
     tree = f"{scratch}/kernel/tree"
     os.makedirs(tree)
@@ -82,7 +83,7 @@ def _lists(suite, scratch):
         file.write(f"deb {archive} {suite} main\n")
     options = ["-o", f"Dir::State::lists={scratch}/lists", "-o", f"Dir::Cache={scratch}/cache", "-o",
                f"Dir::Etc::sourcelist={scratch}/sources.list", "-o", "Dir::Etc::sourceparts=-"]
-    subprocess.run(["apt-get", *options, "update", "-qq"], check=True)
+    subprocess.run(["apt-get", *options, "update", "-qq"], check=True, stderr=subprocess.DEVNULL)
     return options
 
 

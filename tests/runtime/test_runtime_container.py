@@ -167,7 +167,8 @@ def test_limits_of_the_cgroup(boxes):
     spec["linux"]["devices"] = [{"path": "/dev/port", "type": "c", "major": 1, "minor": 4}]
     child, bundle = boxes.start(spec)
     found = cgroup.stats(bundle.cgroup)
-    assert found["memory"]["limit"] == 64 << 20 and found["memory"]["swap_limit"] == 96 << 20
+    swap = 96 << 20 if "memory" in cgroup.hierarchies().v1 else 32 << 20  # v1 counts memory and swap together
+    assert found["memory"]["limit"] == 64 << 20 and found["memory"]["swap_limit"] == swap
     assert found["pids"]["limit"] == 20 and found["pids"]["current"] == 1
     assert cgroup.processes(bundle.cgroup) == [child.pid]
     if cgroup.hierarchies().v1:
