@@ -19,9 +19,11 @@ sys.path.append(os.path.join(sys.path[0], "tests"))
 
 from netns_hosts import Host  # noqa: E402
 
+from corten.engine.network_records import CreateNetwork  # noqa: E402
 from corten.linux.libc import check, libc  # noqa: E402
 from corten.linux.netlink import CLONE_NEWNET, Batch, Socket  # noqa: E402
 
+OWN = os.pidfd_open(os.getpid())
 STEPS = ("reserve", "etc_files", "attach", "release")
 
 
@@ -36,7 +38,7 @@ def new_namespace() -> int:
 
 
 async def one(host: Host, number: int, keep: bool, times: dict[str, list[tuple[float, float]]]) -> int:
-    record = host.record(ports={"80/tcp": ("", str(20000 + number))})
+    record = host.record(network=host.measured, ports={"80/tcp": ("", str(20000 + number))})
     networks = host.networks
     netns = new_namespace()
 
@@ -49,7 +51,7 @@ async def one(host: Host, number: int, keep: bool, times: dict[str, list[tuple[f
 
     await timed("reserve", lambda: networks.reserve(record))
     await timed("etc_files", lambda: networks.etc_files(record))
-    await timed("attach", lambda: networks.attach(record, netns))
+    await timed("attach", lambda: networks.attach(record, netns, OWN))
     if not keep:
         await timed("release", lambda: networks.release(record))
     return netns
@@ -88,8 +90,12 @@ def main() -> None:
     folder = tempfile.mkdtemp(prefix="corten-bench-", dir="/var/tmp")
     host = Host(folder)
     try:
-        asyncio.run(measure(host, "one after the other, each released", rounds, keep=False))
-        asyncio.run(measure(host, "all kept on one network", rounds, keep=True))
+        host.measured = "bridge"
+        host.loop.run(measure(host, "one after the other, each released", rounds, keep=False))
+        host.loop.run(measure(host, "all kept on one network", rounds, keep=True))
+        host.loop.run(host.networks.create(CreateNetwork(name="shop")))
+        host.measured = "shop"
+        host.loop.run(measure(host, "on a network with names, each released", rounds, keep=False))
     finally:
         host.close()
         shutil.rmtree(folder)

@@ -156,19 +156,20 @@ class Host:
         self.table = Table()
         self.spaces = {}
         self.options = options
+        self.loop = asyncio.Runner()
         self.networks = self._open()
 
     def _open(self):
         networks = Networks(self.layout, self.db, self.events, **self.options)
         networks.containers = self.table
-        asyncio.run(networks.open())
+        self.loop.run(networks.open())
         return networks
 
     def restart(self):
         """As a daemon that was killed and is started again."""
         self.networks.close()
         self.networks = self._open()
-        asyncio.run(self.networks.reconcile([record for record in self.table if record.running]))
+        self.loop.run(self.networks.reconcile([record for record in self.table if record.running]))
 
     def record(self, name="", network="bridge", ports=None, exposed=(), publish_all=False, **host):
         """A container record; ports: "80/tcp" -> (host address, host port)."""
@@ -189,12 +190,13 @@ class Host:
 
     def start(self, record):
         """Reserve and attach in a new namespace; returns it."""
-        asyncio.run(self.networks.reserve(record))
+        self.loop.run(self.networks.reserve(record))
         self.networks.etc_files(record)
         space = Namespace()
         self.spaces[record.id] = space
         try:
-            asyncio.run(self.networks.attach(record, space.fd))
+            self.loop.run(self.networks.attach(record, space.fd, pidfd := os.pidfd_open(space.pid)))
+            os.close(pidfd)
         except BaseException:
             self.stop(record)
             raise
@@ -204,14 +206,15 @@ class Host:
     def stop(self, record):
         record.state.status, record.state.pid = "exited", 0
         self.spaces.pop(record.id).close()
-        asyncio.run(self.networks.release(record))
+        self.loop.run(self.networks.release(record))
 
     def close(self):
         for space in self.spaces.values():
             space.close()
-        asyncio.run(self.networks.teardown())
+        self.loop.run(self.networks.teardown())
         self.networks.close()
         self.db.close()
+        self.loop.close()
 
 
 def run(coroutine):

@@ -112,7 +112,7 @@ def test_an_unpublished_port_is_not_reachable_from_outside(host):
 
 
 def test_networks_do_not_reach_each_other_but_by_published_ports(host):
-    asyncio.run(host.networks.create(CreateNetwork(name="other")))
+    host.loop.run(host.networks.create(CreateNetwork(name="other")))
     record, _space = published(host)
     stranger = host.start(host.record(network="other"))
     assert stranger.ask(record.networking["bridge"].ip_address, 80) is None
@@ -123,14 +123,14 @@ def test_outbound_traffic_carries_the_hosts_address(host):
     host.neighbour.serve(7000)
     space = host.start(host.record())
     assert space.ask("192.0.2.9", 7000) == "192.0.2.2"
-    asyncio.run(host.networks.create(CreateNetwork(
+    host.loop.run(host.networks.create(CreateNetwork(
         name="bare", options={"com.docker.network.bridge.enable_ip_masquerade": "false"})))
     bare = host.record(network="bare")
     assert host.start(bare).ask("192.0.2.9", 7000) == bare.networking["bare"].ip_address
 
 
 def test_an_internal_network_has_no_way_out_or_in(host):
-    asyncio.run(host.networks.create(CreateNetwork(name="inner", internal=True)))
+    host.loop.run(host.networks.create(CreateNetwork(name="inner", internal=True)))
     host.neighbour.serve(7000)
     record = host.record(network="inner", ports={"80/tcp": ("", "8080")})
     space = host.start(record)
@@ -143,7 +143,7 @@ def test_an_internal_network_has_no_way_out_or_in(host):
 
 
 def test_icc_false_keeps_containers_apart(host):
-    asyncio.run(host.networks.create(CreateNetwork(
+    host.loop.run(host.networks.create(CreateNetwork(
         name="apart", options={"com.docker.network.bridge.enable_icc": "false"})))
     host.neighbour.serve(7000)
     record = host.record(network="apart")
@@ -158,14 +158,14 @@ def test_a_port_in_use_is_refused_before_anything_is_made(host):
     other = host.record("late", ports={"80/tcp": ("127.0.0.1", "8080")})
     with pytest.raises(Internal, match=r"driver failed programming external connectivity on endpoint late "
                        r"\([0-9a-f]{64}\): Bind for 0.0.0.0:8080 failed: port is already allocated"):
-        asyncio.run(host.networks.reserve(other))
+        host.loop.run(host.networks.reserve(other))
     server = socket.socket()
     server.bind(("0.0.0.0", 8099))
     server.listen()
     third = host.record("third", ports={"80/tcp": ("", "8099"), "81/tcp": ("", "8098")})
     with pytest.raises(Internal, match=r"failed to bind host port for 0.0.0.0:8099:172.\d+.0.\d+:80/tcp: "
                        "address already in use"):
-        asyncio.run(host.networks.reserve(third))
+        host.loop.run(host.networks.reserve(third))
     server.close()
     for refused in (other, third):
         assert refused.networking["bridge"].endpoint_id == refused.networking["bridge"].ip_address == ""
@@ -198,7 +198,7 @@ def test_traffic_flows_while_no_daemon_runs_and_after_its_return(host):
     assert host.networks.held[record.id][0].socket is not None
     second = host.record(ports={"80/tcp": ("", "8080")})
     with pytest.raises(Internal, match="port is already allocated"):
-        asyncio.run(host.networks.reserve(second))
+        host.loop.run(host.networks.reserve(second))
 
 
 def test_a_flushed_ruleset_is_repaired(host):
@@ -213,30 +213,30 @@ def test_a_flushed_ruleset_is_repaired(host):
 
 
 def test_two_networks_connect_and_disconnect_while_running(host):
-    asyncio.run(host.networks.create(CreateNetwork(name="two")))
+    host.loop.run(host.networks.create(CreateNetwork(name="two")))
     record, space = published(host)
     peer = host.record(network="two")
     host.start(peer).serve(90)
     there = peer.networking["two"].ip_address
     assert space.ask(there, 90) is None
-    asyncio.run(host.networks.connect("two", record.id))
+    host.loop.run(host.networks.connect("two", record.id))
     assert space.ask(there, 90) == record.networking["two"].ip_address
     with open(f"{host.layout.container(record.id)}/hosts") as file:
         assert record.networking["two"].ip_address in file.read()
-    asyncio.run(host.networks.disconnect("bridge", record.id))
+    host.loop.run(host.networks.disconnect("bridge", record.id))
     assert ask("127.0.0.1", 8080)  # the port leads to the address that is left
     host.neighbour.serve(7000)
     assert space.ask("192.0.2.9", 7000) == "192.0.2.2"  # so does the way out
-    asyncio.run(host.networks.disconnect("two", record.id))
+    host.loop.run(host.networks.disconnect("two", record.id))
     assert space.ask("192.0.2.9", 7000) is None
 
 
 def test_nothing_is_left_behind(host):
     from corten.linux.nftables import Nftables
     record, _space = published(host)
-    asyncio.run(host.networks.create(CreateNetwork(name="two")))
+    host.loop.run(host.networks.create(CreateNetwork(name="two")))
     host.stop(record)
-    asyncio.run(host.networks.teardown())
+    host.loop.run(host.networks.teardown())
     with Nftables() as tables:
         assert tables.tables() == []
     with Socket() as own:
@@ -304,7 +304,7 @@ def test_a_running_daemon_notices_a_flush_and_rules_changed_by_hand(host):
         assert host.networks.watcher.repairs == before
         host.networks.watcher.close()
 
-    asyncio.run(scenario())
+    host.loop.run(scenario())
     assert ask("127.0.0.1", 8080)
 
 
@@ -316,9 +316,9 @@ def test_the_administrators_chain_is_asked_first_and_kept(host):
     assert host.networks.firewall.whole()
     host.networks.firewall.install()
     assert host.neighbour.ask("192.0.2.2", 8080) is None
-    asyncio.run(host.networks.teardown())
+    host.loop.run(host.networks.teardown())
     rules = subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
     assert "tcp dport 80 drop" in rules and "corten" not in rules.replace(table, "")
     subprocess.run(["nft", "flush", "chain", "inet", table, "user"], check=True)
-    asyncio.run(host.networks.teardown())
+    host.loop.run(host.networks.teardown())
     assert subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout == ""

@@ -7,7 +7,8 @@ from corten.base.errors import InvalidArgument, Unsupported
 from corten.engine import records
 from corten.engine.db import Database, NameTaken
 from corten.engine.honoured import HOST_CONFIG, refuse_unsupported
-from corten.engine.records import Config, ContainerRecord, CreateRequest, HostConfig, decode, docker_name, encode
+from corten.engine.records import Config, ContainerRecord, CreateRequest, HostConfig, decode, encode
+from corten.engine.schema import docker_name
 
 
 def record(**more):

@@ -10,14 +10,14 @@ def body(text):
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
-def resolved(host, servers=(), search=(), options=(), own_network=True):
-    return body(etc_files.resolv_conf(etc_files.parse_resolvers(host), servers, search, options, own_network=own_network))
+def resolved(host, servers=(), search=(), options=(), kind=etc_files.LEGACY):
+    return body(etc_files.resolv_conf(etc_files.parse_resolvers(host), servers, search, options, kind))
 
 
 def test_the_hosts_resolvers_are_handed_on_less_those_only_the_host_reaches():
     host = "nameserver 127.0.0.53\nnameserver 10.0.0.1\nnameserver fe80::1%eth0\nsearch a.b c.d\noptions ndots:2\n"
     assert resolved(host) == ["nameserver 10.0.0.1", "search a.b c.d", "options ndots:2"]
-    assert resolved(host, own_network=False)[0] == "nameserver 127.0.0.53"
+    assert resolved(host, kind=etc_files.HOST)[0] == "nameserver 127.0.0.53"
 
 
 def test_without_any_reachable_resolver_there_is_a_fallback():

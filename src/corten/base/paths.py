@@ -96,6 +96,11 @@ class Layout:
         return f"{self.exec_root}/zygote.sock"
 
     @property
+    def resolver_socket(self) -> str:
+        """Where the resolver of names listens; SOCK_SEQPACKET."""
+        return f"{self.exec_root}/resolver.sock"
+
+    @property
     def pump_lock(self) -> str:
         """Held by the one log pump that may write."""
         return f"{self.exec_root}/pump.lock"

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from corten.base.errors import InvalidArgument, NotFound, Unsupported
+from corten.engine import links
 from corten.engine.endpoint_ports import port_requests
 from corten.engine.network_records import Network
 from corten.engine.records import ContainerRecord, EndpointConfig
@@ -23,8 +24,7 @@ _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", re.ASCII)
 def check_create(networks: Networks, record: ContainerRecord) -> list[str]:
     """Refuse what no start could do; warnings."""
     host, mode = record.host_config, record.host_config.network_mode
-    if host.links:
-        raise Unsupported("Links: container links are not supported; connect both to a user-defined network")
+    links.check(networks, record)
     parse_extra_hosts(host.extra_hosts or (), "0.0.0.0")  # noqa: S104 - any address will do to check the form
     ports = port_requests(record, None)
     if mode.startswith("container:"):
@@ -62,8 +62,6 @@ def check_endpoint(name: str, endpoint: EndpointConfig, network: Network | None)
         if not _MAC.fullmatch(endpoint.mac_address) or hardware_address(endpoint.mac_address)[0] & 1:
             raise InvalidArgument(f"invalid MAC address: {endpoint.mac_address}")
         endpoint.mac_address = endpoint.mac_address.lower()
-    if endpoint.links:
-        raise Unsupported("Links: container links are not supported; give the other container an alias")
     if endpoint.driver_opts:
         check_endpoint_options(endpoint.driver_opts)
     asked = endpoint.ipam_config

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from corten.base.errors import Error, Internal, InvalidArgument, NotFound
 from corten.base.ids import new_id
+from corten.engine import links
 from corten.engine.endpoint_addresses import addresses_of, clear, fill, lease
 from corten.engine.endpoint_check import check_endpoint
 from corten.engine.endpoint_ports import ports_of, published, reserve_ports, uplink
@@ -63,6 +64,11 @@ def reserve(networks: Networks, record: ContainerRecord) -> None:
     if any(network.bridged for network in chosen.values()):
         state.ports = ports_of(record, held)
     networks.held[record.id] = held
+    try:
+        links.prepare(networks, record)
+    except BaseException:
+        release(networks, record)
+        raise
 
 
 def _usable(networks: Networks, name: str, endpoint: EndpointConfig, count: int) -> Network:

@@ -13,7 +13,8 @@ import msgspec
 from corten.base.errors import Conflict, Error, Internal, InvalidArgument, NotFound
 from corten.base.ids import new_id
 from corten.engine.launch import NOT_EXECUTABLE, UNKNOWN, exit_code_of
-from corten.engine.records import ContainerRecord, ExecRequest, Schema
+from corten.engine.records import ContainerRecord, ExecRequest
+from corten.engine.schema import Schema
 from corten.engine.spec import ALL_CAPABILITIES, build_exec_process, capabilities
 from corten.engine.users import User, resolve_user
 from corten.zygote.client import ExecStarted, StartFailed

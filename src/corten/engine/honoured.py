@@ -5,12 +5,12 @@ A field that is done is taken out of the table here; nothing is ever ignored in 
 
 from corten.base.errors import InvalidArgument, Unsupported
 from corten.engine import log_drivers
-from corten.engine.records import Config, EndpointConfig, HostConfig, Schema, docker_name
+from corten.engine.records import Config, EndpointConfig, HostConfig
+from corten.engine.schema import Schema, docker_name
 
 # attribute -> values that ask for nothing (an empty or absent value never does)
 HOST_CONFIG: dict[str, tuple[object, ...]] = {
     "cgroup": (),
-    "links": (),
     "cpu_count": (),
     "cpu_percent": (),
     "io_maximum_iops": (),
@@ -18,7 +18,7 @@ HOST_CONFIG: dict[str, tuple[object, ...]] = {
     "kernel_memory": (),
 }
 CONFIG: dict[str, tuple[object, ...]] = {"args_escaped": (), "on_build": ()}
-ENDPOINT: dict[str, tuple[object, ...]] = {"links": (), "driver_opts": ()}
+ENDPOINT: dict[str, tuple[object, ...]] = {"driver_opts": ()}
 MOUNT: dict[str, tuple[object, ...]] = {"cluster_options": ()}
 
 

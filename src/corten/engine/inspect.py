@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from corten.base.units import ZERO_TIME, format_time
+from corten.engine import links
 from corten.engine.records import ContainerRecord, MountPoint
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def inspect(containers: "Containers", record: ContainerRecord, size: bool) -> di
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": engine.execs.of(record.id) or None,
-        "HostConfig": shown(record.host_config, _OMIT_HOST),
+        "HostConfig": {**shown(record.host_config, _OMIT_HOST), "Links": links.shown(record)},
         "GraphDriver": {"Data": {
             "ID": record.id,
             "LowerDir": ":".join(map(str, rootfs["lower"])),  # type: ignore[call-overload]

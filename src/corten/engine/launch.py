@@ -68,7 +68,7 @@ async def launch(containers: "Containers", record: ContainerRecord) -> None:
             stdin_once=record.config.stdin_once, log_dir=engine.layout.container(record.id),
         )
         try:
-            await engine.networks.attach(record, created.netns)
+            await engine.networks.attach(record, created.netns, created.pidfd)
         finally:
             os.close(created.netns)
             os.close(created.pidfd)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from corten.base.errors import Conflict, Internal, InvalidArgument, NotFound, NotModified
 from corten.engine import exits, health, remove, validate
 from corten.engine.launch import launch
-from corten.engine.records import ContainerRecord, HostConfig, RestartPolicy, Schema, decode
+from corten.engine.records import ContainerRecord, HostConfig, RestartPolicy, decode
+from corten.engine.schema import Schema
 
 if TYPE_CHECKING:
     from corten.engine.containers import Containers
@@ -244,6 +245,7 @@ async def rename(containers: "Containers", record: ContainerRecord, name: str) -
     old = record.name
     record.name = name
     containers.renamed(record, old)
+    containers.engine.networks.renamed(record)
     containers.publish(record, "rename", oldName=f"/{old}")
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import TYPE_CHECKING
 
 from corten.base.files import read_bytes
+from corten.engine import links
 from corten.engine.endpoint_addresses import addresses_of
 from corten.engine.endpoint_ports import uplink
-from corten.engine.records import ContainerRecord
+from corten.engine.records import ContainerRecord, EndpointConfig
 from corten.network import etc_files
 
 if TYPE_CHECKING:
     from corten.engine.networks import Networks
-
-FILES = ("hosts", "hostname", "resolv.conf")
 
 
 def folder(networks: Networks, record: ContainerRecord) -> str:
@@ -25,7 +25,7 @@ def folder(networks: Networks, record: ContainerRecord) -> str:
 
 
 def write(networks: Networks, record: ContainerRecord) -> None:
-    """Write all three, in place (a mount of the old file goes on showing the new text). Raises OSError."""
+    """Write all three for a start, in place (a mount of the old file shows the new text). Raises OSError."""
     mode = record.host_config.network_mode
     if mode.startswith("container:"):
         return
@@ -34,22 +34,78 @@ def write(networks: Networks, record: ContainerRecord) -> None:
     if record.config.domainname:
         name = f"{name}.{record.config.domainname}"
     _overwrite(f"{where}/hostname", f"{name}\n")
-    _overwrite(f"{where}/hosts", _host_file(networks, record) if mode == "host" else hosts_text(networks, record))
+    _overwrite(f"{where}/hosts", _host_file(networks, record) if mode == "host" else _hosts_text(networks, record))
+    _write_resolv_conf(networks, record)
+
+
+def update(networks: Networks, record: ContainerRecord, gone: EndpointConfig | None = None) -> None:
+    """After a change of a running container's networks; what a user wrote into the files stays. Raises OSError."""
+    where = networks.layout.container(record.id)
+    text = _read(f"{where}/hosts") or ""
+    lines = etc_files.own_lines(addresses(gone), _names(record)) if gone else []
+    _overwrite(f"{where}/hosts", etc_files.edited_hosts(text, lines, _own_lines(record)))
+    there = _read(f"{where}/resolv.conf") or ""
+    if _digest(there) == record.network_settings.resolv_conf_digest:
+        _write_resolv_conf(networks, record)
+
+
+def relink(networks: Networks, record: ContainerRecord) -> None:
+    """A container it has links to has another address. Raises OSError."""
+    path = f"{networks.layout.container(record.id)}/hosts"
+    text = _read(path) or ""
+    new = [(names, f"{address}\t{names}\n") for names, address in links.hosts_entries(networks, record)]
+    gone = [line for line in text.splitlines(keepends=True) for names, fresh in new
+            if line.partition("\t")[2] == f"{names}\n" and line != fresh]
+    _overwrite(path, etc_files.edited_hosts(text, gone, [fresh for _, fresh in new]))
+
+
+def _write_resolv_conf(networks: Networks, record: ContainerRecord) -> None:
+    host, where = record.host_config, networks.layout.container(record.id)
+    kind = etc_files.LEGACY
+    if host.network_mode == "host":
+        kind = etc_files.HOST
+    elif any((network := networks.named().get(name)) and network.names for name in record.networking):
+        kind = etc_files.INTERNAL
+    found = _host_resolvers(stub=kind != etc_files.LEGACY)
+    text = etc_files.resolv_conf(found, host.dns, host.dns_search, host.dns_options, kind)
+    if kind == etc_files.HOST and not (host.dns or host.dns_search or host.dns_options):
+        text = _read(etc_files.RESOLV_CONF) or text
+    _overwrite(f"{where}/resolv.conf", text)
+    record.network_settings.resolv_conf_digest = _digest(text)
+
+
+def _host_resolvers(*, stub: bool) -> etc_files.Resolvers:
+    """The host's; with `stub` a local one (127.0.0.53) as it is, else the servers behind it."""
+    read = [_read(etc_files.RESOLV_CONF), None if stub else _read(etc_files.RESOLVED_CONF)]
+    return etc_files.host_resolvers(read)
+
+
+def asked_outside(record: ContainerRecord) -> tuple[list[tuple[str, bool]], bool]:
+    """(servers the resolver asks for a container, whether names without a dot stay inside)."""
     host = record.host_config
-    resolvers = etc_files.host_resolvers([_read(etc_files.RESOLV_CONF), _read(etc_files.RESOLVED_CONF)])
-    _overwrite(f"{where}/resolv.conf", etc_files.resolv_conf(
-        resolvers, host.dns, host.dns_search, host.dns_options, own_network=mode != "host",
-    ))
+    found = _host_resolvers(stub=True)
+    return etc_files.outside_servers(found, host.dns), etc_files.has_ndots(host.dns_options or found.options)
 
 
-def hosts_text(networks: Networks, record: ContainerRecord) -> str:
-    """The hosts file of a container with its own namespace."""
+def addresses(endpoint: EndpointConfig) -> list[str]:
+    """The addresses an endpoint has."""
+    return [str(interface.ip) for interface in addresses_of(endpoint).values()]
+
+
+def _names(record: ContainerRecord) -> str:
     config = record.config
-    names = f"{config.hostname}.{config.domainname} {config.hostname}" if config.domainname else config.hostname
-    addresses = [
-        str(interface.ip) for endpoint in record.networking.values() for interface in addresses_of(endpoint).values()
-    ]
-    return etc_files.hosts(_extra(networks, record), addresses, names)
+    return f"{config.hostname}.{config.domainname} {config.hostname}" if config.domainname else config.hostname
+
+
+def _own_lines(record: ContainerRecord) -> list[str]:
+    own = [address for endpoint in record.networking.values() for address in addresses(endpoint)]
+    return etc_files.own_lines(own, _names(record))
+
+
+def _hosts_text(networks: Networks, record: ContainerRecord) -> str:
+    """The hosts file of a container with its own namespace."""
+    extra = [*_extra(networks, record), *links.hosts_entries(networks, record)]
+    return etc_files.hosts(extra, [], "") + "".join(_own_lines(record))
 
 
 def _extra(networks: Networks, record: ContainerRecord) -> list[tuple[str, str]]:
@@ -61,14 +117,11 @@ def _extra(networks: Networks, record: ContainerRecord) -> list[tuple[str, str]]
 def _host_file(networks: Networks, record: ContainerRecord) -> str:
     """The host's own hosts file, with what `--add-host` adds."""
     text = _read("/etc/hosts") or ""
-    if text and not text.endswith("\n"):
-        text += "\n"
-    return text + "".join(f"{address}\t{name}\n" for name, address in _extra(networks, record))
+    return etc_files.edited_hosts(text, [], [f"{address}\t{name}\n" for name, address in _extra(networks, record)])
 
 
-def append_hosts(networks: Networks, record: ContainerRecord) -> None:
-    """After a change of a running container's networks: its own addresses anew. Raises OSError."""
-    _overwrite(f"{networks.layout.container(record.id)}/hosts", hosts_text(networks, record))
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read(path: str) -> str | None:

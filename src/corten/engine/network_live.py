@@ -73,7 +73,8 @@ def _connect_running(networks: Networks, network: Network, record: ContainerReco
         raise
     finally:
         os.close(namespace)
-    network_etc.append_hosts(networks, record)
+    network_etc.update(networks, record)
+    networks.resolver.changed(record)
     networks.containers.save(record)
 
 
@@ -96,7 +97,8 @@ def disconnect(networks: Networks, network: Network, record: ContainerRecord, fo
         _unplug(networks, network, record, endpoint)
         _drop_lease(networks, network, record)
         _new_route(networks, record)
-        network_etc.append_hosts(networks, record)
+        network_etc.update(networks, record, endpoint)
+        networks.resolver.changed(record)
         endpoints.protect(networks, record)
         networks.firewall.unbar([host_end(endpoint.endpoint_id)])
         networks.publish(network, "disconnect", container=record.id)

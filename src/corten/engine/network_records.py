@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from corten.engine.records import ContainerRecord, EndpointConfig, Schema
+from corten.engine.records import ContainerRecord, EndpointConfig
+from corten.engine.schema import Schema
 from corten.network.driver import Options
 from corten.network.ipam import Address
 from corten.network.ipam import Network as Subnet
@@ -160,6 +161,11 @@ class Network:
     def bridged(self) -> bool:
         """Whether it is a bridge: ports are published, rules made."""
         return self.record.driver == "bridge"
+
+    @property
+    def names(self) -> bool:
+        """Whether containers on it find each other by name."""
+        return self.addressed and not self.record.default
 
     @property
     def outward(self) -> list[int]:

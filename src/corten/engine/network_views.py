@@ -90,6 +90,12 @@ def has_label(labels: dict[str, str] | None, wanted: str) -> bool:
 # --- a container's own
 
 
+def dns_names(endpoint: EndpointConfig, container: ContainerRecord) -> list[str]:
+    """By what names a container is found on a user-defined network; the first is its own."""
+    hostname = [container.config.hostname] if container.config.hostname else []
+    return list(dict.fromkeys([container.name, *(endpoint.aliases or ()), container.id[:12], *hostname]))
+
+
 def endpoint_json(endpoint: EndpointConfig, container: ContainerRecord, network: Network | None) -> dict[str, Any]:
     """Docker's EndpointSettings."""
     config: dict[str, Any] | None = None
@@ -99,11 +105,7 @@ def endpoint_json(endpoint: EndpointConfig, container: ContainerRecord, network:
             config["IPv4Address"] = endpoint.ipam_config.ipv4_address
         if endpoint.ipam_config.ipv6_address:
             config["IPv6Address"] = endpoint.ipam_config.ipv6_address
-    names = None
-    if network is not None and network.addressed and not network.record.default:
-        names = list(dict.fromkeys([container.name, *(endpoint.aliases or ()), container.id[:12]]))
-        if container.config.hostname and container.config.hostname not in names:
-            names.append(container.config.hostname)
+    names = dns_names(endpoint, container) if network is not None and network.names else None
     return {
         "IPAMConfig": config, "Links": endpoint.links, "Aliases": endpoint.aliases,
         "MacAddress": endpoint.mac_address, "DriverOpts": endpoint.driver_opts, "GwPriority": endpoint.gw_priority,

@@ -1,7 +1,8 @@
 """The networks of one daemon: made, listed, removed, connected; and what a container's start and end ask of them.
 
 Devices and rules are made when first needed: a daemon that runs no container with a network leaves the host alone.
-The kernel's state outlives the daemon; `reconcile` compares the two. Names are not resolved between containers yet.
+The kernel's state outlives the daemon; `reconcile` compares the two.
+Names are the resolver's (network_names.py).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from corten.base.errors import Conflict, Forbidden, InvalidArgument, NotFound
 from corten.base.ids import is_id_prefix, new_id
 from corten.base.paths import EXEC_ROOT
 from corten.base.units import now_ns, parse_time
-from corten.engine import endpoint_check, endpoints, network_create, network_etc, network_live
+from corten.engine import endpoint_check, endpoints, links, network_create, network_etc, network_live
+from corten.engine.network_names import Resolver
 from corten.engine.network_records import (
     ContainerTable,
     CreateNetwork,
@@ -76,6 +78,7 @@ class Networks:
         self.leaving: set[str] = set()  # host ends of links that should go with their namespace
         self._networks: dict[str, Network] = {}
         self.watcher = Watch(self)
+        self.resolver = Resolver(self)
 
     # --- life
 
@@ -118,6 +121,8 @@ class Networks:
     async def reconcile(self, live: Records) -> None:
         """Make kernel and database agree with the containers that run: orphans go, what is missing is put back."""
         network_live.reconcile(self, live)
+        if any(network.names for network in self.all()):
+            self.resolver.wanted()
 
     def watch(self) -> None:
         """From now on repair the firewall when someone else changes it; for a running loop."""
@@ -125,11 +130,13 @@ class Networks:
 
     async def teardown(self) -> None:
         """Take devices and the table away. Only when no container of ours runs any more."""
+        await self.resolver.end()
         network_live.teardown(self)
 
     def close(self) -> None:
         """Let go of sockets, host ports among them; the kernel keeps devices and rules."""
         self.watcher.close()
+        self.resolver.close()
         self.bridges.close()
         self.firewall.close()
         for held in self.held.values():
@@ -204,6 +211,8 @@ class Networks:
             self._forget(network)
             raise
         self.publish(network, "create")
+        if network.names:
+            self.resolver.wanted()
         return record.id, ""
 
     def list(self, filters: Filters | None = None) -> Objects:
@@ -284,13 +293,23 @@ class Networks:
         """Where the files of `record` are: with `container:X` they are X's."""
         return network_etc.folder(self, record)
 
-    async def attach(self, record: ContainerRecord, netns_fd: int) -> None:
-        """Connect the namespace of a container that is being started: links, addresses, routes, published ports."""
+    async def attach(self, record: ContainerRecord, netns_fd: int, pidfd: int) -> None:
+        """Connect the namespace of a container that is being started: links, addresses, routes, ports, names."""
+        entering = self.resolver.enter(record, netns_fd, pidfd)
         endpoints.attach(self, record, netns_fd)
+        for other in links.linking_to(self, record):
+            network_etc.relink(self, other)
+        await self.resolver.entered(record, entering)
 
     async def release(self, record: ContainerRecord) -> None:
         """Give back what `reserve` and `attach` took, and clear it from `record`; idempotent."""
+        self.resolver.left(record.id)
         endpoints.release(self, record)
+
+    def renamed(self, record: ContainerRecord) -> None:
+        """A container has another name."""
+        if record.running:
+            self.resolver.changed(record)
 
     async def removed(self, record: ContainerRecord) -> None:
         """The container is gone for good."""
@@ -308,6 +327,13 @@ class Networks:
         if not mode.startswith("container:"):
             return "new"
         return f"/proc/{self.joined(record).state.pid}/ns/net"
+
+    def reaches_outside(self, record: ContainerRecord) -> bool:
+        """Whether one of its networks leads out of this host."""
+        return any(
+            endpoint.endpoint_id and (network := self._networks.get(name)) is not None and network.bridged
+            and not network.record.internal for name, endpoint in record.networking.items()
+        )
 
     def joined(self, record: ContainerRecord) -> ContainerRecord:
         """The X of `container:X`, which must run. Raises NotFound, Conflict."""

@@ -286,6 +286,8 @@ class NetworkState(Schema):
     sandbox_id: str = ""
     sandbox_key: str = ""
     ports: dict[str, list[PortBinding] | None] = {}
+    link_env: list[str] = []  # the variables of links
+    resolv_conf_digest: str = ""  # of what we wrote: a file that has another is the user's
 
 
 class ContainerRecord(Schema):

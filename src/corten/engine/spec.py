@@ -113,11 +113,11 @@ def capabilities(host: HostConfig, bounding: frozenset[str] | None = None) -> li
 
 
 def environment(record: ContainerRecord, home: str) -> list[str]:
-    """PATH, HOSTNAME, TERM, then the container's own variables, HOME last if none is set; later ones win in place."""
+    """PATH, HOSTNAME, TERM, those of links, its own, HOME last if none is set; later ones win in place."""
     found = {"PATH": DEFAULT_PATH, "HOSTNAME": record.config.hostname}
     if record.config.tty:
         found["TERM"] = "xterm"
-    for variable in record.config.env or ():
+    for variable in (*record.network_settings.link_env, *(record.config.env or ())):
         name, separator, value = variable.partition("=")
         if separator:
             found[name] = value

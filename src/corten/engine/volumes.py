@@ -16,7 +16,8 @@ import msgspec
 from corten.base.errors import Conflict, Internal, InvalidArgument, NotFound
 from corten.base.units import format_time, now_ns, parse_time
 from corten.engine.network_views import has_label, truth_of
-from corten.engine.records import ContainerRecord, Schema, encode
+from corten.engine.records import ContainerRecord, encode
+from corten.engine.schema import Schema
 from corten.volume.copy_up import copy_up
 from corten.volume.local import LocalMount, bound_folder, check_options, local_mount
 from corten.volume.store import ANONYMOUS_LABEL, Store, anonymous_name, check_name

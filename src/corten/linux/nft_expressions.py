@@ -67,6 +67,18 @@ def payload(base: int, offset: int, length: int, register: int = REGISTER) -> by
     return _expression("payload", be32(1, register), be32(2, base), be32(3, offset), be32(4, length))
 
 
+def immediate(value: bytes, register: int = REGISTER) -> bytes:
+    """Load a constant."""
+    return _expression("immediate", be32(1, register), packed_value(2, value))
+
+
+def payload_set(base: int, offset: int, length: int, checksum: int, register: int = REGISTER) -> bytes:
+    """Write the register into a header; the Internet checksum at `checksum` of the same header is put right."""
+    return _expression(
+        "payload", be32(5, register), be32(2, base), be32(3, offset), be32(4, length), be32(6, 1), be32(7, checksum),
+    )
+
+
 def compare(value: bytes, register: int = REGISTER, *, equal: bool = True) -> bytes:
     """Go on only if the register holds `value` (or does not)."""
     return _expression("cmp", be32(1, register), be32(2, 0 if equal else 1), packed_value(3, value))

@@ -12,6 +12,7 @@ from corten.linux.netlink import (
     NETLINK_NETFILTER,
     NLM_F_APPEND,
     NLM_F_CREATE,
+    NLM_F_EXCL,
     NLM_F_REQUEST,
     SOL_NETLINK,
     Batch,
@@ -64,9 +65,10 @@ class Transaction(Batch):
         head = struct.pack(">BBH", self.family, 0, 0)
         self.add(_SUBSYSTEM | message, flags, head + b"".join(parts), what)
 
-    def table(self) -> None:
-        """Make the table; already there is fine."""
-        self._change(NEWTABLE, NLM_F_CREATE, f"add table {self._table}", text(1, self._table), be32(2, 0))
+    def table(self, *, new: bool = False) -> None:
+        """Make the table; already there is fine, unless it has to be new (EEXIST)."""
+        flags = NLM_F_CREATE | (NLM_F_EXCL if new else 0)
+        self._change(NEWTABLE, flags, f"add table {self._table}", text(1, self._table), be32(2, 0))
 
     def delete_table(self) -> None:
         """Remove the table with all it holds."""

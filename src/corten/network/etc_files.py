@@ -1,6 +1,7 @@
 """The text of a container's /etc/hosts, /etc/hostname and /etc/resolv.conf, as docker writes them. Pure.
 
-No name service of ours as yet: a resolv.conf names the host's resolvers, less those only the host itself can reach.
+Three kinds of resolv.conf: the host's own for host networking; on the default network the host's servers less those
+only the host itself can reach; on user-defined networks the resolver at 127.0.0.11, which asks the servers in turn.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from ipaddress import ip_address
 from corten.base.errors import InvalidArgument
 
 RESOLV_CONF = "/etc/resolv.conf"
+RESOLVER = "127.0.0.11"
 RESOLVED_CONF = "/run/systemd/resolve/resolv.conf"  # what systemd-resolved itself asks
 FALLBACK = ("8.8.8.8", "8.8.4.4")  # docker's, when the host names no resolver a container could reach
 
@@ -66,8 +68,11 @@ def reachable(servers: Sequence[str]) -> list[str]:
     ]
 
 
+HOST, LEGACY, INTERNAL = "", "legacy", "internal resolver"  # docker's words for the three kinds
+
+
 def resolv_conf(
-    host: Resolvers, servers: Sequence[str], search: Sequence[str], options: Sequence[str], *, own_network: bool
+    host: Resolvers, servers: Sequence[str], search: Sequence[str], options: Sequence[str], kind: str
 ) -> str:
     """The file: `servers`, `search`, `options` replace the host's where given; search `.` means none at all.
 
@@ -76,25 +81,68 @@ def resolv_conf(
     for server in servers:
         if not _address(server):
             raise InvalidArgument(f"invalid IP address: {server}")
-    chosen = list(servers) or (reachable(host.servers) if own_network else host.servers)
-    if not chosen and own_network:
+    notes = []
+    chosen = list(servers) or (reachable(host.servers) if kind == LEGACY else host.servers)
+    if not chosen and kind == LEGACY:
         chosen = list(FALLBACK)
-    domains = list(search) or host.search
-    if domains == ["."]:
-        domains = []
+        notes.append("Used default nameservers.")
+    settled = list(options or host.options)
+    ndots = ("override" if options else "host") if has_ndots(settled) else ""
+    if kind == INTERNAL:
+        asked = " ".join(server if servers else f"host({server})" for server in chosen)
+        notes.append(f"ExtServers: [{asked}]" if chosen else "NO EXTERNAL NAMESERVERS DEFINED")
+        chosen = [RESOLVER]
+        if not ndots:
+            settled.append("ndots:0")
+            ndots = "internal"
+    domains = [domain for domain in search if domain != "."] if search else host.search
     lines = [f"nameserver {server}" for server in chosen]
     if domains:
         lines.append(f"search {' '.join(domains)}")
-    if options or host.options:
-        lines.append(f"options {' '.join(options or host.options)}")
+    if settled:
+        lines.append(f"options {' '.join(settled)}")
+    given = (("nameservers", servers), ("search", search), ("options", options))
+    lines += ["", f"# Based on host file: '{RESOLV_CONF}'" + (f" ({kind})" if kind else ""), *(f"# {n}" for n in notes)]
+    lines.append(f"# Overrides: [{' '.join(what for what, values in given if values)}]")
+    if ndots:
+        lines.append(f"# Option ndots from: {ndots}")
     return _HEADER + "\n".join(lines) + "\n"
+
+
+def has_ndots(options: Sequence[str]) -> bool:
+    """Whether `ndots` is among the options."""
+    return any(option.partition(":")[0] == "ndots" for option in options)
+
+
+def outside_servers(host: Resolvers, servers: Sequence[str]) -> list[tuple[str, bool]]:
+    """Whom the resolver asks for names that are not ours: (address, asked from the host's network).
+
+    The host's own servers are asked as the host would, so its loopback is reached too; those of `--dns` as the
+    container would. The resolver itself is not among them.
+    """
+    if servers:
+        return [(server, False) for server in servers if server != RESOLVER]
+    return [(server, True) for server in host.servers]
 
 
 def hosts(extra: Sequence[tuple[str, str]], own: Sequence[str], names: str, *, ipv6: bool = True) -> str:
     """/etc/hosts of a container: localhost, `extra` (name, address) lines, then its own addresses with its `names`."""
     text = _LOCAL if ipv6 else _LOCAL_IPV4
     text += "".join(f"{address}\t{name}\n" for name, address in extra)
-    return text + "".join(f"{address}\t{names}\n" for address in own)
+    return text + "".join(own_lines(own, names))
+
+
+def own_lines(addresses: Sequence[str], names: str) -> list[str]:
+    """The lines of a container's own addresses."""
+    return [f"{address}\t{names}\n" for address in addresses]
+
+
+def edited_hosts(text: str, gone: Sequence[str], new: Sequence[str]) -> str:
+    """The file without the lines `gone` and with the lines `new`; whatever else is in it, the user's edits, stays."""
+    kept = [line for line in text.splitlines(keepends=True) if line not in gone]
+    if kept and not kept[-1].endswith("\n"):
+        kept[-1] += "\n"
+    return "".join([*kept, *(line for line in new if line not in kept)])
 
 
 def parse_extra_hosts(entries: Sequence[str], gateway: str) -> list[tuple[str, str]]:

@@ -5,16 +5,15 @@ The process first runs its interpreter anew from a read-only mount of its own, f
 the zygote. A lock on the run root, shared by both and freed when neither is left, keeps a second pair from starting.
 """
 
-import fcntl
 import gc
 import os
 import signal
-import socket
 import sys
 
 from corten.base.paths import Layout
 from corten.linux import process, sealed
 from corten.linux.libc import syscall
+from corten.linux.seqpacket import listen_alone
 from corten.zygote.anchor import PR_SET_CHILD_SUBREAPER, Anchor
 from corten.zygote.loop import life
 
@@ -26,12 +25,9 @@ COMMAND = "import sys; sys.path.insert(0, sys.argv[1]); from corten.zygote.main 
 
 def start(layout: Layout) -> int:
     """Become anchor and zygote. Returns in the calling process only: 0, or LOCKED."""
-    lock = os.open(f"{layout.exec_root}/zygote.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    listener = listen_alone(layout.zygote_socket, f"{layout.exec_root}/zygote.lock")
+    if listener is None:
         return LOCKED
-    listener = _listen(layout.zygote_socket)
     if os.fork():
         return 0
     os.setsid()
@@ -50,22 +46,6 @@ def start(layout: Layout) -> int:
 
 def _ignore(_number: int, _frame: object) -> None:
     pass
-
-
-def _listen(path: str) -> socket.socket:
-    """The socket, 0600, in the place of a dead pair's."""
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    old = os.umask(0o177)
-    try:
-        listener.bind(path)
-    finally:
-        os.umask(old)
-    listener.listen(16)
-    return listener
 
 
 def main() -> int:
