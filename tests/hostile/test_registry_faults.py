@@ -29,6 +29,7 @@ from corten.registry.errors import TooSlow, Unreachable
 pytestmark = [needs_registry, pytest.mark.skipif(os.geteuid() != 0, reason="unpacking needs root")]
 
 BIG = layer({"big": os.urandom(5_000_000)})
+TEXT = layer({"text": os.urandom(4_000_000).hex().encode()})
 SMALL = layer({"bin": None, "bin/hello": b"hello"})
 
 
@@ -367,7 +368,7 @@ def test_a_layer_sent_while_it_is_compressed(local, monkeypatch, cut):
         faults = [Fault(cut_upload=100_000) for _ in range(cut)]
         rule = lambda r: faults.pop() if r.command == "PATCH" and faults else None  # noqa: E731
         with fault_proxy(target.host, rule) as proxy:
-            built(local, f"{proxy.host}/t/made:v1", BIG)
+            built(local, f"{proxy.host}/t/made:v1", TEXT)
             messages, error = local.push(f"{proxy.host}/t/made", "v1")
             assert error is None, error
             methods = [method for method, _, _ in proxy.seen]
@@ -376,7 +377,39 @@ def test_a_layer_sent_while_it_is_compressed(local, monkeypatch, cut):
         document, _ = target.get_manifest("t/made", "v1")
         blob = document["layers"][0]["digest"]
         assert digest_of(target.get_blob("t/made", blob)) == blob
+        assert digest_of(local.store.content.read(blob, 1 << 30)) == blob
         assert not local.left_behind()
+
+
+def test_a_registry_that_forgets_every_upload_is_given_up(local, monkeypatch):
+    monkeypatch.setattr("corten.image.push._STREAMED_BYTES", 1 << 20)
+    monkeypatch.setattr("corten.registry.blobs._PIECE_BYTES", 1 << 20)
+
+    def rule(request):
+        first = request.headers.get("Content-Range", "0-").startswith("0-")
+        if (request.command == "PATCH" and not first) or (request.command == "GET" and "uploads" in request.path):
+            return Fault(status=404, body=b'{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"forgotten"}]}')
+        return Fault(cut_upload=0) if request.command == "PUT" and "uploads" in request.path else None
+
+    with running_registry() as target, fault_proxy(target.host, rule) as proxy:
+        built(local, f"{proxy.host}/t/made:v1", TEXT)
+        _, error = local.push(f"{proxy.host}/t/made", "v1")
+    assert "forgotten" in str(error)
+
+
+def test_a_big_layer_that_does_not_shrink_is_pushed_as_it_is(local, monkeypatch):
+    monkeypatch.setattr("corten.image.push._STREAMED_BYTES", 1 << 20)
+    with running_registry() as target:
+        image = built(local, f"{target.host}/t/made:v1", BIG, TEXT)
+        _, error = local.push(f"{target.host}/t/made", "v1")
+        assert error is None, error
+        document, _ = target.get_manifest("t/made", "v1")
+        assert [found["mediaType"].rpartition(".")[2] for found in document["layers"]] == ["tar", "gzip"]
+        assert target.get_blob("t/made", digest_of(BIG)) == BIG
+        with own_distribution() as other:
+            _, error = other.pull(f"{target.host}/t/made", "v1")
+            assert error is None, error
+            assert list(other.store.images) == [image.id]
 
 
 def test_a_push_that_is_denied_says_so(registry, local):

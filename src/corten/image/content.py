@@ -61,7 +61,6 @@ class Writer:
 
     def _restart(self) -> None:
         os.ftruncate(self._descriptor, 0)
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
         self._hash, self.offset = hashlib.sha256(), 0
 
     def restart(self) -> None:
@@ -76,8 +75,9 @@ class Writer:
         self._hash.update(data)
         view = memoryview(data)
         while view:
-            view = view[os.write(self._descriptor, view):]
-        self.offset += len(data)
+            written = os.pwrite(self._descriptor, view, self.offset)
+            self.offset += written
+            view = view[written:]
 
     @property
     def digest(self) -> str:

@@ -1,7 +1,8 @@
 """Pushing: an image here goes to a name at a registry. Which registry, with whose login, is told by the engine.
 
 An image that was pulled goes out with the very manifest and blobs it came with; what is kept uncompressed (built,
-committed, loaded) is compressed once and kept for the next push. Blobs the registry has are not sent.
+committed, loaded) is compressed once and kept for the next push; a big layer that would not shrink goes as it is,
+straight from its file. Blobs the registry has are not sent.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from typing import Any
 import msgspec
 
 from corten.base.ids import short_id
+from corten.image.compressible import compressible
 from corten.image.content import Lease, Writer
 from corten.image.flights import Flights
 from corten.image.progress import Bar, Emit, plain
@@ -185,7 +187,7 @@ class Pusher:
     async def _compressed(
         self, layer: LayerRecord, lease: Lease, client: Client, emit: Emit
     ) -> tuple[Blob, bool]:
-        """The layer as it is pushed: as it came when that was compressed, else its kept gzip, else made now.
+        """The layer as it is pushed: as it came when that was compressed or cannot be, else its gzip, kept or made now.
 
         And whether it has been sent on the way.
         """
@@ -196,6 +198,8 @@ class Pusher:
             return own, False
         lease.add(layer.gzip)
         if not (layer.gzip and self._store.content.has(layer.gzip)):
+            if own.size >= _STREAMED_BYTES and not await asyncio.to_thread(self._compressible, own):
+                return own, False
 
             async def work(tell: Emit) -> None:
                 sent.append(await self._compress(own, client if own.size >= _STREAMED_BYTES else None, tell))
@@ -231,6 +235,13 @@ class Pusher:
                     sending.cancel()
                     await asyncio.gather(sending, return_exceptions=True)
                 await asyncio.wait([making])
+
+    def _compressible(self, blob: Blob) -> bool:
+        descriptor = self._store.content.open(blob.digest)
+        try:
+            return compressible(descriptor, blob.size)
+        finally:
+            os.close(descriptor)
 
     def _gzip(self, digest: str, writer: Writer, growth: "_Growth") -> None:
         """On a thread."""

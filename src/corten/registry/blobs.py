@@ -238,7 +238,7 @@ async def upload_growing(client: Client, descriptor: int, growth: Growth, progre
 
     After a failure the registry is asked how far it got. Raises RegistryError kinds, Unreachable.
     """
-    attempt = offset = 0
+    attempt = offset = furthest = 0
     location: str | None = None
     while True:
         available, digest = await growth(offset)
@@ -249,7 +249,9 @@ async def upload_growing(client: Client, descriptor: int, growth: Growth, progre
         end = min(offset + _PIECE_BYTES, available)
         failure, moved = await _patch(client, location, descriptor, offset, end, progress)
         if failure is None:
-            location, offset, attempt = moved, end, 0
+            location, offset = moved, end
+            if offset > furthest:  # a registry that forgets an upload again and again is no progress
+                furthest, attempt = offset, 0
             continue
         attempt += 1
         if attempt >= client.settings.attempts:

@@ -67,7 +67,8 @@ def _payload_class() -> Any:
             writer.send_headers()
             loop = asyncio.get_running_loop()
             at = self._start
-            with os.fdopen(os.dup(self._descriptor), "rb", buffering=0) as file:
+            # a file position of its own: the loop moves it, and a writer may be at work behind the caller's descriptor
+            with open(f"/proc/self/fd/{self._descriptor}", "rb", buffering=0) as file:
                 while at < self._end:
                     sent = await loop.sendfile(transport, file, at, min(_SPAN_BYTES, self._end - at), fallback=False)
                     if not sent:
