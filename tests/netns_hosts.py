@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from ipaddress import IPv4Address, IPv4Interface
+from contextlib import contextmanager
+from ipaddress import ip_address, ip_interface
 
 from corten.base.ids import new_id
 from corten.base.paths import Layout
@@ -23,7 +24,7 @@ from corten.linux.netlink import CLONE_NEWNET, Batch, Socket
 SERVER = """
 import socket, sys
 kind = socket.SOCK_DGRAM if sys.argv[1] == "udp" else socket.SOCK_STREAM
-server = socket.socket(socket.AF_INET, kind)
+server = socket.socket(socket.AF_INET6 if ":" in sys.argv[2] else socket.AF_INET, kind)
 server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 server.bind((sys.argv[2], int(sys.argv[3])))
 if kind == socket.SOCK_STREAM:
@@ -63,10 +64,15 @@ class Namespace:
         self.children.append(child)
         assert child.stdout.readline() == b"ready\n"
 
-    def ask(self, address, port, kind="tcp", timeout=1.0):
+    def ask(self, address, port, kind="tcp"):
         """What a client in it gets from a server; None when nothing answers."""
         with inside(self.fd):
-            return ask(address, port, kind, timeout)
+            return ask(address, port, kind)
+
+    def silent(self, address, port, kind="tcp"):
+        """Whether nothing answers a client in it; see `silent`."""
+        with inside(self.fd):
+            return silent(address, port, kind)
 
     def close(self):
         for child in [*self.children, self.process]:
@@ -91,9 +97,15 @@ class inside:
         os.close(self.home)
 
 
-def ask(address, port, kind="tcp", timeout=1.0):
+def silent(address, port, kind="tcp"):
+    """Whether nothing answers within a moment; each test has a control that something does where it should."""
+    return ask(address, port, kind, 0.3) is None
+
+
+def ask(address, port, kind="tcp", timeout=20.0):
     """The first bytes a server sends, as text; None when nothing answers."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM) as client:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM) as client:
         client.settimeout(timeout)
         try:
             client.connect((address, port))
@@ -104,24 +116,36 @@ def ask(address, port, kind="tcp", timeout=1.0):
             return None
 
 
-def cable(neighbour, name, here, there):
-    """A link named `name` between this namespace (address `here`) and a neighbour (`there`), default route on ours."""
+def cable(neighbour, name, here, there, six=()):
+    """A link named `name` between this namespace (address `here`) and a neighbour (`there`), default route on ours.
+
+    `six` are the two IPv6 addresses.
+    """
+    for space in (os.open("/proc/thread-self/ns/net", os.O_RDONLY), os.dup(neighbour.fd)):
+        with inside(space), open("/proc/sys/net/ipv6/conf/default/accept_dad", "w") as setting:
+            setting.write("0")  # addresses are there at once
+        os.close(space)
     with Socket() as own:
         batch = Batch()
         batch.veth(name, 0, "eth0", neighbour.fd, "02:00:00:00:00:09", 1500)
         own.run(batch)
         batch = Batch()
         index = own.link(name).index
-        batch.address(index, IPv4Interface(here))
+        batch.address(index, ip_interface(here))
+        if six:
+            batch.address(index, ip_interface(six[0]))
         batch.up(index)
         own.run(batch)
     with Socket(neighbour.fd) as other:
         batch = Batch()
         batch.up(1)
         index = other.link("eth0").index
-        batch.address(index, IPv4Interface(there))
+        batch.address(index, ip_interface(there))
         batch.up(index)
-        batch.route(index, IPv4Address(here.partition("/")[0]))
+        batch.route(index, ip_address(here.partition("/")[0]))
+        if six:
+            batch.address(index, ip_interface(six[1]))
+            batch.route(index, ip_address(six[0].partition("/")[0]))
         other.run(batch)
     with Socket() as own:
         while not own.link(name).works:
@@ -219,3 +243,27 @@ class Host:
 
 def run(coroutine):
     return asyncio.run(coroutine)
+
+
+@contextmanager
+def outside(folder, **options):
+    """An engine's networks in a namespace of the caller's own, with a neighbour at 192.0.2.9 and 2001:db8::9 (we: 2)."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    check(libc.unshare(CLONE_NEWNET), "unshare")
+    neighbour = Namespace()
+    try:
+        with Socket() as own:
+            batch = Batch()
+            batch.up(1)
+            own.run(batch)
+        cable(neighbour, "up0", "192.0.2.2/24", "192.0.2.9/24", ("2001:db8::2/64", "2001:db8::9/64"))
+        made = Host(folder, **options)
+        made.neighbour = neighbour
+        try:
+            yield made
+        finally:
+            made.close()
+    finally:
+        neighbour.close()
+        check(libc.setns(home, CLONE_NEWNET), "setns")
+        os.close(home)

@@ -41,12 +41,12 @@ IF_OPER_UP = 6
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
 IFA_F_NODAD = 0x02
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE = 1, 4, 5, 6, 15
-RT_TABLE_MAIN, RTPROT_BOOT, RTN_UNICAST, RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 254, 3, 1, 0, 253
+RT_TABLE_MAIN, RTPROT_BOOT, RTN_UNICAST, RTN_LOCAL, RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 254, 3, 1, 2, 0, 253
 
 _HEADER = struct.Struct("=IHHII")
 LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBi")
-_ROUTE = struct.Struct("=BBBBBBBBI")
+ROUTE = struct.Struct("=BBBBBBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
@@ -208,7 +208,7 @@ class Batch:
         family = socket.AF_INET if version == 4 else socket.AF_INET6
         scope = RT_SCOPE_UNIVERSE if gateway else RT_SCOPE_LINK
         prefix = destination.prefixlen if destination else 0
-        body = _ROUTE.pack(family, prefix, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, scope, RTN_UNICAST, 0)
+        body = ROUTE.pack(family, prefix, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, scope, RTN_UNICAST, 0)
         if destination:
             body += attribute(RTA_DST, destination.network_address.packed)
         if gateway:
@@ -360,11 +360,11 @@ class Socket:
     def routes(self) -> list[tuple[int, Network]]:
         """(link index, destination) of every route of the main table, the default routes (prefix 0) included."""
         found: list[tuple[int, Network]] = []
-        for _, body in self.dump(RTM_GETROUTE, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
-            family, prefix, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(body)
+        for _, body in self.dump(RTM_GETROUTE, ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
+            family, prefix, _, _, table, _, _, kind, _ = ROUTE.unpack_from(body)
             if table != RT_TABLE_MAIN or kind != RTN_UNICAST or family not in (socket.AF_INET, socket.AF_INET6):
                 continue
-            parts = attributes(body, _ROUTE.size)
+            parts = attributes(body, ROUTE.size)
             index = int.from_bytes(parts.get(RTA_OIF, b"\0"), "little" if _LITTLE else "big")
             if family == socket.AF_INET:
                 found.append((index, IPv4Network((parts.get(RTA_DST, bytes(4)), prefix))))

@@ -8,14 +8,15 @@ import errno
 import os
 import time
 from collections.abc import Collection, Sequence
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv6Address, IPv6Interface
 
 from corten.base.errors import Internal, InvalidArgument
 from corten.linux import links
 from corten.linux.netlink import Batch, Interface, NetlinkError, Network, Socket
 from corten.network.driver import vlan_of
 from corten.network.ipam import mac_of
-from corten.network.plug import BridgePort, Plug, furnish
+from corten.network.plug import BridgePort, Plug, furnish, give
+from corten.network.ruleset import link_local
 
 _SETTLE_ATTEMPTS, _SETTLE_PAUSE_S = 40, 0.0005
 
@@ -70,9 +71,11 @@ class Bridges:
             for index, interface in self.socket.addresses():
                 if index == link.index and not interface.is_link_local and interface not in addresses:
                     batch.delete_address(index, interface)
-            for interface in addresses:
-                batch.address(link.index, interface, replace=True)
-            batch.up(link.index, mtu=mtu)
+            batch.up(link.index, mtu=mtu, link_local=False)
+            for interface in (*addresses, *_link_local(addresses, link.mac)):
+                give(batch, link.index, interface, replace=True)
+            if any(interface.version == 6 for interface in addresses):
+                links.local_route(batch, link.index, IPv6Address(1))  # [::1]:port of the host, likewise
             self.socket.run(batch)
         except NetlinkError as error:
             raise Internal(f"bridge {name}: {error.strerror}") from None
@@ -192,6 +195,11 @@ class Bridges:
                 raise Internal(f"link {name} is gone")
             index = self._index[name] = link.index
         return index
+
+
+def _link_local(addresses: Sequence[Interface], mac: str) -> list[Interface]:
+    """Given by us, it is there at once: without one the host cannot ask for a container's MAC when it forwards."""
+    return [IPv6Interface((link_local(mac), 64))] if any(one.version == 6 for one in addresses) else []
 
 
 def _forward_ipv6(bridge: str) -> None:

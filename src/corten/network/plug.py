@@ -119,14 +119,21 @@ def _addresses(batch: Batch, index: int, plug: Plug) -> None:
     """Without an IPv6 address the link gives itself none; with one, its link-local address is there at once."""
     batch.up(index, link_local=False)
     for interface in plug.interfaces:
-        batch.address(index, interface)
+        give(batch, index, interface)
         if interface.version == 6:
-            batch.address(index, IPv6Interface((link_local(plug.mac), 64)), replace=True)
+            give(batch, index, IPv6Interface((link_local(plug.mac), 64)), replace=True)
     for gateway in plug.gateways:
         same = [one.network for one in plug.interfaces if one.version == gateway.version]
         if not any(gateway in network for network in same):
             batch.route(index, None, _host_route(gateway))
         batch.route(index, gateway)
+
+
+def give(batch: Batch, index: int, interface: Interface, *, replace: bool = False) -> None:
+    """An address for link `index` that works as soon as the batch is through."""
+    batch.address(index, interface, replace=replace)
+    if isinstance(interface, IPv6Interface):
+        links.local_route(batch, index, interface.ip)
 
 
 def _host_route(gateway: Address) -> Network:
