@@ -16,9 +16,9 @@ namespaces.unshare(namespaces.CLONE_NEWNET)
 boxes = Boxes()
 
 def pair(name, peer):
-    inside = netlink._LINK.pack(0, 0, 0, 0, 0) + netlink.text(netlink.IFLA_IFNAME, peer)
+    inside = netlink.LINK.pack(0, 0, 0, 0, 0) + netlink.text(netlink.IFLA_IFNAME, peer)
     info = netlink.nested(netlink.IFLA_INFO_DATA, netlink.attribute(netlink.VETH_INFO_PEER, inside))
-    body = netlink._LINK.pack(0, 0, 0, 0, 0) + netlink.text(netlink.IFLA_IFNAME, name)
+    body = netlink.LINK.pack(0, 0, 0, 0, 0) + netlink.text(netlink.IFLA_IFNAME, name)
     body += netlink.nested(netlink.IFLA_LINKINFO, netlink.text(netlink.IFLA_INFO_KIND, "veth"), info)
     batch = netlink.Batch()
     batch.add(netlink.RTM_NEWLINK, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, body, "veth")

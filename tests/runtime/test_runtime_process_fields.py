@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+from corten.base.errors import InvalidArgument
+
 
 def one(boxes, *arguments, process=None, linux=None, output=True, **more):
     def change(spec):
@@ -69,3 +71,13 @@ def test_domainname(boxes):
         spec["domainname"] = "example.org"
 
     assert boxes.run("cat", "/proc/sys/kernel/domainname", change=change).output == "example.org\n"
+
+
+def test_a_domainname_and_its_sysctl_agree(boxes):
+    spec = boxes.spec("true")
+    spec["domainname"] = "one"
+    spec["linux"]["sysctl"] = {"kernel.domainname": "one"}
+    assert boxes.run(spec=spec).failure is None
+    spec["linux"]["sysctl"] = {"kernel/domainname": "two"}
+    with pytest.raises(InvalidArgument, match="conflicts with the domainname"):
+        boxes.run(spec=spec)

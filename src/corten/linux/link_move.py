@@ -7,13 +7,12 @@ import errno
 import struct
 
 from corten.linux import netlink
-from corten.linux.netlink import Batch, NetlinkError, Socket
+from corten.linux.netlink import LINK, Batch, NetlinkError, Socket
 
 IFF_UP = 1
 _IFA_F_PERMANENT = 0x80
 _KEPT = (netlink.IFA_LOCAL, netlink.IFA_ADDRESS, netlink.IFA_BROADCAST)
 _ADDRESS = struct.Struct("=BBBBi")
-_LINK = struct.Struct("=BxHiII")
 
 
 def move_link(name: str, netns_fd: int, new_name: str) -> None:
@@ -30,8 +29,8 @@ def move_link(name: str, netns_fd: int, new_name: str) -> None:
         addresses = _addresses(here, link.index)
         batch = Batch()
         if link.up:
-            batch.add(netlink.RTM_NEWLINK, 0, _LINK.pack(0, 0, link.index, 0, IFF_UP), f"set {name} down")
-        body = _LINK.pack(0, 0, link.index, 0, 0) + netlink.number(netlink.IFLA_NET_NS_FD, netns_fd)
+            batch.add(netlink.RTM_NEWLINK, 0, LINK.pack(0, 0, link.index, 0, IFF_UP), f"set {name} down")
+        body = LINK.pack(0, 0, link.index, 0, 0) + netlink.number(netlink.IFLA_NET_NS_FD, netns_fd)
         batch.add(netlink.RTM_NEWLINK, 0, body + netlink.text(netlink.IFLA_IFNAME, new_name), f"move link {name}")
         here.run(batch)
         moved = there.link(new_name)

@@ -5,6 +5,7 @@ nothing of the interpreter's after-fork work has been done in it. Only a single-
 """
 
 import ctypes
+import errno
 import fcntl
 import os
 import struct
@@ -20,6 +21,7 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 CLONE_PIDFD = 0x00001000
+CLONE_PARENT = 0x00008000
 CLONE_INTO_CGROUP = 0x200000000
 
 SIGCHLD = 17
@@ -44,14 +46,15 @@ _arguments = ctypes.create_string_buffer(88)
 def clone3(flags: int, cgroup_fd: int = -1) -> tuple[int, int]:
     """Copy this process into new namespaces; returns (pid, pidfd) in the parent and (0, -1) in the child.
 
-    `cgroup_fd` is a folder of the v2 tree that the child is born in (CLONE_INTO_CGROUP), -1 for the caller's.
-    clone3(2), Linux 5.7. Raises OSError.
+    With CLONE_PARENT the child becomes the caller's sibling. `cgroup_fd` is a folder of the v2 tree that the child is
+    born in (CLONE_INTO_CGROUP), -1 for the caller's. clone3(2), Linux 5.7. Raises OSError.
     """
     flags |= CLONE_PIDFD
     if cgroup_fd >= 0:
         flags |= CLONE_INTO_CGROUP
     struct.pack_into(
-        "11Q", _arguments, 0, flags, ctypes.addressof(_pidfd), 0, 0, SIGCHLD, 0, 0, 0, 0, 0, max(cgroup_fd, 0)
+        "11Q", _arguments, 0, flags, ctypes.addressof(_pidfd), 0, 0, 0 if flags & CLONE_PARENT else SIGCHLD,
+        0, 0, 0, 0, 0, max(cgroup_fd, 0),
     )
     pid = _clone3(_number, _arguments, _size)
     if pid < 0:
@@ -83,6 +86,16 @@ def open_own(name: str) -> int:
 def open_of(pid: int, name: str) -> int:
     """A descriptor of a process's namespace. Raises OSError."""
     return os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def check_type(descriptor: int, kind: str, path: str) -> None:
+    """Prove that a descriptor is a namespace of this kind (`pid`, `net`, ...). Raises OSError with the path."""
+    try:
+        found = type_of(descriptor)
+    except OSError:
+        found = 0
+    if found != FLAGS[kind]:
+        raise OSError(errno.EINVAL, f"setns: not a {kind} namespace", path)
 
 
 def type_of(descriptor: int) -> int:

@@ -52,6 +52,15 @@ def pidfd_open(pid: int) -> int:
     return syscall("pidfd_open", pid, 0)
 
 
+def pid_of(pidfd: int) -> int:
+    """The pid, in the caller's pid namespace, of the process a descriptor is of. Raises ProcessLookupError."""
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as lines:
+        for line in lines:
+            if line.startswith("Pid:") and int(line.split()[1]) > 0:
+                return int(line.split()[1])
+    raise ProcessLookupError(3, "pidfd: No such process")
+
+
 def pidfd_send_signal(pidfd: int, signum: int) -> None:
     """Signal the very process the descriptor is of. Raises ProcessLookupError when it is gone."""
     syscall("pidfd_send_signal", pidfd, signum, None, 0)

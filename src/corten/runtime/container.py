@@ -15,7 +15,7 @@ from corten.base.errors import Conflict, InvalidArgument, NotFound
 from corten.base.files import remove_tree
 from corten.linux import cgroup, process, tty
 from corten.linux.path import O_PATH
-from corten.runtime import create, hooks, state, sync
+from corten.runtime import borrowed_mounts, create, hooks, state, sync
 from corten.runtime.bundle import Bundle, check_id
 from corten.runtime.errors import StepFailed
 from corten.runtime.seccomp_agent import agent_of
@@ -222,6 +222,7 @@ def delete(root: str, id: str, force: bool = False) -> None:
     else:
         remove_tree(record.folder)
     if bundle is not None:
+        borrowed_mounts.take_away(bundle.spec, bundle.rootfs)
         try:
             run_hooks(record, bundle, "poststop", "stopped")
         except (StepFailed, InvalidArgument):

@@ -8,7 +8,8 @@ import errno
 import os
 
 from corten.linux import cgroup, namespaces, process
-from corten.runtime import hooks, init, net_devices, sources, state, sync
+from corten.linux.proc import read_text
+from corten.runtime import borrowed_mounts, hooks, init, joined_user, net_devices, sources, state, sync
 from corten.runtime.bundle import Bundle
 from corten.runtime.errors import StepFailed
 from corten.runtime.plan import Plan
@@ -183,9 +184,13 @@ def _birthplace(bundle: Bundle, plan: Plan) -> int:
 
 def _clone(bundle: Bundle, plan: Plan, stdio: tuple[int, int, int], group: int) -> Child:
     ours, theirs = sync.make_pair()
-    restore = _enter_joined(plan)
+    restore: list[tuple[int, int]] = []
     try:
-        pid, pidfd = namespaces.clone3(plan.clone_flags, group)
+        _enter_joined(plan, restore)
+        if plan.user_namespace_path:
+            pid, pidfd = joined_user.clone(plan.user_namespace_path, plan.clone_flags)
+        else:
+            pid, pidfd = namespaces.clone3(plan.clone_flags, group)
         if pid == 0:
             init.main(plan, theirs, stdio)
     except BaseException:
@@ -224,9 +229,8 @@ def _clone(bundle: Bundle, plan: Plan, stdio: tuple[int, int, int], group: int) 
     return child
 
 
-def _enter_joined(plan: Plan) -> list[tuple[int, int]]:
-    """Set up in the caller what only takes effect for its children; returns the way back."""
-    restore: list[tuple[int, int]] = []
+def _enter_joined(plan: Plan, restore: list[tuple[int, int]]) -> None:
+    """Set up in the caller what only takes effect for its children; the way back is added to `restore`."""
     if plan.spare_network >= 0:
         plan.clone_flags &= ~namespaces.CLONE_NEWNET
         restore.append((namespaces.open_own("net"), namespaces.CLONE_NEWNET))
@@ -236,6 +240,7 @@ def _enter_joined(plan: Plan) -> list[tuple[int, int]]:
         restore.append((namespaces.open_own("pid"), namespaces.CLONE_NEWPID))
         joined = os.open(plan.pid_namespace_path, os.O_RDONLY | os.O_CLOEXEC)
         try:
+            namespaces.check_type(joined, "pid", plan.pid_namespace_path)
             namespaces.setns(joined, namespaces.CLONE_NEWPID)
         finally:
             os.close(joined)
@@ -243,13 +248,15 @@ def _enter_joined(plan: Plan) -> list[tuple[int, int]]:
         restore.append((namespaces.open_own("time"), namespaces.CLONE_NEWTIME))
         namespaces.unshare(namespaces.CLONE_NEWTIME)
         _write("/proc/self/timens_offsets", plan.time_offsets)
-    return restore
 
 
 def _map_users(plan: Plan, pid: int) -> None:
     """Write the id mappings of the child's user namespace, and put it into its cgroup, which it may not do itself."""
-    _write(f"/proc/{pid}/uid_map", plan.uid_map)
-    _write(f"/proc/{pid}/gid_map", plan.gid_map)
+    if plan.user_namespace_path:
+        plan.uid_map, plan.gid_map = read_text(f"/proc/{pid}/uid_map"), read_text(f"/proc/{pid}/gid_map")
+    else:
+        _write(f"/proc/{pid}/uid_map", plan.uid_map)
+        _write(f"/proc/{pid}/gid_map", plan.gid_map)
     cgroup.join(plan.cgroup, pid)
 
 
@@ -264,5 +271,6 @@ def _write(path: str, text: str) -> None:
 
 
 def destroy(bundle: Bundle) -> None:
-    """Kill what is left in the container's cgroups and remove them; idempotent, never raises for what is absent."""
+    """Kill what is left in its cgroups; remove them, and its mounts in our namespace. Absence is no error."""
     cgroup.remove(bundle.cgroup)
+    borrowed_mounts.take_away(bundle.spec, bundle.rootfs)

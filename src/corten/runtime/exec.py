@@ -54,7 +54,7 @@ def spawn_exec(
     `sub_cgroups` are existing groups below the container's, by v1 controller, "" for all others and for v2; `keyring`:
     join the container's session keyring. Raises InvalidArgument, Unsupported, OSError (ESRCH: the container is gone).
     """
-    plan = ExecPlan(container.id, container.spec, process, container.pidfd)
+    plan = ExecPlan(container.id, container.spec, process, container.pidfd, container.pid)
     plan.die_with_parent = die_with_parent
     plan.preserve_fds = preserve_fds
     plan.cgroup = cgroup_path(container.id, container.spec)

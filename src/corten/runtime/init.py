@@ -16,7 +16,7 @@ import signal
 
 from corten.linux import cgroup, fd, keyring, namespaces, process, signals, tty, user
 from corten.linux.path import open_in_root
-from corten.runtime import hooks, program, reaper, rootfs, sources, state, sync
+from corten.runtime import borrowed_mounts, hooks, program, reaper, rootfs, sources, state, sync
 from corten.runtime.errors import from_exception
 from corten.runtime.plan import ExecPlan, Plan, sysctl_path
 
@@ -87,8 +87,7 @@ def _join_namespaces(init: Init) -> None:
     for kind, flag, path in init.plan.joins:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            if namespaces.type_of(descriptor) != flag:
-                raise OSError(22, f"setns: not a {kind} namespace", path)
+            namespaces.check_type(descriptor, kind, path)
             namespaces.setns(descriptor, flag)
         finally:
             os.close(descriptor)
@@ -134,7 +133,7 @@ def _prepare_rootfs(init: Init) -> None:
 
 
 def _mount_all(init: Init) -> None:
-    init.devpts = rootfs.mount_all(init.plan, init.root)
+    init.root, init.devpts = rootfs.mount_all(init.plan, init.root)
 
 
 def _make_devices(init: Init) -> None:
@@ -294,7 +293,11 @@ def _join_container(init: Init) -> None:
         cgroup.join(plan.cgroup, unified=False)
     if plan.cpus:
         os.sched_setaffinity(0, plan.cpus)
-    namespaces.setns(plan.container, plan.joined & ~namespaces.CLONE_NEWPID)
+    root = os.open(plan.chroot, os.O_PATH | os.O_CLOEXEC, dir_fd=init.proc) if plan.chroot else -1
+    if plan.joined & ~namespaces.CLONE_NEWPID:
+        namespaces.setns(plan.container, plan.joined & ~namespaces.CLONE_NEWPID)
+    if root >= 0:
+        borrowed_mounts.enter(root)
     if plan.joined & namespaces.CLONE_NEWUSER:
         user.become(0, 0, [])
 

@@ -46,8 +46,7 @@ def move(plan: Plan, child: int) -> None:
     paths = [path for kind, _, path in plan.joins if kind == "net"]
     inside = os.open(paths[0], os.O_RDONLY | os.O_CLOEXEC) if paths else namespaces.open_of(child, "net")
     try:
-        if namespaces.type_of(inside) != namespaces.CLONE_NEWNET:
-            raise InvalidArgument(f"{paths[0]} is not a network namespace")
+        namespaces.check_type(inside, "net", "".join(paths))
         for name, new_name in plan.net_devices:
             move_link(name, inside, new_name)
     finally:

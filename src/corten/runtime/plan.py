@@ -10,7 +10,7 @@ import os
 from corten.base.errors import InvalidArgument, Unsupported
 from corten.linux import namespaces, schedule, user
 from corten.linux.cgroup_devices import with_defaults
-from corten.runtime import net_devices
+from corten.runtime import borrowed_mounts, net_devices
 from corten.runtime.bundle import Bundle
 from corten.runtime.devices import Device, parse_devices
 from corten.runtime.mount_options import Mount, parse_mounts, parse_propagation
@@ -36,9 +36,9 @@ class Plan:
     __slots__ = (
         "bundle", "cgroup", "clone_flags", "container", "devices", "die_with_parent", "domainname", "gid_map",
         "hooks", "hostname", "id", "joins", "keyring", "kinds", "listener", "masked_paths", "mounts", "net_devices",
-        "new_cgroup_namespace", "no_pivot", "pid_namespace_path", "preserve_fds", "program", "propagation",
-        "readonly_paths", "readonly_root", "reaper", "resources", "rootfs", "rootless", "sources", "spare_network",
-        "sysctls", "time_offsets", "uid_map", "unprivileged", "user_namespace",
+        "new_cgroup_namespace", "no_pivot", "own_mounts", "pid_namespace_path", "preserve_fds", "program",
+        "propagation", "readonly_paths", "readonly_root", "reaper", "resources", "rootfs", "rootless", "sources",
+        "spare_network", "sysctls", "time_offsets", "uid_map", "unprivileged", "user_namespace", "user_namespace_path",
     )
 
     def __init__(self, bundle: Bundle) -> None:
@@ -96,16 +96,23 @@ class Plan:
                 self.joins.append((kind, namespaces.FLAGS[kind], path))
         order = list(namespaces.FLAGS)
         self.joins.sort(key=lambda join: order.index(join[0]))
-        if "mnt" not in self.kinds or any(kind == "mnt" for kind, _, _ in self.joins):
-            raise Unsupported("a container without a new mount namespace is not supported")
-        if any(kind == "user" for kind, _, _ in self.joins):
-            raise Unsupported("joining an existing user namespace is not supported for a new container")
+        self.own_mounts = bool(self.clone_flags & namespaces.CLONE_NEWNS)
+        if not self.own_mounts and (linux.get("maskedPaths") or linux.get("readonlyPaths")):
+            raise InvalidArgument("unable to restrict sys entries without a private MNT namespace")
+        if not self.own_mounts and self.bundle.overlay:
+            raise Unsupported(f"{self.bundle.path}: an overlay needs a mount namespace of its own")
+        self.user_namespace_path = "".join(path for kind, _, path in self.joins if kind == "user")
+        self.joins = [join for join in self.joins if join[0] != "user"]
         # the cgroup namespace's root is where its maker stands: made by the child once it is in its cgroup
         self.new_cgroup_namespace = bool(self.clone_flags & namespaces.CLONE_NEWCGROUP)
         self.clone_flags &= ~namespaces.CLONE_NEWCGROUP
-        self.user_namespace = bool(self.clone_flags & namespaces.CLONE_NEWUSER)
+        self.user_namespace = "user" in self.kinds
         self.unprivileged = os.geteuid() != 0
         self.uid_map, self.gid_map = user.id_map(linux.get("uidMappings")), user.id_map(linux.get("gidMappings"))
+        if self.user_namespace_path:
+            self.uid_map = self.gid_map = ""  # it has its own, see create.py
+            self._take_time_offsets(linux)
+            return
         if self.user_namespace and not (self.uid_map or self.gid_map):
             self.uid_map, self.gid_map = user.default_maps()
         if self.user_namespace and not (self.uid_map and self.gid_map):
@@ -129,7 +136,7 @@ class Plan:
         self.sysctls: list[tuple[str, str]] = []
         for name, value in (linux.get("sysctl") or {}).items():
             check_sysctl(name, self.kinds)
-            if self.domainname and name.replace("/", ".") == "kernel.domainname":
+            if self.domainname not in ("", value) and name.replace("/", ".") == "kernel.domainname":
                 raise InvalidArgument('sysctl "kernel.domainname" conflicts with the domainname field')
             self.sysctls.append((name, str(value)))
 
@@ -138,12 +145,13 @@ class ExecPlan:
     """What one exec in a running container does; the counterpart of Plan."""
 
     __slots__ = (
-        "cgroup", "container", "cpus", "die_with_parent", "first_cpus", "hooks", "id", "joined", "keyring", "listener",
-        "preserve_fds", "program", "reaper", "sub_cgroups", "user_namespace",
+        "cgroup", "chroot", "container", "cpus", "die_with_parent", "first_cpus", "hooks", "id", "joined", "keyring",
+        "listener", "preserve_fds", "program", "reaper", "sub_cgroups", "user_namespace",
     )
 
-    def __init__(self, id: str, spec: dict[str, Any], process: dict[str, Any], pidfd: int) -> None:
+    def __init__(self, id: str, spec: dict[str, Any], process: dict[str, Any], pidfd: int, pid: int) -> None:
         linux = spec.get("linux") or {}
+        self.chroot = "" if borrowed_mounts.has_own(spec) else f"{pid}/root"  # below /proc
         self.id = id
         self.container = pidfd
         self.cgroup = ""

@@ -11,7 +11,7 @@ from corten.base.errors import InvalidArgument
 from corten.linux import fd, mount, overlay, path
 from corten.linux.mount import Change
 from corten.linux.proc import read_text
-from corten.runtime import cgroup_mount, devices
+from corten.runtime import borrowed_mounts, cgroup_mount, devices
 from corten.runtime.copy_up import copy_up
 from corten.runtime.errors import StepFailed, go_strerror
 from corten.runtime.mount_options import Mount
@@ -19,6 +19,7 @@ from corten.runtime.plan import Plan
 
 _NO_SUPERBLOCK_RO = frozenset(("proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts", "tmpfs"))
 _REAL_FOLDERS = ("proc", "sysfs")
+_ROOTS = ("/", "//")
 
 
 def prepare(plan: Plan) -> int:
@@ -27,7 +28,9 @@ def prepare(plan: Plan) -> int:
     An overlay is mounted here, in this mount namespace, so the host never has it in its table.
     """
     propagation, _ = plan.propagation
-    if propagation == mount.MS_SHARED:
+    if not plan.own_mounts:
+        pass  # they are others' as well
+    elif propagation == mount.MS_SHARED:
         _make_parent_private(plan.rootfs)
     else:
         mount.set_propagation("/", mount.MS_SLAVE if propagation == mount.MS_UNBINDABLE else propagation, True)
@@ -55,21 +58,28 @@ def _make_parent_private(rootfs: str) -> None:
             place = os.path.dirname(place)
 
 
-def mount_all(plan: Plan, root: int) -> int:
-    """The spec's mounts in their order; returns a descriptor of the container's own devpts, -1 when it has none."""
+def mount_all(plan: Plan, root: int) -> tuple[int, int]:
+    """The spec's mounts in their order.
+
+    Returns descriptors of the root, which is another one when something was mounted on `/`, and of the container's own
+    devpts, -1 when it has none.
+    """
     devpts = -1
     for entry in plan.mounts:
         try:
             made = _mount_one(plan, root, entry)
         except OSError as error:
             raise _mount_failed(entry, error) from None
-        if entry.kind == "devpts" and devpts < 0:
+        if os.path.normpath(f"/{entry.destination}") in _ROOTS:
+            os.close(root)
+            root = made
+        elif entry.kind == "devpts" and devpts < 0:
             devpts = made
         else:
             os.close(made)
     if plan.program.cwd != "/":
         _make_cwd(root, plan.program.cwd)
-    return devpts
+    return root, devpts
 
 
 def _make_cwd(root: int, cwd: str) -> None:
@@ -301,6 +311,9 @@ def pivot(plan: Plan, root: int) -> None:
             os.close(target)
     if plan.readonly_root:
         mount.set_attributes(root, mount.MOUNT_ATTR_RDONLY)
+    if not plan.own_mounts:
+        borrowed_mounts.enter(root)
+        return
     os.fchdir(root)
     if plan.no_pivot:
         _move_root(root, plan.rootfs)

@@ -1,0 +1,48 @@
+"""A new container in a user namespace that exists already.
+
+Its other namespaces must belong to that one, so whoever makes them has to be inside; and a process that has entered it
+cannot come back. So one in between enters, makes the init as a sibling of its own (CLONE_PARENT), and ends.
+"""
+
+import os
+
+from corten.linux import namespaces, process
+from corten.runtime import sync
+from corten.runtime.errors import from_exception
+
+_STEP = "join the user namespace"
+
+
+def clone(path: str, flags: int) -> tuple[int, int]:
+    """As namespaces.clone3: (pid, pidfd) in the caller, whose child it is, (0, -1) in the child. Raises StepFailed."""
+    ours, theirs = sync.make_pair()
+    between, descriptor = namespaces.clone3(0)
+    if between == 0:
+        try:
+            _enter(path)
+            pid, pidfd = namespaces.clone3(flags & ~namespaces.CLONE_NEWUSER | namespaces.CLONE_PARENT)
+            if pid == 0:
+                return 0, -1
+            sync.send(theirs, sync.GO, pidfd)
+        except BaseException as error:  # nothing may unwind into the parent's code
+            sync.send(theirs, sync.pack_failure(from_exception(_STEP, error)))
+        os._exit(0)
+    os.close(descriptor)
+    os.close(theirs)
+    try:
+        message, pidfd = sync.receive(ours)
+    finally:
+        os.close(ours)
+        os.waitpid(between, 0)
+    if message[:1] == sync.FAILED:
+        raise sync.unpack_failure(message)
+    return process.pid_of(pidfd), pidfd
+
+
+def _enter(path: str) -> None:
+    joined = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        namespaces.check_type(joined, "user", path)
+        namespaces.setns(joined, namespaces.CLONE_NEWUSER)
+    finally:
+        os.close(joined)
