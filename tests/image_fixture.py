@@ -30,13 +30,13 @@ class NoContainers:
 class SmallEngine:
     """The parts of the engine that images see."""
 
-    def __init__(self, root):
+    def __init__(self, root, storage_driver=""):
         self.layout = Layout(f"{root}/data", f"{root}/run")
         self.layout.make()
         self.db = Database(self.layout.database)
         self.events = Events()
         self.containers = NoContainers()
-        self.images = Images(self)
+        self.images = Images(self, storage_driver)
         self.images.open()
 
     def close(self):

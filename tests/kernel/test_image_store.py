@@ -218,7 +218,7 @@ def test_the_host_image_is_there_and_stays(engine):
     assert engine.images.prune({"dangling": ["false"]})["ImagesDeleted"] is None
     record = container(engine, image)
     rootfs = engine.images.store.snapshots.rootfs(record.id)
-    mounts = engine.images.container_mounts(rootfs["lower"])
+    mounts = engine.images.container_mounts(record.id)
     assert {"destination": "/usr", "type": "bind", "source": "/usr", "options": ["bind", "ro", "nodev"]} in mounts
     root = rootfs["lower"][0]
     for name in ("bin", "lib"):

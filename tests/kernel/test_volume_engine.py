@@ -141,10 +141,10 @@ def test_copy_up_fills_an_empty_volume_once(volumes, tmp_path):
     (layer / "srv").mkdir(parents=True)
     (layer / "srv" / "index").write_text("hello")
     run(volumes.ensure("web", "c1"))
-    assert run(volumes.copy_up("web", {"lower": [str(layer)]}, "/srv"))
+    assert run(volumes.copy_up("web", [str(layer)], "/srv"))
     assert os.listdir(volumes.mountpoint("web")) == ["index"]
     (layer / "srv" / "more").write_text("")
-    assert not run(volumes.copy_up("web", {"lower": [str(layer)]}, "/srv"))
+    assert not run(volumes.copy_up("web", [str(layer)], "/srv"))
     assert os.listdir(volumes.mountpoint("web")) == ["index"]
 
 

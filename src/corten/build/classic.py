@@ -6,7 +6,6 @@ target is built, used or not. What only BuildKit's front end has (RUN --mount, C
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import posixpath
 from collections import deque
@@ -303,19 +302,6 @@ def failure(error: BaseException) -> dict[str, Any]:
     if isinstance(error, CommandFailed):
         detail = {"code": error.code, "message": str(error)}
     return {"errorDetail": detail, "error": str(error)}
-
-
-async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Blocking work off the loop. A cancelled wait goes on until the thread has seen the cancellation and stopped."""
-    task = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        try:
-            await task
-        except BaseException:
-            pass
-        raise
 
 
 def arguments_from(values: Mapping[str, Any]) -> dict[str, str | None]:

@@ -25,6 +25,8 @@ FLAGS: tuple[tuple[tuple[str, ...], str, dict[str, object]], ...] = (
      {"action": "append", "help": "Registry that may be spoken to without TLS; may be repeated"}),
     (("--log-driver",), "log_driver", {"help": "Log driver of containers that name none"}),
     (("--log-opt",), "log_options", {"action": "append", "help": "Option of that driver, KEY=VALUE; may be repeated"}),
+    (("-s", "--storage-driver"), "storage_driver",
+     {"help": "overlayfs, or vfs: plain copies, where overlay does not work"}),
     (("-l", "--log-level"), "log_level", {"choices": LEVELS, "help": "Level of the log on stderr"}),
     (("-D", "--debug"), "debug", {"action": "store_true", "default": None, "help": "Same as --log-level debug"}),
 )

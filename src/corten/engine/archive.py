@@ -267,10 +267,9 @@ def _is_file_system(engine: "Engine", volume: str) -> bool:
 
 def _mounts(engine: "Engine", record: ContainerRecord) -> list[dict[str, Any]]:
     """Volumes and binds, outer ones first; what the image brings as mounts is read-only."""
-    rootfs: dict[str, Any] = dict(engine.snapshots.rootfs(record.id))
     mounts = [
         {"source": entry["source"], "destination": entry["destination"], "rw": False, "type": "bind"}
-        for entry in engine.images.container_mounts(rootfs["lower"])
+        for entry in engine.images.container_mounts(record.id)
     ]
     for point in record.mounts:
         if point.type == "image" or (point.type == "volume" and _is_file_system(engine, point.name)):

@@ -18,7 +18,7 @@ import msgspec
 from corten.base.errors import Conflict, Error, InvalidArgument, NotFound, Unsupported
 from corten.base.files import remove_tree
 from corten.base.ids import new_id
-from corten.build.classic import Options, in_thread
+from corten.build.classic import Options
 from corten.build.context import Tree
 from corten.build.files import Cancelled
 from corten.build.ops import CommandFailed, Observer, RunStep
@@ -27,6 +27,8 @@ from corten.engine.build_context import Context
 from corten.engine.records import CreateRequest, HealthConfig, HostConfig, LogConfig, Ulimit
 from corten.image.content import Lease
 from corten.image.diff import STUBS, add_layer
+from corten.image.snapshot import copy_folder
+from corten.image.worker import in_thread
 from corten.linux.overlay import new_overlay
 from corten.linux.path import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from corten.zygote.log_format import LOG_NAME
@@ -138,7 +140,7 @@ class EngineBackend:
     # --- trees and layers
 
     def _lowers(self, image: BuildImage) -> list[str]:
-        return [self._store.snapshots.path(layer) for layer in reversed(image.layers)]
+        return self._store.snapshots.view(image.layers)
 
     @asynccontextmanager
     async def tree(self, image: BuildImage) -> AsyncIterator[Tree]:
@@ -161,14 +163,19 @@ class EngineBackend:
         staging = self._store.snapshots.stage()
         try:
             upper, scratch = f"{staging}/up/fs", f"{staging}/up/work"
-            os.makedirs(upper, mode=0o755)
-            os.mkdir(scratch, 0o700)
-            await self._thread(self._change, self._lowers(image), upper, scratch, work)
+            os.mkdir(f"{staging}/up", 0o755)
+            if self._store.snapshots.copies and image.layers:
+                await self._thread(copy_folder, self._lowers(image)[0], upper)
+                await self._thread(self._change, [], upper, scratch, work)
+            else:
+                os.mkdir(upper, 0o755)
+                await self._thread(self._change, self._lowers(image), upper, scratch, work)
             return await self._layer(image, upper, stubs=())
         finally:
             self._store.snapshots.discard(staging)
 
     def _change(self, lowers: list[str], upper: str, scratch: str, work: Callable[[int], None]) -> None:
+        os.mkdir(scratch, 0o700)
         if lowers:
             top = os.stat(lowers[0])
             os.chown(upper, top.st_uid, top.st_gid)
@@ -230,7 +237,7 @@ class EngineBackend:
             if code:
                 raise CommandFailed(step.program, code)
             upper = self._store.snapshots.upper_dir(container_id)
-            drop_stubs(upper, self._lowers(image))
+            drop_stubs(upper, self._lowers(image), self._store.snapshots.copies)
             return await self._layer(image, upper)
         finally:
             await self._remove(container_id)
@@ -298,8 +305,10 @@ class EngineBackend:
             return
 
 
-def drop_stubs(upper: str, lowers: list[str]) -> None:
+def drop_stubs(upper: str, lowers: list[str], whole: bool) -> None:
     """Take the empty files and folders out of a step's layer that the runtime made to mount something over.
+
+    `whole`: the upper is the whole root, where what the image has is no copy of the step's.
 
     They are in the image already, or nobody put them there: the next COPY must not find an /etc that no instruction
     made. Looks through no symbolic link.
@@ -308,7 +317,7 @@ def drop_stubs(upper: str, lowers: list[str]) -> None:
     try:
         for path in _MADE:
             below = next((found for lower in above[1:] if (found := _status(lower, path))), None)
-            if below is None or _same_folder(below, _status(above[0], path)):
+            if below is None or (not whole and _same_folder(below, _status(above[0], path))):
                 _remove_empty(above[0], path)
     finally:
         for descriptor in above:

@@ -8,6 +8,8 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any
 
+from corten.image import compare
+from corten.image.compare import added_paths, differences, is_stub
 from corten.image.diff import STUBS
 
 if TYPE_CHECKING:
@@ -22,6 +24,11 @@ class Lowers:
 
     def __init__(self, paths: list[str]) -> None:
         self._roots = [os.open(path, _FOLDER) for path in paths]
+
+    @property
+    def top(self) -> int:
+        """The topmost layer's own folder."""
+        return self._roots[0]
 
     def close(self) -> None:
         for root in self._roots:
@@ -107,6 +114,19 @@ class _Walk:
             finally:
                 os.close(inner)
 
+    def whole(self, tree: int, base: int) -> None:
+        """The other way to the same: two whole trees compared (storage driver vfs)."""
+        stubs = frozenset(map(os.fsencode, self._stubs))
+        for difference in differences(tree, base):
+            if is_stub(difference, stubs):
+                continue
+            if difference.kind == compare.ADDED:
+                for path, _ in added_paths(difference.parent, difference.name, difference.path):
+                    self._note(os.fsdecode(path), ADDED)
+            else:
+                kind = DELETED if difference.kind == compare.DELETED else MODIFIED
+                self._note(os.fsdecode(difference.path), kind)
+
     def _note(self, path: str, kind: int) -> None:
         above = path.rpartition("/")[0]
         if kind != MODIFIED and above and above not in self.found:
@@ -149,13 +169,16 @@ def _same_folder(upper: os.stat_result, lower: os.stat_result) -> bool:
 def changes(engine: "Engine", ref: str) -> list[dict[str, Any]]:
     """[{"Path", "Kind": 0 modified, 1 added, 2 deleted}] in order of path. Raises NotFound. Not quick."""
     record = engine.containers.get(ref)
-    rootfs: dict[str, Any] = dict(engine.snapshots.rootfs(record.id))
-    targets = {point.destination.strip("/") for point in record.mounts}
-    lowers = Lowers(rootfs["lower"])
-    upper = os.open(rootfs["upper"], _FOLDER)
+    stubs = frozenset(STUBS) | {point.destination.strip("/") for point in record.mounts}
+    snapshots = engine.snapshots
+    upper = os.open(snapshots.upper_dir(record.id), _FOLDER)
+    lowers = Lowers(snapshots.lowers(record.id))
     try:
-        walk = _Walk(lowers, frozenset(STUBS) | targets)
-        walk.folder(upper, "")
+        walk = _Walk(lowers, stubs)
+        if snapshots.copies:
+            walk.whole(upper, lowers.top)
+        else:
+            walk.folder(upper, "")
     finally:
         os.close(upper)
         lowers.close()

@@ -13,6 +13,7 @@ from corten.base.ids import is_id_prefix
 from corten.engine import create, inspect, lifecycle, listing, remove, wait
 from corten.engine.live import Live
 from corten.engine.records import ContainerRecord, CreateRequest, decode_container, encode
+from corten.image.compare import changed_bytes
 
 if TYPE_CHECKING:
     from corten.engine.engine import Engine
@@ -197,7 +198,14 @@ class Containers:
 
     def size_rw(self, record: ContainerRecord) -> int:
         """Bytes of what it has changed."""
-        return remove.tree_bytes(self.engine.snapshots.upper_dir(record.id))
+        snapshots = self.engine.snapshots
+        upper = snapshots.upper_dir(record.id)
+        if not snapshots.copies:
+            return remove.tree_bytes(upper)
+        try:
+            return changed_bytes(upper, snapshots.lowers(record.id)[0])
+        except OSError:
+            return 0  # it changes under our hands, or is being removed
 
     def size_rootfs(self, record: ContainerRecord) -> int:
         """Bytes of its image and of what it has changed."""

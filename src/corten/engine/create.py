@@ -29,6 +29,7 @@ from corten.engine.records import (
 from corten.engine.spec import MASKED_PATHS, READONLY_PATHS, as_list, capabilities, rlimits
 from corten.engine.spec_mounts import DEFAULT_SHM_BYTES
 from corten.engine.spec_resources import device_rules
+from corten.image.worker import in_thread
 from corten.zygote.log_format import CONFIG_NAME, Limits
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ async def create(
     record = ContainerRecord(
         id=new_id(), name=name, created_ns=now_ns(), image=config.image, image_id=image.id, config=config,
         host_config=host, networking=endpoints, path=command[0], args=command[1:],
+        driver=engine.snapshots.driver,
     )
     _settle(record)
     _share_by_id(containers, host)
@@ -237,7 +239,10 @@ async def _make(containers: "Containers", record: ContainerRecord, image: "Image
     try:
         os.mkdir(engine.layout.container(record.id), 0o710)
         _write_log_limits(engine.layout.container(record.id), log_drivers.limits(record.host_config.log_config))
-        engine.snapshots.prepare(record.id, image)
+        if engine.snapshots.copies:  # the whole image
+            await in_thread(engine.snapshots.prepare, record.id, image)
+        else:
+            engine.snapshots.prepare(record.id, image)
         await _volumes(containers, record)
         try:
             containers.add(record)
@@ -283,4 +288,4 @@ async def _volumes(containers: "Containers", record: ContainerRecord) -> None:
             point.name, record.id, point.driver, point.volume_options, point.volume_labels or None)
         point.source = volumes.mountpoint(point.name)
         if not point.no_copy and not point.subpath:
-            await volumes.copy_up(point.name, containers.engine.snapshots.rootfs(record.id), point.destination)
+            await volumes.copy_up(point.name, containers.engine.snapshots.lowers(record.id), point.destination)

@@ -54,7 +54,7 @@ class Engine:
         self.bounding = _bounding()
         self.db = Database(self.layout.database)
         self.events = Events()
-        self.images = Images(self)
+        self.images = Images(self, config.storage_driver)
         self.distribution = Distribution(
             self.images.store, self.events, settings_of(config.registry_mirrors, config.insecure_registries)
         )

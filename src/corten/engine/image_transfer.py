@@ -226,7 +226,7 @@ async def commit(images: "Images", container: str, request: CommitRequest) -> st
     record = images.engine.containers.get(container)
     if request.name == HOST_NAME:
         raise Forbidden("the name host:latest is this machine's own /usr and cannot be given to another image")
-    if images.container_mounts(_lowers(images, record)):
+    if images.container_mounts(record.id):
         raise Forbidden("a container of the image host stands on this machine's own /usr and cannot be committed")
     base = images.store.get(record.image_id)
     if base is None:
@@ -243,11 +243,6 @@ async def commit(images: "Images", container: str, request: CommitRequest) -> st
     name = reference.parse(request.name).familiar() if request.name else ""
     images.engine.containers.publish(record, "commit", comment=request.comment, imageID=image.id, imageRef=name)
     return image.id
-
-
-def _lowers(images: "Images", record: ContainerRecord) -> list[str]:
-    lower = images.store.snapshots.rootfs(record.id)["lower"]
-    return [str(path) for path in lower] if isinstance(lower, list) else []
 
 
 async def _commit(images: "Images", record: ContainerRecord, base: Image, request: CommitRequest) -> Image:

@@ -140,7 +140,7 @@ def inspect(images: "Images", image: Image) -> dict[str, Any]:
         "Created": format_time(made) if made else ZERO_TIME, "DockerVersion": config.get("docker_version") or "",
         "Author": config.get("author") or "", "Architecture": config.get("architecture") or "",
         "Variant": config.get("variant"), "Os": config.get("os") or "linux", "OsVersion": config.get("os.version"),
-        "Size": image.size, "GraphDriver": {"Data": _driver_data(images, image), "Name": "overlayfs"},
+        "Size": image.size, "GraphDriver": {"Data": _driver_data(images, image), "Name": images.store.snapshots.driver},
         "RootFS": rootfs,
         "Metadata": {"LastTagTime": format_time(image.record.tagged_ns)}, "Config": shown,
     }
@@ -149,8 +149,8 @@ def inspect(images: "Images", image: Image) -> dict[str, Any]:
 
 def _driver_data(images: "Images", image: Image) -> dict[str, str] | None:
     """Where its files are: docker shows a merged and a work folder too, ours exist for containers only."""
-    folders = [images.store.snapshots.path(layer) for layer in reversed(image.layers)]
-    if not folders:
+    folders = images.store.snapshots.view(image.layers)
+    if not folders or images.store.snapshots.copies:
         return None
     found = {"UpperDir": folders[0]}
     if folders[1:]:

@@ -38,9 +38,10 @@ class NoSuchImage(NotFound):
 class Images:
     """All images; one object a daemon. `store` for who needs layers and blobs."""
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: "Engine", storage_driver: str = "") -> None:
+        """Raises as corten.image.driver.choose."""
         self.engine = engine
-        self.store = ImageStore(engine.layout, engine.db)
+        self.store = ImageStore(engine.layout, engine.db, storage_driver)
 
     def open(self) -> None:
         """Read the records, clear leftovers, make the host image. Once at start, before containers are looked at."""
@@ -126,13 +127,13 @@ class Images:
         return found
 
     def layers_of(self, ref: str) -> Texts:
-        """The folders of an image's layers, topmost first. Raises as `find`."""
-        return [self.store.snapshots.path(layer) for layer in reversed(self.find(ref).layers)]
+        """The folders that show an image together, topmost first. Raises as `find`."""
+        return self.store.snapshots.view(self.find(ref).layers)
 
-    def container_mounts(self, lowers: Texts) -> Items:
-        """OCI mounts a container needs because of its image; `lowers` are the folders its root stands on."""
+    def container_mounts(self, container_id: str) -> Items:
+        """OCI mounts a container needs because of its image. Raises FileNotFoundError when it has no root here."""
         host = self.store.by_name(HOST_NAME)
-        below = [lower.rstrip("/").split("/")[-2] for lower in lowers if lower.count("/") > 1]
+        below = self.store.snapshots.layers_of(container_id)
         return mounts(host) if host and any(name.startswith("host-") for name in below) else []
 
     # --- reading

@@ -10,6 +10,7 @@ from corten.engine.records import ContainerRecord, MountPoint
 
 if TYPE_CHECKING:
     from corten.engine.containers import Containers
+    from corten.engine.engine import Engine
 
 # members that Docker leaves out when they are empty
 _OMIT_CONFIG = ("ArgsEscaped", "ExposedPorts", "Healthcheck", "MacAddress", "NetworkDisabled", "Shell", "StopSignal",
@@ -76,12 +77,23 @@ def _config(record: ContainerRecord) -> dict[str, Any]:
     return found
 
 
+def _driver_data(engine: "Engine", record: ContainerRecord) -> dict[str, Any] | None:
+    """Where its files are; a copy has nothing to tell, as with docker's vfs."""
+    rootfs: dict[str, Any] = dict(engine.snapshots.rootfs(record.id))
+    if not rootfs["lower"]:
+        return None
+    return {
+        "ID": record.id, "LowerDir": ":".join(rootfs["lower"]),
+        "MergedDir": f"{engine.layout.bundle(record.id)}/rootfs", "UpperDir": rootfs["upper"],
+        "WorkDir": rootfs["work"],
+    }
+
+
 def inspect(containers: "Containers", record: ContainerRecord, size: bool) -> dict[str, Any]:
     """The whole of it; `size` adds SizeRw and SizeRootFs in bytes."""
     engine = containers.engine
     folder = engine.layout.container(record.id)
     started = bool(record.state.started_ns)
-    rootfs = engine.snapshots.rootfs(record.id)
     found: dict[str, Any] = {
         "Id": record.id,
         "Created": format_time(record.created_ns),
@@ -102,12 +114,7 @@ def inspect(containers: "Containers", record: ContainerRecord, size: bool) -> di
         "AppArmorProfile": "",
         "ExecIDs": engine.execs.of(record.id) or None,
         "HostConfig": {**shown(record.host_config, _OMIT_HOST), "Links": links.shown(record)},
-        "GraphDriver": {"Data": {
-            "ID": record.id,
-            "LowerDir": ":".join(map(str, rootfs["lower"])),  # type: ignore[call-overload]
-            "MergedDir": f"{engine.layout.bundle(record.id)}/rootfs", "UpperDir": rootfs["upper"],
-            "WorkDir": rootfs["work"],
-        }, "Name": record.driver},
+        "GraphDriver": {"Data": _driver_data(engine, record), "Name": record.driver},
         "Mounts": mount_points(record),
         "Config": _config(record),
         "NetworkSettings": engine.networks.settings(record),

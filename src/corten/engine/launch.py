@@ -167,7 +167,7 @@ def _inputs(
         network=engine.networks.namespace_of(record), ipc=_shared(containers, host.ipc_mode, "ipc"),
         pid=_shared(containers, host.pid_mode, "pid"), block_io=block_io(host),
         files=etc_files(containers, record), mounts=points,
-        image_mounts=engine.images.container_mounts(rootfs["lower"]), devices=devices,
+        image_mounts=engine.images.container_mounts(record.id), devices=devices,
         cgroup_path=engine.cgroup_of(record), bounding=engine.bounding,
     )
 

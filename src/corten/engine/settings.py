@@ -7,7 +7,7 @@ class DaemonConfig:
     """Names are those of dockerd's flags. `hosts` are unix:// addresses; `bip` is an address with prefix or None."""
 
     __slots__ = ("bip", "bridge", "data_root", "debug", "exec_root", "group", "hosts", "insecure_registries",
-                 "log_driver", "log_level", "log_options", "pidfile", "registry_mirrors")
+                 "log_driver", "log_level", "log_options", "pidfile", "registry_mirrors", "storage_driver")
 
     def __init__(self) -> None:
         self.hosts: list[str] = [f"unix://{SOCKET}"]
@@ -22,4 +22,5 @@ class DaemonConfig:
         self.log_options: dict[str, str] = {}
         self.log_level = "info"
         self.debug = False
+        self.storage_driver = ""  # overlayfs or vfs; default: what the data root was made with, or what works there
         self.group = ""  # who may use the socket besides root

@@ -69,7 +69,7 @@ class System:
 
     def _storage(self) -> Object:
         return {
-            "Driver": "overlayfs",
+            "Driver": self.engine.snapshots.driver,
             "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]],
             "Plugins": {
                 "Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": None,

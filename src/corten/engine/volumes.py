@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -187,8 +187,8 @@ class Volumes:
         """What it is when it is no plain folder of ours. Raises NotFound."""
         return local_mount(self._get(name).options or {})
 
-    async def copy_up(self, name: str, rootfs: Mapping[str, Any], path: str) -> bool:
-        """Fill an empty volume with what the image (`rootfs["lower"]`, topmost first) has at `path`; True if it did.
+    async def copy_up(self, name: str, layers: Sequence[str], path: str) -> bool:
+        """Fill an empty volume with what the image (`layers`: folders, topmost first) has at `path`; True if it did.
 
         Raises Internal when the copy fails.
         """
@@ -200,7 +200,7 @@ class Volumes:
             try:
                 if not _is_empty(target):
                     return False
-                return await asyncio.to_thread(copy_up, rootfs["lower"], path, target)
+                return await asyncio.to_thread(copy_up, layers, path, target)
             except OSError as error:
                 raise Internal(f"failed to copy the image's {path} to volume {name}: {error}") from None
 

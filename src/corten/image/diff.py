@@ -35,11 +35,13 @@ async def pack(store: ImageStore, root: str, lease: Lease, *, whiteouts: bool = 
                lowers: tuple[str, ...] = ()) -> Packed:
     """Make a tar of the tree at `root` (a folder of ours) and keep it as a blob under the lease.
 
+    `lowers`: the folders that show what is below, topmost first; with whole trees (vfs) what differs from it is taken.
     A tree of a few small files is read right here: a process would cost ten times the work, and a build makes many
     such layers. Raises Unsupported (overlay features a layer cannot express), OSError, Internal.
     """
-    below = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in lowers]
-    if _is_small(root):
+    whole = store.snapshots.copies and bool(lowers)
+    below = [] if whole else [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in lowers]
+    if not whole and _is_small(root):
         try:
             return _pack_here(store, root, lease, whiteouts, stubs, below)
         finally:
@@ -48,6 +50,9 @@ async def pack(store: ImageStore, root: str, lease: Lease, *, whiteouts: bool = 
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     question = {"root": root, "out": write_end, "whiteouts": whiteouts, "stubs": stubs, "lowers": below,
                 "cpu_seconds": int(TIMEOUT_S), "memory_bytes": unpack.MEMORY_BYTES}
+    if whole:
+        home = store.snapshots.root
+        question |= {"root": home, "tree": os.path.relpath(root, home), "base": os.path.relpath(lowers[0], home)}
     with store.content.writer() as writer:
         draining = asyncio.get_running_loop().run_in_executor(None, _drain, read_end, writer)
         try:
@@ -125,7 +130,7 @@ async def add_layer(store: ImageStore, upper: str, below: list[str], lease: Leas
     not set.
     """
     chain_below = chain_ids(below)
-    lowers = tuple(store.snapshots.path(store.layers[chain].snapshot) for chain in reversed(chain_below))
+    lowers = tuple(store.snapshots.view([store.layers[chain].snapshot for chain in chain_below]))
     packed = await pack(store, upper, lease, stubs=(*stubs, *extra_stubs), lowers=lowers)
     if not packed.entries and not keep_empty:
         return None

@@ -41,8 +41,8 @@ def clean(name: bytes) -> bytes:
 class Extractor:
     """Writes the members of one archive below `root` (an O_PATH descriptor).
 
-    `implicit` are folders made since something below them came, `opaque` those to be marked so; `size` is the sum of
-    the files' bytes. `limit_bytes` and `limit_entries` bound it: past them InvalidArgument.
+    `implicit` are folders made since something below them came, `opaque` those to be marked so, `removed` the paths of
+    whiteouts; `size` is the sum of the files' bytes. `limit_bytes` and `limit_entries` bound it: past them InvalidArgument.
     `cross_mounts`: the root is a container's, with other mounts below it.
     """
 
@@ -55,7 +55,7 @@ class Extractor:
         self.implicit: dict[bytes, None] = {}
         self.opaque: dict[bytes, None] = {}
         self._whiteouts = whiteouts
-        self._removed: set[bytes] = set()  # whiteouts this layer made
+        self.removed: set[bytes] = set()  # whiteouts this layer made
         self._limit_bytes, self._limit_entries = limit_bytes, limit_entries
         self._folders: dict[bytes, Entry] = {}
         self._open: dict[bytes, int] = {b"": root}
@@ -75,16 +75,20 @@ class Extractor:
             parent, _, name = path.rpartition(b"/")
             try:
                 if self._whiteouts and name.startswith(WHITEOUT):
-                    self._whiteout(parent, name, entry.mtime_ns)
+                    self.whiteout(parent, name, entry.mtime_ns)
                 elif not path:
                     self._root_entry(entry)
                 else:
-                    self._makers[entry.kind](reader, entry, self._parent(parent), name, path)
+                    self.member(reader, entry, parent, name, path)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM):
                     raise
                 raise Refused(f"cannot make {os.fsdecode(path)!r}: {os.strerror(error.errno or 0)}") from None
         self._finish()
+
+    def member(self, reader: Reader, entry: Entry, parent: bytes, name: bytes, path: bytes) -> None:
+        """One member that is no whiteout: `name` in the folder `parent`."""
+        self._makers[entry.kind](reader, entry, self._parent(parent), name, path)
 
     # --- folders on the way
 
@@ -96,7 +100,7 @@ class Extractor:
         try:
             descriptor = self._below(self.root, path)
         except OSError as error:
-            if error.errno == errno.ENOTDIR and path in self._removed:
+            if error.errno == errno.ENOTDIR and path in self.removed:
                 self._revive(path)
             elif error.errno != errno.ENOENT and not self._removed_above(path):
                 raise
@@ -119,7 +123,7 @@ class Extractor:
     def _removed_above(self, path: bytes) -> bool:
         """Whether a folder on the way is a whiteout of this layer's."""
         while path := path.rpartition(b"/")[0]:
-            if path in self._removed:
+            if path in self.removed:
                 return True
         return False
 
@@ -127,12 +131,12 @@ class Extractor:
         """A whiteout gives way to a folder: what lies below it in lower layers stays hidden."""
         above, _, name = path.rpartition(b"/")
         os.unlink(name, dir_fd=self._parent(above))
-        self._removed.discard(path)
+        self.removed.discard(path)
         self.opaque[path] = None
 
     def _clear(self, parent: int, name: bytes, path: bytes) -> None:
         """Remove what an earlier member put here, trees too."""
-        self._removed.discard(path)
+        self.removed.discard(path)
         try:
             os.unlink(name, dir_fd=parent)
             self._forget()  # it may have been a link that folders were reached through
@@ -144,7 +148,7 @@ class Extractor:
         self._forget_below(path)
         above = self._below(self.root, path.rpartition(b"/")[0])
         try:
-            _remove_tree(above, name)
+            remove_tree(above, name)
         finally:
             os.close(above)
 
@@ -154,7 +158,7 @@ class Extractor:
         for known in (self._folders, self.implicit, self.opaque):
             for other in [key for key in known if key == path or key.startswith(below)]:
                 del known[other]
-        self._removed = {other for other in self._removed if not other.startswith(below)}
+        self.removed = {other for other in self.removed if not other.startswith(below)}
 
     # --- members
 
@@ -191,7 +195,7 @@ class Extractor:
             os.mkdir(name, 0o755, dir_fd=parent)
         except FileExistsError:
             if not stat.S_ISDIR(os.lstat(name, dir_fd=parent).st_mode):
-                hidden = path in self._removed
+                hidden = path in self.removed
                 self._clear(parent, name, path)
                 os.mkdir(name, 0o755, dir_fd=self._parent(path.rpartition(b"/")[0]))
                 if hidden:
@@ -218,7 +222,7 @@ class Extractor:
         target = clean(entry.link)
         if target == path or not target:
             raise Refused(f"invalid tar member {os.fsdecode(path)!r}: a hard link to itself")
-        if target in self._removed:
+        if target in self.removed:
             raise Refused(f"invalid tar member {os.fsdecode(path)!r}: a hard link to a removed file")
         above, _, target_name = target.rpartition(b"/")
         source = self._below(self.root, above)
@@ -248,7 +252,7 @@ class Extractor:
             os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
         os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=parent, follow_symlinks=False)
 
-    def _whiteout(self, parent: bytes, name: bytes, mtime_ns: int) -> None:
+    def whiteout(self, parent: bytes, name: bytes, mtime_ns: int) -> None:
         """OCI layer.md "Whiteouts": `.wh.x` hides x of the layers below, `.wh..wh..opq` all they have in the folder."""
         if name == OPAQUE:
             self._parent(parent)
@@ -263,7 +267,7 @@ class Extractor:
         try:
             os.mknod(victim, stat.S_IFCHR, 0, dir_fd=self._parent(parent))
             os.utime(victim, ns=(mtime_ns, mtime_ns), dir_fd=self._parent(parent), follow_symlinks=False)
-            self._removed.add(path)
+            self.removed.add(path)
         except FileExistsError:  # this layer has its own: only what is below goes
             if stat.S_ISDIR(os.lstat(victim, dir_fd=self._parent(parent)).st_mode):
                 self.opaque[path] = None
@@ -280,9 +284,10 @@ class Extractor:
                     continue  # a later member took its place
                 raise
             try:
-                if entry.uid or entry.gid:
+                found = os.fstat(descriptor)  # not always of our making
+                if (found.st_uid, found.st_gid) != (entry.uid, entry.gid):
                     os.fchown(descriptor, entry.uid, entry.gid)
-                if entry.mode != 0o755:
+                if stat.S_IMODE(found.st_mode) != entry.mode:
                     os.fchmod(descriptor, entry.mode)
                 if entry.xattrs:
                     _set_xattrs(descriptor, entry.xattrs)
@@ -302,14 +307,15 @@ def _set_xattrs(descriptor: int, xattrs: dict[bytes, bytes]) -> None:
                     raise
 
 
-def _remove_tree(parent: int, name: bytes) -> None:
+def remove_tree(parent: int, name: bytes) -> None:
+    """Remove the folder `name` of an open folder with all below it; links are not followed. Raises OSError."""
     descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     try:
         with os.scandir(descriptor) as found:
             inside = [(os.fsencode(item.name), item.is_dir(follow_symlinks=False)) for item in found]
         for inner, is_folder in inside:
             if is_folder:
-                _remove_tree(descriptor, inner)
+                remove_tree(descriptor, inner)
             else:
                 os.unlink(inner, dir_fd=descriptor)
     finally:

@@ -10,6 +10,7 @@ import stat
 
 from corten.base.errors import Unsupported
 from corten.image.beneath import open_exact
+from corten.image.compare import DELETED, MODIFIED, differences, is_stub
 from corten.image.tar_reader import CHAR, DIRECTORY, FIFO, HARDLINK, REGULAR, SYMLINK
 from corten.image.tar_writer import END, header, padding
 
@@ -48,6 +49,36 @@ class Packer:
         self._write(END)
         self.flush()
 
+    def run_differences(self, root: int, base: int) -> None:
+        """A layer of what makes the tree `root` differ from the tree `base`, both whole."""
+        for difference in differences(root, base):
+            if is_stub(difference, self._stubs):
+                continue
+            parent, name, path = difference.parent, difference.name, difference.path
+            if difference.kind == DELETED:
+                self._whiteout(path)
+            elif difference.kind == MODIFIED and stat.S_ISDIR(os.lstat(name, dir_fd=parent).st_mode):
+                self._folder_alone(parent, name, path)
+            else:
+                self._entry(parent, name, path)
+        self._write(END)
+        self.flush()
+
+    def _folder_alone(self, parent: int, name: bytes, path: bytes) -> None:
+        descriptor = os.open(name, _FOLDER, dir_fd=parent)
+        try:
+            found = os.fstat(descriptor)
+            self.entries += 1
+            self._write(header(path, DIRECTORY, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, 0,
+                               found.st_mtime_ns, xattrs=self._xattrs(descriptor)[0]))
+        finally:
+            os.close(descriptor)
+
+    def _whiteout(self, path: bytes) -> None:
+        self.entries += 1
+        above, _, last = path.rpartition(b"/")
+        self._write(header((above + b"/" if above else b"") + b".wh." + last, REGULAR, 0))
+
     def _write(self, data: bytes) -> None:
         self._pending.append(data)
         self._held += len(data)
@@ -76,9 +107,7 @@ class Packer:
         if kind is None:
             return  # sockets: tar has no word for them
         if self._whiteouts and kind == CHAR and found.st_rdev == 0:
-            self.entries += 1
-            above, _, last = path.rpartition(b"/")
-            self._write(header((above + b"/" if above else b"") + b".wh." + last, REGULAR, 0))
+            self._whiteout(path)
         elif kind == DIRECTORY:
             self._directory(parent, name, path, found)
         elif kind == REGULAR:

@@ -71,7 +71,9 @@ def _view_stopped(question: "dict[str, Any]", write: bool) -> None:
     _attach_at(mount.new_mount("tmpfs", [("mode", "0700")]), place)
     for name in ("upper", "work", "root"):
         os.mkdir(f"{place}/{name}", 0o755)
-    if write:
+    if not lower:  # the upper is the whole root
+        tree = mount.copy_tree(overlay["upper"], recursive=False)
+    elif write:
         tree = new_overlay(lower, overlay["upper"], overlay["work"])
     else:  # the container's own layer is just the topmost; what mount points need goes into memory, and is forgotten
         tree = new_overlay([overlay["upper"], *lower], f"{place}/upper", f"{place}/work")

@@ -1,4 +1,7 @@
-"""Folders that overlay mounts are made of: `<short>/fs` for a layer, `<short>/{fs,work}` for a container.
+"""Folders that containers' roots are made of: `<short>/fs` for a layer, `<short>/{fs,work}` for a container.
+
+With the driver overlayfs a layer holds what it changes and a container's root is an overlay mount. With vfs (`copies`)
+a layer holds the whole tree up to it, a container's `fs` is a copy of its topmost layer, and nothing is mounted.
 
 A layer's short name is six random digits, a container's the first twelve of its id, so that 128 lower folders fit
 overlay's option page. A layer is unpacked in a staging folder and renamed when whole; `make` clears away what a killed
@@ -17,6 +20,8 @@ from typing import Protocol
 from corten.base.files import read_bytes, remove_tree
 from corten.base.ids import is_id, short_id
 from corten.base.paths import Layout
+from corten.image.driver import OVERLAY, VFS
+from corten.linux.tree import FOLDER, copy_tree
 
 _REGIONS = "regions"
 _REGION_COUNT = 96
@@ -32,6 +37,20 @@ class HasLayers(Protocol):
     @property
     def layers(self) -> list[str]:
         """Short names of its layers' snapshots, bottom first."""
+
+
+def copy_folder(source: str, target: str) -> None:
+    """Make the folder `target` a copy of the tree at `source`, both of ours. Raises OSError; blocks."""
+    os.mkdir(target, 0o700)
+    here = os.open(source, FOLDER)
+    try:
+        there = os.open(target, FOLDER)
+        try:
+            copy_tree(here, there)
+        finally:
+            os.close(there)
+    finally:
+        os.close(here)
 
 
 def spread(path: str) -> None:
@@ -50,10 +69,15 @@ def spread(path: str) -> None:
 
 
 class Snapshots:
-    """The folder `layout.snapshots`. Synchronous and quick; trees are deleted on a thread of its own."""
+    """The folder `layout.snapshots`. Synchronous, quick but for copies; trees are deleted on a thread of its own.
 
-    def __init__(self, layout: Layout) -> None:
+    `driver`: as chosen by driver.py; `copies`: whether it is vfs.
+    """
+
+    def __init__(self, layout: Layout, driver: str = OVERLAY) -> None:
         self.root = layout.snapshots
+        self.driver = driver
+        self.copies = driver == VFS
         self._reaper: ThreadPoolExecutor | None = None
         self._region = secrets.randbelow(_REGION_COUNT)
 
@@ -78,6 +102,15 @@ class Snapshots:
     def path(self, layer: str) -> str:
         """A layer's files."""
         return f"{self.root}/{layer}/fs"
+
+    def view(self, layers: list[str]) -> list[str]:
+        """The folders that show an image of these layers (short names, bottom first) together, topmost first."""
+        return [self.path(layer) for layer in (layers[-1:] if self.copies else reversed(layers))]
+
+    def whole(self, layers: list[str]) -> str:
+        """The folder that is the whole tree of these layers, where the driver copies; an empty one for none."""
+        assert self.copies
+        return self.path(layers[-1] if layers else _EMPTY)
 
     def stage(self) -> str:
         """A fresh staging folder: layers are made in it, then adopted.
@@ -118,7 +151,8 @@ class Snapshots:
     def prepare(self, container_id: str, image: HasLayers) -> dict[str, object]:
         """The writable layer of a container on an image: {"lower": [topmost first], "upper", "work"}.
 
-        Made once; asking again for the same container gives the same. The shape is `rootfs.json`'s. Raises OSError.
+        Made once; asking again for the same container gives the same. The shape is `rootfs.json`'s; without lower
+        folders the upper is the whole root. Raises OSError. Blocks for as long as copying the image takes if `copies`.
         """
         own = self._container(container_id)
         try:
@@ -126,29 +160,41 @@ class Snapshots:
         except FileExistsError:
             return self.rootfs(container_id)
         layers = list(image.layers) or [_EMPTY]
+        descriptor = os.open(f"{own}/layers", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, "\n".join(layers).encode())  # first: they are in use from now on
+        finally:
+            os.close(descriptor)
+        if self.copies:
+            copy_folder(self.path(layers[-1]), f"{own}/fs")
+            return self._rootfs(own, layers)
         top = os.stat(self.path(layers[-1]))
         os.mkdir(f"{own}/fs", 0o755)
         if (top.st_uid, top.st_gid) != (0, 0):
             os.chown(f"{own}/fs", top.st_uid, top.st_gid)
         os.chmod(f"{own}/fs", stat.S_IMODE(top.st_mode))  # overlay shows the upper's root folder
         os.mkdir(f"{own}/work", 0o700)
-        descriptor = os.open(f"{own}/layers", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(descriptor, "\n".join(layers).encode())
-        finally:
-            os.close(descriptor)
         return self._rootfs(own, layers)
 
     def rootfs(self, container_id: str) -> dict[str, object]:
         """What `prepare` gave for this container. Raises FileNotFoundError when there is none."""
-        own = self._container(container_id)
-        return self._rootfs(own, read_bytes(f"{own}/layers").decode().split("\n"))
+        return self._rootfs(self._container(container_id), self.layers_of(container_id))
+
+    def layers_of(self, container_id: str) -> list[str]:
+        """Short names of the layers a container stands on, bottom first. Raises FileNotFoundError."""
+        return read_bytes(f"{self._container(container_id)}/layers").decode().split("\n")
+
+    def lowers(self, container_id: str) -> list[str]:
+        """The folders that show a container's image, topmost first. Raises FileNotFoundError."""
+        return self.view(self.layers_of(container_id))
 
     def _rootfs(self, own: str, layers: list[str]) -> dict[str, object]:
+        if self.copies:
+            return {"lower": [], "upper": f"{own}/fs", "work": ""}
         return {"lower": [self.path(layer) for layer in reversed(layers)], "upper": f"{own}/fs", "work": f"{own}/work"}
 
     def upper_dir(self, container_id: str) -> str:
-        """What the container has changed, in overlay's own form."""
+        """What the container has changed, in overlay's own form; if `copies`, its whole root."""
         return f"{self._container(container_id)}/fs"
 
     def remove(self, container_id: str) -> None:

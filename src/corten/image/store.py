@@ -24,6 +24,7 @@ from corten.base.units import now_ns
 from corten.image import gc, unpack
 from corten.image.arrival import Arrival
 from corten.image.content import ContentStore, Lease
+from corten.image.driver import choose
 from corten.image.records import Blob, Image, ImageRecord, LayerRecord, NameRecord
 from corten.image.snapshot import Snapshots
 from corten.oci import reference
@@ -47,9 +48,10 @@ class Table(Protocol):
 class ImageStore:
     """One daemon's images. `images` by id, `names` (full reference -> id), `layers` by chain id: read, do not write."""
 
-    def __init__(self, layout: Layout, table: Table) -> None:
+    def __init__(self, layout: Layout, table: Table, storage_driver: str = "") -> None:
+        """`storage_driver`: what the operator asks for, "" for what works. Raises as driver.choose."""
         self.content = ContentStore(layout.content)
-        self.snapshots = Snapshots(layout)
+        self.snapshots = Snapshots(layout, choose(layout.data_root, layout.snapshots, storage_driver))
         self.images: dict[str, Image] = {}
         self.names: dict[str, str] = {}
         self.layers: dict[str, LayerRecord] = {}
@@ -200,7 +202,11 @@ class ImageStore:
         try:
             jobs = [unpack.Job(self.content, digests[at], diff_ids[at], arriving if at == last else None)
                     for at in missing]
-            found = await unpack.unpack(self.content, staging, jobs)
+            if self.snapshots.copies:
+                below = [self.layers[chain_id].snapshot for chain_id in chain[:missing[0]]]
+                found = await unpack.unpack_onto(self.content, staging, jobs, self.snapshots.whole(below))
+            else:
+                found = await unpack.unpack(self.content, staging, jobs)
             for at, layer in zip(missing, found, strict=True):
                 self.adopt_layer(chain, at, layer, digests[at])
         finally:

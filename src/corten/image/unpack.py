@@ -6,8 +6,10 @@ CAP_SYS_ADMIN and are done here afterwards: a folder the archive only implied ta
 """
 
 import asyncio
+import errno
 import os
 import stat
+from collections.abc import Iterator
 
 from corten.base.errors import InvalidArgument, Unsupported
 from corten.image import worker
@@ -15,6 +17,8 @@ from corten.image.arrival import Arrival
 from corten.image.beneath import open_exact, open_root
 from corten.image.content import ContentStore
 from corten.image.inflate import compression_of
+from corten.image.snapshot import copy_folder
+from corten.image.worker import in_thread
 from corten.oci.digest import PREFIX
 from corten.oci.image_spec import DOCKER_LAYER, DOCKER_LAYER_GZIP, OCI_LAYER_ZSTD
 
@@ -31,7 +35,7 @@ _MEDIA_TYPES = {"": DOCKER_LAYER, "gzip": DOCKER_LAYER_GZIP, "zstd": OCI_LAYER_Z
 class Unpacked:
     """One layer on the disk, still in its staging folder `staged`; sizes in bytes."""
 
-    __slots__ = ("diff_id", "entries", "implicit", "opaque", "size", "staged")
+    __slots__ = ("diff_id", "entries", "implicit", "opaque", "removed", "size", "staged")
 
     def __init__(self, staged: str, diff_id: str, answer: dict[str, object]) -> None:
         self.staged = staged
@@ -40,6 +44,7 @@ class Unpacked:
         self.entries = int(str(answer["entries"]))
         self.implicit = _names(answer["implicit"])
         self.opaque = _names(answer["opaque"])
+        self.removed = _names(answer["removed"])
 
 
 def _names(value: object) -> list[bytes]:
@@ -98,16 +103,29 @@ async def unpack(content: ContentStore, staging: str, wanted: list[Job]) -> list
     return [done[at] for at in range(len(wanted))]
 
 
+async def unpack_onto(content: ContentStore, staging: str, wanted: list[Job],
+                      below: str) -> list[Unpacked]:
+    """As `unpack`, each layer on a copy of the one before; the first on a copy of the tree `below`."""
+    done: dict[int, Unpacked] = {}
+    for at in range(len(wanted)):
+        os.mkdir(f"{staging}/{at}", 0o700)
+        await in_thread(copy_folder, below, f"{staging}/{at}/fs")
+        await _run_share(content, staging, wanted, [at], done, apply=True)
+        below = f"{staging}/{at}/fs"
+    return [done[at] for at in range(len(wanted))]
+
+
 async def _run_share(content: ContentStore, staging: str, wanted: list[Job], share: list[int],
-                     done: dict[int, Unpacked]) -> None:
+                     done: dict[int, Unpacked], apply: bool = False) -> None:
     descriptors: list[int] = []
     try:
         jobs = []
         for at in share:
-            os.makedirs(f"{staging}/{at}/fs")
-            os.chmod(f"{staging}/{at}/fs", 0o755)  # noqa: S103  whatever the umask: it is the image's root folder
+            if not apply:
+                os.makedirs(f"{staging}/{at}/fs")
+                os.chmod(f"{staging}/{at}/fs", 0o755)  # noqa: S103  whatever the umask: it is the image's root folder
             bound = min(LIMIT_BYTES, wanted[at].size * _ENLARGE + _FLOOR)
-            jobs.append({"folder": f"{at}/fs", "limit_bytes": bound, "limit_entries": LIMIT_ENTRIES,
+            jobs.append({"folder": f"{at}/fs", "limit_bytes": bound, "limit_entries": LIMIT_ENTRIES, "apply": apply,
                          **wanted[at].open(content, descriptors)})
         question = {"root": staging, "jobs": jobs, "cpu_seconds": int(TIMEOUT_S), "memory_bytes": MEMORY_BYTES}
         waits = any(wanted[at].arrival for at in share)  # as long as its download, which has bounds of its own
@@ -124,43 +142,97 @@ async def _run_share(content: ContentStore, staging: str, wanted: list[Job], sha
 
 
 def finish(layer: Unpacked, lowers: list[str]) -> None:
-    """Do what the worker could not: inherit implied folders from `lowers` (topmost first), mark opaque ones."""
-    if not layer.implicit and not layer.opaque:
+    """Do what the worker could not: inherit implied folders from `lowers` (topmost first), mark opaque ones.
+
+    Whiteouts in a folder that only this layer has go: there is nothing to hide, and overlay would list them.
+    """
+    if not layer.implicit and not layer.opaque and not layer.removed:
         return
     root = open_root(f"{layer.staged}/fs")
+    below = [open_root(path) for path in lowers]
     try:
-        _inherit(root, layer, lowers)
+        _inherit(root, layer, below)
+        _drop_idle_whiteouts(root, layer, below)
         for path in layer.opaque:
-            descriptor = open_exact(root, path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                descriptor = open_exact(root, path, os.O_RDONLY | os.O_DIRECTORY)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    raise
+                continue  # replaced by a later member, or reached through a link of the layer's own
             try:
                 os.setxattr(descriptor, "trusted.overlay.opaque", b"y")
             finally:
                 os.close(descriptor)
     finally:
-        os.close(root)
-
-
-def _inherit(root: int, layer: Unpacked, lowers: list[str]) -> None:
-    below = [open_root(path) for path in lowers] if layer.implicit else []
-    try:
-        hidden = set(layer.opaque)
-        for path in layer.implicit:
-            found = None if path in hidden else _folder_below(below, path)
-            if found is None:
-                continue
-            try:
-                descriptor = open_exact(root, path, os.O_RDONLY | os.O_DIRECTORY)
-            except OSError:
-                continue  # reached through a link of the layer's own
-            try:
-                os.fchown(descriptor, found.st_uid, found.st_gid)
-                os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
-                os.utime(descriptor, ns=(found.st_mtime_ns, found.st_mtime_ns))
-            finally:
-                os.close(descriptor)
-    finally:
-        for descriptor in below:
+        for descriptor in (root, *below):
             os.close(descriptor)
+
+
+def _inherit(root: int, layer: Unpacked, below: list[int]) -> None:
+    hidden = set(layer.opaque)
+    for path in layer.implicit:
+        found = None if any(above in hidden for above in _upwards(path)) else _folder_below(below, path)
+        if found is None:
+            continue
+        try:
+            descriptor = open_exact(root, path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            continue  # reached through a link of the layer's own
+        try:
+            os.fchown(descriptor, found.st_uid, found.st_gid)
+            os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
+            os.utime(descriptor, ns=(found.st_mtime_ns, found.st_mtime_ns))
+        finally:
+            os.close(descriptor)
+
+
+def _drop_idle_whiteouts(root: int, layer: Unpacked, below: list[int]) -> None:
+    hidden = set(layer.opaque)
+    merged: dict[bytes, bool] = {b"": b"" not in hidden}
+    for path in layer.removed:
+        parent, _, name = path.rpartition(b"/")
+        if parent not in merged:
+            merged[parent] = not any(above in hidden for above in _upwards(parent)) and (
+                _folder_below(below, parent) is not None)
+        if merged[parent]:
+            continue
+        try:
+            folder = open_exact(root, parent, os.O_PATH | os.O_DIRECTORY)
+        except OSError:
+            continue
+        try:
+            found = os.lstat(name, dir_fd=folder)
+            if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
+                os.unlink(name, dir_fd=folder)
+        except FileNotFoundError:
+            pass
+        finally:
+            os.close(folder)
+
+
+def _upwards(path: bytes) -> Iterator[bytes]:
+    """`a/b/c`, `a/b`, `a`."""
+    while path:
+        yield path
+        path = path.rpartition(b"/")[0]
+
+
+def _hides(layer: int, path: bytes) -> bool:
+    """Whether a layer that lacks `path` has an opaque folder above it."""
+    for above in _upwards(path.rpartition(b"/")[0]):
+        try:
+            folder = open_exact(layer, above, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            continue
+        try:
+            if os.getxattr(folder, "trusted.overlay.opaque") == b"y":
+                return True
+        except OSError:
+            continue  # it has no such mark
+        finally:
+            os.close(folder)
+    return False
 
 
 def _folder_below(below: list[int], path: bytes) -> os.stat_result | None:
@@ -169,6 +241,8 @@ def _folder_below(below: list[int], path: bytes) -> os.stat_result | None:
         try:
             inner = open_exact(descriptor, path, os.O_PATH)
         except FileNotFoundError:
+            if _hides(descriptor, path):
+                return None
             continue
         except OSError:
             return None

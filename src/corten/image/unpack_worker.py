@@ -1,13 +1,15 @@
 """The process that unpacks layers: confined to a staging folder, it turns blobs into files.
 
 Question: {"root": staging folder, "jobs": [{"descriptor", "folder", "limit_bytes", "limit_entries", "whiteouts": False
-for an archive that is no layer, "bell" of a blob still arriving}], "cpu_seconds", "memory_bytes"}.
-Answer: {"layers": [{"sha256", "size", "entries", "implicit", "opaque"}]}, in the order of the jobs;
+for an archive that is no layer, "apply": True where the folder holds the layers below already, "bell" of a blob still
+arriving}], "cpu_seconds", "memory_bytes"}.
+Answer: {"layers": [{"sha256", "size", "entries", "implicit", "opaque", "removed"}]}, in the order of the jobs;
 `sha256` is of the uncompressed bytes, "" for a blob that is not compressed (its digest says it); names are latin-1.
 """
 
 import os
 
+from corten.image.apply import Applier
 from corten.image.beneath import open_root
 from corten.image.confine import enter
 from corten.image.extract import Extractor
@@ -31,7 +33,8 @@ def _unpack(job: "dict[str, Any]", kind: str) -> "dict[str, Any]":
     else:
         source = MapSource(descriptor)
     root = open_root(f"/{job['folder']}")
-    extractor = Extractor(root, whiteouts=bool(job.get("whiteouts", True)), limit_bytes=int(job["limit_bytes"]),
+    kind_of = Applier if job.get("apply") else Extractor
+    extractor = kind_of(root, whiteouts=bool(job.get("whiteouts", True)), limit_bytes=int(job["limit_bytes"]),
                           limit_entries=int(job["limit_entries"]))
     extractor.run(Reader(source))
     sha256 = source.finish()
@@ -41,6 +44,7 @@ def _unpack(job: "dict[str, Any]", kind: str) -> "dict[str, Any]":
         "sha256": sha256, "size": extractor.size, "entries": extractor.entries,
         "implicit": [path.decode("latin-1") for path in extractor.implicit],
         "opaque": [path.decode("latin-1") for path in extractor.opaque],
+        "removed": [path.decode("latin-1") for path in extractor.removed],
     }
 
 

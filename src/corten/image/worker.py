@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import corten
@@ -78,3 +79,16 @@ async def ask(
             process.kill()
             await process.wait()
     return parse_answer(output, complaints, process.returncode)
+
+
+async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Blocking work off the loop. A cancelled wait goes on until the thread has seen the cancellation and stopped."""
+    task = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        try:
+            await task
+        except BaseException:
+            pass
+        raise

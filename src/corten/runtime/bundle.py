@@ -1,8 +1,8 @@
 """A bundle: the folder with config.json that says what a container is to be. Read and checked, nothing done.
 
 An engine's bundle also has rootfs.json beside config.json: `{"lower": [...], "upper": "...", "work": "...", "init":
-bool}`, the overlay that the init mounts on root.path in its own mount namespace. It is a file of the engine's own, so
-nothing that comes with an image (labels, annotations) can steer it.
+bool}`, the overlay that the init mounts on root.path in its own mount namespace; without lower folders `upper` is the
+whole root. It is a file of the engine's own, so nothing that comes with an image (labels, annotations) can steer it.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def load_bundle(id: str, path: str, root: str = "", config: str = "") -> Bundle:
         raise NotFound(f"JSON specification file {CONFIG} not found")
     rootfs = _check(spec)
     extension = _load_object(f"{path}/{ROOTFS}") or {}
-    overlay = extension if extension.get("lower") else None
+    overlay = extension if extension.get("lower") or extension.get("upper") else None
     if overlay:
         _check_overlay(overlay)
     if not rootfs.startswith("/"):
@@ -125,6 +125,7 @@ def check_process(process: dict[str, Any]) -> None:
 
 
 def _check_overlay(overlay: dict[str, Any]) -> None:
+    overlay.setdefault("lower", [])
     paths = [*overlay["lower"], overlay.get("upper") or "/", overlay.get("work") or "/"]
     if not all(isinstance(path, str) and path.startswith("/") for path in paths):
         raise InvalidArgument(f"{ROOTFS}: lower, upper and work are absolute paths")

@@ -34,10 +34,13 @@ def prepare(plan: Plan) -> int:
         _make_parent_private(plan.rootfs)
     else:
         mount.set_propagation("/", mount.MS_SLAVE if propagation == mount.MS_UNBINDABLE else propagation, True)
-    if plan.bundle.overlay is None:
+    layers = plan.bundle.overlay
+    if layers is None:
         root = mount.copy_tree(plan.rootfs, recursive=True)
+    elif not layers["lower"]:
+        root = mount.copy_tree(layers["upper"], recursive=False)
+        mount.set_attributes(root, mount.MOUNT_ATTR_NODEV)
     else:
-        layers = plan.bundle.overlay
         root = overlay.new_overlay(layers["lower"], layers.get("upper") or "", layers.get("work") or "")
     target = os.open(plan.rootfs, path.O_PATH | os.O_DIRECTORY)
     mount.attach_changed(root, target, [Change(propagation=mount.MS_PRIVATE)])
