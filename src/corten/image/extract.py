@@ -42,7 +42,8 @@ class Extractor:
     """Writes the members of one archive below `root` (an O_PATH descriptor).
 
     `implicit` are folders made since something below them came, `opaque` those to be marked so, `removed` the paths of
-    whiteouts; `size` is the sum of the files' bytes. `limit_bytes` and `limit_entries` bound it: past them InvalidArgument.
+    whiteouts; `size` is the sum of the files' bytes. `limit_bytes` and `limit_entries` bound it: past them
+    InvalidArgument.
     `cross_mounts`: the root is a container's, with other mounts below it.
     """
 
