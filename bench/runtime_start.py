@@ -195,4 +195,5 @@ def main() -> None:
         shutil.rmtree(root)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -34,6 +34,13 @@ def make_controlling(slave: int) -> None:
     fcntl.ioctl(slave, TIOCSCTTY, 0)
 
 
+def keep_newlines(terminal: int) -> None:
+    """Let a newline through as it is: the terminal behind this one will add the carriage return. Raises OSError."""
+    modes = termios.tcgetattr(terminal)
+    modes[1] &= ~termios.ONLCR
+    termios.tcsetattr(terminal, termios.TCSANOW, modes)
+
+
 def set_size(descriptor: int, rows: int, columns: int) -> None:
     """The window's size in characters; whoever is in the foreground gets SIGWINCH. Raises OSError."""
     fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("4H", rows & 0xFFFF, columns & 0xFFFF, 0, 0))

@@ -54,12 +54,12 @@ def log(options: "Options", level: str, message: str) -> bool:
     return True
 
 
-def debug(options: "Options", message: str) -> None:
-    """A line for --debug: into the log, else on stderr."""
-    if options.get("debug") and not log(options, "debug", message):
+def tell(options: "Options", level: str, message: str) -> None:
+    """A line into the log, else on stderr; `debug` only with --debug."""
+    if (level != "debug" or options.get("debug")) and not log(options, level, message):
         import json
 
-        sys.stderr.write(f'time="{_stamp()}" level=debug msg={json.dumps(message)}\n')
+        sys.stderr.write(f'time="{_stamp()}" level={level} msg={json.dumps(message)}\n')
 
 
 def _report(options: "Options", error: BaseException, name: str) -> None:
@@ -133,12 +133,12 @@ def _call(options: "Options", command: "Command", found: "Options", rest: list[s
         raise InvalidArgument(f"invalid value {rootless!r} for flag --rootless: true, false or auto")
     call = Call(
         _root(options), found, rest, root_given="root" in options, systemd=bool(options.get("systemd")),
-        rootless=_TRUTH[rootless.lower()],
+        rootless=_TRUTH[rootless.lower()], warn=lambda message: tell(options, "warning", message),
     )
     module, _, function = command.place.partition(".")
-    debug(options, f"{function} {' '.join(rest[:1])}, pid {os.getpid()}, root {call.root}")
+    tell(options, "debug", f"{function} {' '.join(rest[:1])}, pid {os.getpid()}, root {call.root}")
     code: int = getattr(__import__(f"corten.runtime.{module}", fromlist=(function,)), function)(call)
-    debug(options, f"{function} done: {code}")
+    tell(options, "debug", f"{function} done: {code}")
     return code
 
 

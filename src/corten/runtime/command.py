@@ -8,22 +8,25 @@ from corten.runtime.options import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from corten.runtime.options import Options
 
 
 class Call:
     """The state root, the command's options and its other words; `systemd` and `rootless` are global options."""
 
-    __slots__ = ("options", "root", "root_given", "rootless", "systemd", "words")
+    __slots__ = ("options", "root", "root_given", "rootless", "systemd", "warn", "words")
 
     def __init__(
-        self, root: str, options: "Options", words: list[str], *, root_given: bool = False, systemd: bool = False,
-        rootless: bool | None = None,
+        self, root: str, options: "Options", words: list[str], *, warn: "Callable[[str], None]",
+        root_given: bool = False, systemd: bool = False, rootless: bool | None = None,
     ) -> None:
         self.root = root
         self.root_given = root_given
         self.options = options
         self.words = words
+        self.warn = warn  # into the log, else on stderr
         self.systemd = systemd
         self.rootless = rootless
 

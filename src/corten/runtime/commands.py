@@ -30,6 +30,10 @@ def hand_over(call: "Call", child: "Child") -> None:
         container.send_descriptor(console, b"/dev/ptmx", child.console, "console")
         os.close(child.console)
         child.console = -1
+    elif child.console >= 0:
+        from corten.linux import tty
+
+        tty.keep_newlines(child.console)  # what it prints goes through a terminal, or into a file, of ours
     if call.options.get("pidfd_socket"):
         container.send_descriptor(text(call.options, "pidfd_socket"), b"pidfd", child.pidfd, "pidfd")
     pid_file = call.path("pid_file")
@@ -77,6 +81,9 @@ def _new(call: "Call", detached: bool) -> "tuple[Bundle, Child]":
         systemd.place(bundle)
     process = bundle.spec.get("process") or {}
     check_terminal(bool(process.get("terminal")), detached, text(call.options, "console"))
+    sets = process.get("capabilities") or {}
+    for name in set(sets.get("ambient") or ()) - set(sets.get("inheritable") or ()):
+        call.warn(f"can't raise ambient capability {name}: not in the inheritable set")
     environment: list[str] = []
     preserved = passed_on(call, environment)
     if environment:

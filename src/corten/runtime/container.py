@@ -165,7 +165,7 @@ def run_hooks(record: State, bundle: Bundle, kind: str, status: str) -> None:
         hooks.run_all(bundle.spec, (kind,), state.document(bundle, status, record.pid))
     except StepFailed:
         if kind == "poststart":
-            kill(record, SIGKILL)
+            _kill_and_wait(record)
         raise
 
 

@@ -9,6 +9,7 @@ nothing and allocates little. When a step fails, its name, the system call and t
 An exec in a running container takes `EXEC_STEPS`: it joins what `STEPS` made, and ends the same way.
 """
 
+import _signal  # type: ignore[import-not-found]
 import _socket
 import gc
 import os
@@ -26,10 +27,15 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
+_ENDING = (1, 2, 3, 15)  # HUP INT QUIT TERM: what ends a container that has not been started
+
+
 class Init:
     """The state of the one process that runs this page: its plan and the descriptors it has kept."""
 
-    __slots__ = ("candidates", "channel", "console", "devpts", "listener", "master", "plan", "proc", "root", "stdio")
+    __slots__ = (
+        "candidates", "channel", "console", "devpts", "in_cwd", "listener", "master", "plan", "proc", "root", "stdio",
+    )
 
     def __init__(self, plan: Plan, channel: int, stdio: tuple[int, int, int]) -> None:
         self.plan = plan
@@ -41,6 +47,7 @@ class Init:
         self.devpts = -1  # the container's own devpts
         self.master = self.console = -1
         self.candidates: list[str] = []
+        self.in_cwd = False
 
 
 # --- the beginning: cut the ties with the process that made us
@@ -119,6 +126,7 @@ def _run_host_hooks(init: Init) -> None:
 
 def _run_container_hooks(init: Init) -> None:
     if init.plan.hooks.get("createContainer"):
+        os.fchdir(init.root)  # where runc's find themselves
         document = state.document(init.plan.bundle, "creating", os.getpid())
         hooks.run_all(init.plan.bundle.spec, ("createContainer",), document)
 
@@ -142,12 +150,14 @@ def _make_devices(init: Init) -> None:
 
 def _open_console(init: Init) -> None:
     """A pty of the container's own devpts becomes stdio and /dev/console; its master goes to the parent with READY."""
-    if not init.plan.program.terminal:
-        return
-    devpts = init.devpts if init.devpts >= 0 else open_in_root(init.root, "/dev/pts", os.O_RDONLY | os.O_DIRECTORY)
-    init.master, init.console = tty.open_pair(devpts)
-    rootfs.bind_console(init.root, init.console)
-    _take_console(init)
+    if init.plan.program.terminal:
+        if init.devpts < 0:
+            init.devpts = open_in_root(init.root, "/dev/pts", os.O_RDONLY | os.O_DIRECTORY)
+        init.master, init.console = tty.open_pair(init.devpts)
+        rootfs.bind_console(init.root, init.console)
+        _take_console(init)
+    if init.devpts >= 0:
+        os.close(init.devpts)
 
 
 def _take_console(init: Init) -> None:
@@ -187,7 +197,7 @@ def _set_labels(init: Init) -> None:
 
 def _look_up(init: Init) -> None:
     program.add_home(init.plan.program)
-    program.enter_cwd(init.plan.program)
+    init.in_cwd = program.enter_cwd(init.plan.program)
     init.candidates = program.look_up(init.plan.program)
 
 
@@ -195,6 +205,8 @@ def _wait_for_start(init: Init) -> None:
     """All is made. Tell the parent, and wait for the word: on the channel, or on the listener of a detached start."""
     if init.listener >= 0:
         process.set_pdeathsig(0)  # the parent goes, the container stays
+    for number in _ENDING:  # pid 1 of a namespace is deaf to what it does not handle
+        _signal.signal(number, _end)
     sync.send(init.channel, sync.READY, init.master)
     for descriptor in (init.master, init.console):
         if descriptor > 2:
@@ -206,6 +218,12 @@ def _wait_for_start(init: Init) -> None:
         os.close(connection)
         listening.close()
     sync.expect(init.channel, sync.START)
+    for number in _ENDING:
+        _signal.signal(number, _signal.SIG_DFL)
+
+
+def _end(number: int, _frame: object) -> None:
+    os._exit(128 + number)
 
 
 def _run_start_hooks(init: Init) -> None:
@@ -224,7 +242,8 @@ def _become_user(init: Init) -> None:
     program.become_user(init.plan.program, (0, 1, 2))
     if init.plan.die_with_parent and init.plan.listener < 0:
         process.set_pdeathsig(signal.SIGKILL)  # the change of user has cleared it
-    program.enter_cwd(init.plan.program, as_user=True)
+    if not init.in_cwd:
+        program.enter_cwd(init.plan.program, as_user=True)
 
 
 def _close_all(init: Init) -> None:
@@ -308,6 +327,8 @@ def _open_exec_console(init: Init) -> None:
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     devpts = open_in_root(root, "/dev/pts", os.O_RDONLY | os.O_DIRECTORY)
     init.master, init.console = tty.open_pair(devpts)
+    os.close(devpts)
+    os.close(root)
     _take_console(init)
 
 

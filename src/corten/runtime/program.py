@@ -143,16 +143,17 @@ def add_home(program: Program) -> None:
         os.close(descriptor)
 
 
-def enter_cwd(program: Program, as_user: bool = False) -> None:
+def enter_cwd(program: Program, as_user: bool = False) -> bool:
     """chdir, and prove that it led inside the root: getcwd fails for a folder outside it (CVE-2024-21626).
 
-    Before the change of user a refusal is no error yet: the folder may be the user's own. Raises StepFailed.
+    Before the change of user a refusal is no error yet: the folder may be the user's own; False then. Raises
+    StepFailed.
     """
     try:
         os.chdir(program.cwd)
     except OSError as error:
         if not as_user and error.errno in (errno.EACCES, errno.EPERM):
-            return
+            return False
         text = f'chdir to cwd ("{program.cwd}") set in config.json failed: {go_strerror(error.errno or 0)}'
         raise StepFailed("enter the working directory", "chdir", error.errno or 0, program.cwd, text) from None
     try:
@@ -165,6 +166,7 @@ def enter_cwd(program: Program, as_user: bool = False) -> None:
             "current working directory is outside of container mount namespace root -- "
             "possible container breakout detected",
         )
+    return True
 
 
 def look_up(program: Program) -> list[str]:

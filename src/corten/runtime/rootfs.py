@@ -241,7 +241,7 @@ def mask_paths(plan: Plan, root: int) -> None:
     if not plan.masked_paths:
         return
     empty = -1
-    for name in plan.masked_paths:
+    for name in dict.fromkeys(plan.masked_paths):
         found = _open_below(root, name)
         if found < 0:
             continue
