@@ -167,7 +167,7 @@ def test_console_socket(oci):
 def test_hooks_run_in_order_with_the_state(oci):
     trace = f"{oci.boxes.folder}/trace"
     with open(f"{oci.boxes.folder}/hook", "w") as file:
-        file.write(f"#!/bin/sh\necho $1 $(sed 's/.*\"status\": \"\\([a-z]*\\)\".*/\\1/') >> {trace}\n")
+        file.write(f"#!/bin/sh\necho $1 $(sed 's/.*\"status\": *\"\\([a-z]*\\)\".*/\\1/') >> {trace}\n")
     os.chmod(f"{oci.boxes.folder}/hook", 0o755)
 
     def change(spec):

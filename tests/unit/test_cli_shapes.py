@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corten.cli import clock, jsonio
+from corten.base import jsonio
+from corten.cli import clock
 from corten.cli.containers import ports_text
 from corten.cli.copy import PathInfo, placed, renamed, split_argument, split_entry
 from corten.cli.errors import Failure

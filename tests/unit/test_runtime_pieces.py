@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corten.base.errors import InvalidArgument, NotFound
+from corten.base.ids import check_id
 from corten.linux import capabilities, mount, rlimit, schedule
 from corten.runtime import net_devices, sync
-from corten.runtime.bundle import check_id, load_bundle
+from corten.runtime.bundle import load_bundle
 from corten.runtime.errors import EXECUTE, LOOK_UP, StepFailed, from_exception
 from corten.runtime.mount_options import Mount, parse_mounts, parse_propagation
 from corten.runtime.options import FLAG, MANY, TEXT, parse

@@ -1,10 +1,13 @@
 """Files written whole or not at all, and JSON read strictly."""
 
-import json
 import os
-from collections.abc import Iterable
 
+from corten.base import jsonio
 from corten.base.errors import InvalidArgument
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def atomic_write(path: str, data: bytes, mode: int = 0o600) -> None:
@@ -43,7 +46,7 @@ def read_bytes(path: str, limit_bytes: int = 1 << 20) -> bytes:
     return b"".join(parts)
 
 
-def _refuse_duplicates(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
+def _refuse_duplicates(pairs: "Iterable[tuple[str, object]]") -> dict[str, object]:
     found: dict[str, object] = {}
     for key, value in pairs:
         if key in found:
@@ -64,6 +67,9 @@ def _bounded(text: str) -> int:
     return value
 
 
+_scan = jsonio.scanner(_refuse_duplicates, _refuse_constant, _bounded, strict=True)
+
+
 def parse_json(data: bytes | str, limit_bytes: int = 4 << 20, limit_depth: int = 64) -> object:
     """The one strict JSON loader: bounded in size and depth, no duplicate keys, no NaN, nothing after the value.
 
@@ -73,10 +79,9 @@ def parse_json(data: bytes | str, limit_bytes: int = 4 << 20, limit_depth: int =
         raise InvalidArgument(f"invalid JSON: longer than {limit_bytes} bytes")
     try:
         text = data if isinstance(data, str) else data.decode("utf-8")  # and no other encoding: json would guess
-        value = json.loads(
-            text, object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant, parse_int=_bounded)
+        value = _scan(text.strip(" \t\r\n"))
         if "\\u" in text:
-            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+            jsonio.dumps(value).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"invalid JSON: {error}") from None
     if _depth_exceeds(value, limit_depth):

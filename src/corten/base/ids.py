@@ -2,6 +2,8 @@
 
 import os
 
+from corten.base.errors import InvalidArgument
+
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -26,3 +28,13 @@ def is_id(text: str) -> bool:
 def is_id_prefix(text: str) -> bool:
     """Whether `text` could be the beginning of an id: 1 to 64 lower-case hexadecimal digits."""
     return 0 < len(text) <= 64 and _HEX.issuperset(text)
+
+
+_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
+
+
+def check_id(id: str) -> str:
+    """A container id as runc takes it. Raises InvalidArgument: it becomes part of paths."""
+    if not id or len(id) > 1024 or id in (".", "..") or not _ID_CHARACTERS.issuperset(id):
+        raise InvalidArgument("invalid container ID format")
+    return id

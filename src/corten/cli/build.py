@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from corten.cli import jsonio
+from corten.base import jsonio
 from corten.cli.args import Values
 from corten.cli.client import Query
 from corten.cli.create_request import _hosts, _ulimits, pairs

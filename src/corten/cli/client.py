@@ -8,7 +8,7 @@ import os
 from _socket import AF_UNIX, SHUT_WR, SOCK_STREAM, getaddrinfo, socket
 from collections.abc import Iterator
 
-from corten.cli import jsonio
+from corten.base import jsonio
 from corten.cli.errors import ApiError, Failure, NotConnected
 
 DEFAULT_VERSION = (1, 51)

@@ -186,7 +186,7 @@ def config_format(cli: Cli, name: str, values: Values) -> str:
     """A list's own format from the user's config.json; not with --quiet."""
     if values.flag("quiet"):
         return ""
-    from corten.cli import jsonio
+    from corten.base import jsonio
 
     try:
         with open(f"{cli.config_dir}/config.json", encoding="utf-8") as file:

@@ -10,7 +10,7 @@ import stat
 import sys
 from collections.abc import Iterator
 
-from corten.cli import jsonio
+from corten.base import jsonio
 from corten.cli.args import Values
 from corten.cli.client import Response, quote
 from corten.cli.errors import ApiError, Failure

@@ -50,7 +50,7 @@ def _security(values: Values) -> tuple[list[str] | None, Json]:
 
 
 def _profile(path: str) -> str:
-    from corten.cli import jsonio
+    from corten.base import jsonio
 
     try:
         with open(path, encoding="utf-8") as file:

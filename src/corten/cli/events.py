@@ -2,7 +2,8 @@
 
 import sys
 
-from corten.cli import filters, jsonio
+from corten.base import jsonio
+from corten.cli import filters
 from corten.cli.args import Values
 from corten.cli.errors import Failure
 from corten.cli.logs import moment

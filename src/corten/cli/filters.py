@@ -1,6 +1,6 @@
 """`--filter name=value` flags as the API's `filters` parameter. Pure."""
 
-from corten.cli import jsonio
+from corten.base import jsonio
 
 
 def encode(given: list[str]) -> str:

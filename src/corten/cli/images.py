@@ -126,7 +126,7 @@ def _platform(values: Values) -> list[tuple[str, str]]:
     text = values.text("platform")
     if not text:
         return []
-    from corten.cli import jsonio
+    from corten.base import jsonio
 
     system, _, rest = text.partition("/")
     architecture, _, variant = rest.partition("/")

@@ -7,7 +7,7 @@ error), as docker's does.
 import sys
 from collections.abc import Callable
 
-from corten.cli import jsonio
+from corten.base import jsonio
 from corten.cli.args import Values
 from corten.cli.client import Query, quote
 from corten.cli.errors import ApiError, Failure

@@ -6,7 +6,7 @@ Credential helpers (credsStore, credHelpers) are asked as docker asks them; a pa
 import os
 import sys
 
-from corten.cli import jsonio
+from corten.base import jsonio
 from corten.cli.args import Values
 from corten.cli.errors import Failure
 from corten.cli.main import Cli

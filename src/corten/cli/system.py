@@ -3,8 +3,8 @@
 import os
 import sys
 
+from corten.base import jsonio
 from corten.base.human import human_size_binary
-from corten.cli import jsonio
 from corten.cli.args import Values
 from corten.cli.client import DEFAULT_VERSION
 from corten.cli.errors import Failure

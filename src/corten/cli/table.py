@@ -6,7 +6,7 @@ The template engine is imported only when a template was given: the plain table 
 import sys
 from collections.abc import Callable
 
-from corten.cli import jsonio
+from corten.base import jsonio
 from corten.cli.errors import Failure
 
 Row = dict[str, object]  # texts by column; a function takes a template's arguments

@@ -1,6 +1,6 @@
 """How Go shows values: `fmt`'s %v and friends over plain Python values and the typed views of template_run. Pure."""
 
-from corten.cli import jsonio
+from corten.base import jsonio
 
 
 class Record:

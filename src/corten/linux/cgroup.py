@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import time
 
 from corten.linux import cgroup_devices, cgroup_limits
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _V2_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb", "rdma")
-_REMOVE_ATTEMPTS = 40
+SIGKILL = 9
 _KILL_WAIT_S = 2.0
 
 
@@ -297,19 +296,19 @@ def is_frozen(path: str) -> bool:
         return False
 
 
-def kill(path: str, signum: int = signal.SIGKILL) -> None:
+def kill(path: str, signum: int = SIGKILL) -> None:
     """Signal every process of the group and the groups below it; an absent group is no error.
 
     SIGKILL goes by cgroup.kill (Linux 5.14), which misses no fork; else process by process until none is left.
     """
     unified = hierarchies().unified
-    if signum == signal.SIGKILL and unified and path:
+    if signum == SIGKILL and unified and path:
         try:
             write_file(f"{unified}{path}/cgroup.kill", b"1")
             return
         except OSError:
             pass
-    for _ in range(10 if signum == signal.SIGKILL else 1):
+    for _ in range(10 if signum == SIGKILL else 1):
         found = processes(path)
         for pid in found:
             try:

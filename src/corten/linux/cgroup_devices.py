@@ -6,12 +6,9 @@ the rules before said.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import struct
 
 from corten.base.errors import InvalidArgument
-from corten.linux.libc import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,7 +80,10 @@ _F_ALLOW_MULTI = 2
 
 
 def _instruction(code: int, dst: int = 0, src: int = 0, offset: int = 0, value: int = 0) -> bytes:
-    return struct.pack("<BBhi", code, src << 4 | dst, offset, value)
+    return b"".join((
+        bytes((code, src << 4 | dst)), offset.to_bytes(2, "little", signed=True),
+        value.to_bytes(4, "little", signed=True),
+    ))
 
 
 _LDX_W, _AND_K, _RSH_K, _MOV_K, _MOV_X = 0x61, 0x54, 0x74, 0xB4, 0xBC
@@ -142,6 +142,11 @@ def _rule_block(rule: dict[str, Any]) -> bytes:
 
 def apply_v2(place: str, rules: list[dict[str, Any]]) -> None:
     """Load and attach the rules' program to a v2 group. bpf(2). Raises InvalidArgument, OSError."""
+    import ctypes
+    import struct
+
+    from corten.linux.libc import syscall
+
     code = ctypes.create_string_buffer(program(rules))
     licence = ctypes.create_string_buffer(b"Apache")
     attributes = struct.pack(

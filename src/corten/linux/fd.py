@@ -1,11 +1,9 @@
 """Descriptors: where they lie in a child, what they are, writing to one."""
 
-import ctypes
 import fcntl
 import os
 import stat
 
-from corten.linux.libc import check, libc
 from corten.linux.process import close_range
 
 PROC_SUPER_MAGIC = 0x9FA0
@@ -13,13 +11,15 @@ DEVPTS_SUPER_MAGIC = 0x1CD1
 CGROUP2_SUPER_MAGIC = 0x63677270
 OVERLAYFS_SUPER_MAGIC = 0x794C7630
 
-_statfs = ctypes.create_string_buffer(256)
-
-
 def filesystem_type(descriptor: int) -> int:
     """The magic number of the file system a descriptor is on. fstatfs(2)."""
-    check(libc.fstatfs(descriptor, _statfs), "fstatfs")
-    return int.from_bytes(_statfs.raw[:8], "little")
+    import ctypes
+
+    from corten.linux.libc import check, libc
+
+    found = ctypes.create_string_buffer(256)
+    check(libc.fstatfs(descriptor, found), "fstatfs")
+    return int.from_bytes(found.raw[:8], "little")
 
 
 def open_proc() -> int:

@@ -3,8 +3,11 @@
 The numbers are data, syscalls.json, read once by whoever compiles first. Pure but for that read.
 """
 
-import json
+from __future__ import annotations
+
 import os
+
+from corten.base import jsonio
 
 # audit tokens (linux/audit.h); x32 shares x86_64's
 ARCHITECTURES = {
@@ -39,6 +42,10 @@ INT_ARGUMENTS = {
     "unshare": (0,), "userfaultfd": (0,), "wait4": (0, 2), "waitid": (0, 1, 3),
 }
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 _tables: dict[str, dict[str, int]] | None = None
 
 
@@ -47,5 +54,7 @@ def numbers(architecture: str) -> dict[str, int]:
     global _tables
     if _tables is None:
         with open(os.path.join(os.path.dirname(__file__), "syscalls.json"), "rb") as file:
-            _tables = json.loads(file.read())
-    return _tables[_COLUMNS[architecture]]
+            read: Any = jsonio.loads(file.read())
+        _tables = read
+    tables: dict[str, dict[str, int]] = _tables or {}
+    return tables[_COLUMNS[architecture]]

@@ -46,6 +46,14 @@ def set_size(descriptor: int, rows: int, columns: int) -> None:
     fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("4H", rows & 0xFFFF, columns & 0xFFFF, 0, 0))
 
 
+def copy_size(terminal: int) -> None:
+    """Give a container's terminal the size of ours, if we have one."""
+    try:
+        set_size(terminal, *get_size(0))
+    except OSError:
+        pass
+
+
 def get_size(descriptor: int) -> tuple[int, int]:
     """(rows, columns). Raises OSError when it is no terminal."""
     rows, columns, _, _ = struct.unpack("4H", fcntl.ioctl(descriptor, termios.TIOCGWINSZ, b"\0" * 8))

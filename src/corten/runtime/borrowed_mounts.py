@@ -27,10 +27,9 @@ def enter(root: int) -> None:
     os.chdir("/")
 
 
-def take_away(spec: "dict[str, Any]", rootfs: str) -> None:
-    """Detach the container's mounts from the runtime's namespace, if that is where they are; safe to repeat."""
-    entries = (spec.get("linux") or {}).get("namespaces") or ()
-    if not any(entry.get("type") == "mount" for entry in entries) and _is_ours(rootfs):
+def take_away(rootfs: str) -> None:
+    """Detach a container's mounts from the runtime's namespace, if that is where they are; safe to repeat."""
+    if _is_ours(rootfs):
         mount.umount(rootfs, mount.MNT_DETACH)
 
 

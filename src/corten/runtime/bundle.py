@@ -11,6 +11,7 @@ import os
 
 from corten.base.errors import InvalidArgument, NotFound
 from corten.base.files import parse_json, read_bytes
+from corten.base.ids import check_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 ROOTFS = "rootfs.json"
-_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 _CONFIG_LIMIT = 4 << 20
 
 
@@ -42,6 +42,10 @@ class Bundle:
         self.unit = ""  # the scope that systemd is to make for its cgroup
 
     @property
+    def annotations(self) -> dict[str, str]:
+        return self.spec.get("annotations") or {}
+
+    @property
     def cgroup(self) -> str:
         """Where its processes are kept in every hierarchy: linux.cgroupsPath, else /corten/<id>; "" for none."""
         return "" if self.groupless else cgroup_path(self.id, self.spec)
@@ -53,13 +57,6 @@ def cgroup_path(id: str, spec: dict[str, Any]) -> str:
     if not isinstance(path, str) or "\0" in path or ".." in path.split("/") or not path.strip("/"):
         raise InvalidArgument(f"invalid linux.cgroupsPath: {path!r}")
     return path if path.startswith("/") else f"/{path}"
-
-
-def check_id(id: str) -> str:
-    """A container id as runc takes it. Raises InvalidArgument: it becomes part of paths."""
-    if not id or len(id) > 1024 or id in (".", "..") or not _ID_CHARACTERS.issuperset(id):
-        raise InvalidArgument("invalid container ID format")
-    return id
 
 
 def load_bundle(id: str, path: str, root: str = "", config: str = "") -> Bundle:

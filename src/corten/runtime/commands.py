@@ -10,7 +10,6 @@ from corten.runtime.options import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corten.runtime.bundle import Bundle
     from corten.runtime.command import Call
     from corten.runtime.create import Child
 
@@ -25,9 +24,11 @@ def told(failure: StepFailed, prefix: str = _INIT_FAILED) -> StepFailed:
 
 def hand_over(call: "Call", child: "Child") -> None:
     """What the caller wants of a process that is made: its terminal, a descriptor of it, its pid. Raises OSError."""
+    from corten.runtime import launch
+
     console = text(call.options, "console")
     if console:
-        container.send_descriptor(console, b"/dev/ptmx", child.console, "console")
+        launch.send_descriptor(console, b"/dev/ptmx", child.console, "console")
         os.close(child.console)
         child.console = -1
     elif child.console >= 0:
@@ -35,7 +36,7 @@ def hand_over(call: "Call", child: "Child") -> None:
 
         tty.keep_newlines(child.console)  # what it prints goes through a terminal, or into a file, of ours
     if call.options.get("pidfd_socket"):
-        container.send_descriptor(text(call.options, "pidfd_socket"), b"pidfd", child.pidfd, "pidfd")
+        launch.send_descriptor(text(call.options, "pidfd_socket"), b"pidfd", child.pidfd, "pidfd")
     pid_file = call.path("pid_file")
     if pid_file:
         atomic_write(pid_file, str(child.pid).encode(), 0o644)
@@ -71,7 +72,8 @@ def passed_on(call: "Call", environment: list[str]) -> int:
     return total
 
 
-def _new(call: "Call", detached: bool) -> "tuple[Bundle, Child]":
+def _new(call: "Call", detached: bool) -> "Child":
+    from corten.runtime import launch
     from corten.runtime.bundle import load_bundle
 
     bundle = load_bundle(call.id, text(call.options, "bundle", "."), call.root)
@@ -89,7 +91,7 @@ def _new(call: "Call", detached: bool) -> "tuple[Bundle, Child]":
     if environment:
         process["env"] = [*(process.get("env") or ()), *environment]
     try:
-        child = container.new(
+        child = launch.new(
             bundle, detached=detached, preserve_fds=preserved, no_pivot=bool(call.options.get("no_pivot")),
             keyring=not call.options.get("no_keyring"), rootless=call.rootless,
         )
@@ -100,7 +102,7 @@ def _new(call: "Call", detached: bool) -> "tuple[Bundle, Child]":
     except BaseException:
         container.delete(call.root, call.id, force=True)
         raise
-    return bundle, child
+    return child
 
 
 def create(call: "Call") -> int:
@@ -126,7 +128,7 @@ def run(call: "Call") -> int:
     detached = bool(call.options.get("detach"))
     if not call.options.get("no_subreaper") and not detached:
         process.set_child_subreaper()
-    bundle, child = _new(call, detached)
+    child = _new(call, detached)
     try:
         if detached:
             return start(call)
@@ -134,7 +136,7 @@ def run(call: "Call") -> int:
         if child.wait() == "failed" and child.failure:
             os.waitpid(child.pid, 0)
             raise told(child.failure)
-        container.run_hooks(call.load(), bundle, "poststart", "running")
+        container.run_hooks(call.load(), "poststart", "running")
     except BaseException:
         container.delete(call.root, call.id, force=True)
         raise

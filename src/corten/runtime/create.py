@@ -273,4 +273,5 @@ def _write(path: str, text: str) -> None:
 def destroy(bundle: Bundle) -> None:
     """Kill what is left in its cgroups; remove them, and its mounts in our namespace. Absence is no error."""
     cgroup.remove(bundle.cgroup)
-    borrowed_mounts.take_away(bundle.spec, bundle.rootfs)
+    if state.borrows_mounts(bundle.spec):
+        borrowed_mounts.take_away(bundle.rootfs)

@@ -8,8 +8,7 @@ import os
 import select
 import termios
 
-from corten.linux import process
-from corten.runtime import container
+from corten.linux import process, tty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def wait(pid: int, pidfd: int, console: int) -> int:
     before = _make_raw() if console >= 0 else None
     try:
         if console >= 0:
-            container.copy_size(console)
+            tty.copy_size(console)
         _relay(pidfd, console, wake_r)
     finally:
         if before is not None:
@@ -91,7 +90,7 @@ def _pass_on(pidfd: int, console: int, numbers: bytes) -> None:
     for number in numbers:
         if number == _SIGWINCH:
             if console >= 0:
-                container.copy_size(console)
+                tty.copy_size(console)
             continue
         try:
             process.pidfd_send_signal(pidfd, number)

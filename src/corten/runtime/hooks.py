@@ -6,12 +6,12 @@ runtime-spec runtime.md and config.md "POSIX-platform Hooks".
 
 from __future__ import annotations
 
-import json
+import _signal  # type: ignore[import-not-found]
 import os
 import select
-import signal
 import time
 
+from corten.base import jsonio
 from corten.base.errors import InvalidArgument
 from corten.linux.process import close_range, pidfd_open
 from corten.runtime.errors import StepFailed, go_strerror
@@ -32,7 +32,7 @@ def run_all(
     """
     for kind in kinds:
         for number, hook in enumerate((spec.get("hooks") or {}).get(kind) or ()):
-            run(f"{kind} hook #{number}", hook, json.dumps(document).encode(), inherited)
+            run(f"{kind} hook #{number}", hook, jsonio.dumps(document).encode(), inherited)
 
 
 def run(name: str, hook: dict[str, Any], document: bytes, inherited: dict[str, str] | None = None) -> None:
@@ -75,7 +75,7 @@ def _run(
                 os.dup2(descriptor, target)
             os.dup2(failed_w, 3, inheritable=False)
             close_range(4)
-            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
             os.execve(path, arguments, environment)  # noqa: S606
         except OSError as error:
             os.write(3, str(error.errno).encode())
@@ -97,7 +97,7 @@ def _wait(pid: int, timeout: float | None) -> int | None:
         deadline = time.monotonic() + timeout
         while not poll.poll(max(0, int((deadline - time.monotonic()) * 1000))):
             if time.monotonic() >= deadline:
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, _signal.SIGKILL)
                 os.waitpid(pid, 0)
                 os.close(ended)
                 return None

@@ -13,7 +13,6 @@ import _signal  # type: ignore[import-not-found]
 import _socket
 import gc
 import os
-import signal
 
 from corten.linux import cgroup, fd, keyring, namespaces, process, signals, tty, user
 from corten.linux.path import open_in_root
@@ -70,7 +69,7 @@ def _let_go(init: Init) -> None:
 def _tie_to_parent(init: Init) -> None:
     """Until the execve this process dies with its parent; a session of its own."""
     if init.plan.die_with_parent:
-        process.set_pdeathsig(signal.SIGKILL)
+        process.set_pdeathsig(_signal.SIGKILL)
     os.setsid()
     init.proc = fd.open_proc()
 
@@ -241,7 +240,7 @@ def _fork_reaper(init: Init) -> None:
 def _become_user(init: Init) -> None:
     program.become_user(init.plan.program, (0, 1, 2))
     if init.plan.die_with_parent and init.plan.listener < 0:
-        process.set_pdeathsig(signal.SIGKILL)  # the change of user has cleared it
+        process.set_pdeathsig(_signal.SIGKILL)  # the change of user has cleared it
     if not init.in_cwd:
         program.enter_cwd(init.plan.program, as_user=True)
 

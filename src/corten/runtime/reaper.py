@@ -4,15 +4,15 @@ It is the process that made the container, without its execve: so it needs no fi
 user and confinement, no capability, no descriptor but stdio, and may not be traced from inside.
 """
 
+import _signal  # type: ignore[import-not-found]
 import os
-import signal
 
 from corten.linux import capabilities, process
 from corten.runtime import program as steps
 from corten.runtime.program import Program
 
-_NOT_PASSED_ON = (signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD)
-_FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT)
+_NOT_PASSED_ON = (_signal.SIGKILL, _signal.SIGSTOP, _signal.SIGCHLD)
+_FAULTS = (_signal.SIGSEGV, _signal.SIGBUS, _signal.SIGFPE, _signal.SIGILL, _signal.SIGTRAP, _signal.SIGABRT)
 
 
 def split(program: Program, proc: int) -> None:
@@ -21,14 +21,14 @@ def split(program: Program, proc: int) -> None:
     `proc` is a descriptor of the host's /proc.
     """
     signals = set(range(1, 32)) - {int(number) for number in (*_NOT_PASSED_ON, *_FAULTS)}
-    signals.add(signal.SIGCHLD)
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    signals.add(_signal.SIGCHLD)
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, signals)
     child = os.fork()
     if child == 0:
         process.set_dumpable(False)
         os.setpgid(0, 0)
         _to_foreground()
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         return
     try:
         process.overwrite_arguments(proc, b"/sbin/init")
@@ -39,13 +39,13 @@ def split(program: Program, proc: int) -> None:
 
 def _to_foreground() -> None:
     """The program's group gets the terminal's keys, when stdin is our controlling terminal."""
-    previous = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    previous = _signal.signal(_signal.SIGTTOU, _signal.SIG_IGN)
     try:
         os.tcsetpgrp(0, os.getpgrp())
     except OSError:
         pass
     finally:
-        signal.signal(signal.SIGTTOU, previous)
+        _signal.signal(_signal.SIGTTOU, previous)
 
 
 def _reap(program: Program, child: int, signals: set[int]) -> None:
@@ -60,10 +60,10 @@ def _reap(program: Program, child: int, signals: set[int]) -> None:
     capabilities.apply(nothing)
     process.set_dumpable(False)  # the change of user may have made it traceable again
     while True:
-        got = signal.sigwait(signals)
-        if got != signal.SIGCHLD:
+        got = _signal.sigwait(signals)
+        if got != _signal.SIGCHLD:
             try:
-                os.kill(-child if got in (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU) else child, got)
+                os.kill(-child if got in (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU) else child, got)
             except OSError:
                 pass
             continue

@@ -6,19 +6,21 @@ process, named by pid and start time.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
+from corten.base import jsonio
 from corten.base.errors import InvalidArgument, NotFound
 from corten.base.files import atomic_write, parse_json, read_bytes
+from corten.base.ids import check_id
 from corten.linux import cgroup, process
 from corten.oci.runtime_spec import VERSION
-from corten.runtime.bundle import CONFIG, Bundle, check_id, load_bundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from corten.runtime.bundle import Bundle
 
 STATE = "state.json"
 START_SOCKET = "start.sock"
@@ -28,8 +30,8 @@ class State:
     """One container's record. `root` is the folder of all states."""
 
     __slots__ = (
-        "annotations", "bundle", "cgroup", "created", "id", "keyring", "pid", "root", "rootfs", "shared_pids",
-        "start_time", "uid", "unit",
+        "annotations", "bundle", "cgroup", "created", "hooks", "id", "keyring", "pid", "root", "rootfs",
+        "shared_mounts", "shared_pids", "start_time", "uid", "unit",
     )
 
     def __init__(self, root: str, id: str, fields: dict[str, Any]) -> None:
@@ -43,9 +45,15 @@ class State:
         self.created = str(fields["created"])
         self.uid = int(fields.get("uid", 0))
         self.annotations: dict[str, str] = fields.get("annotations") or {}
+        self.hooks: dict[str, Any] = fields.get("hooks") or {}
+        self.shared_mounts = bool(fields.get("sharedMounts"))  # its mounts lie in the runtime's mount namespace
         self.shared_pids = bool(fields.get("sharedPids"))  # no pid namespace of its own
         self.keyring = bool(fields.get("keyring", True))
         self.unit = str(fields.get("unit") or "")  # the scope it is in, where systemd made its cgroup
+
+    @property
+    def path(self) -> str:
+        return self.bundle
 
     @property
     def folder(self) -> str:
@@ -64,6 +72,8 @@ class State:
 
     def load_bundle(self) -> Bundle:
         """What the container was made of; not what config.json may say by now (runtime.md, lifecycle)."""
+        from corten.runtime.bundle import CONFIG, load_bundle
+
         own = f"{self.folder}/{CONFIG}"
         return load_bundle(self.id, self.bundle, self.root, own if self.bundle != self.folder else "")
 
@@ -83,13 +93,25 @@ def save(bundle: Bundle, pid: int, start_time: int, *, shared_pids: bool = False
     fields = {
         "ociVersion": VERSION, "id": bundle.id, "pid": pid, "startTime": start_time, "bundle": bundle.path,
         "rootfs": bundle.rootfs, "cgroup": bundle.cgroup, "created": f"{created}.{now_ns % 1_000_000_000:09d}Z",
-        "uid": os.geteuid(), "annotations": bundle.spec.get("annotations"), "sharedPids": shared_pids,
-        "keyring": keyring, "unit": bundle.unit,
+        "uid": os.geteuid(), "annotations": bundle.spec.get("annotations"), "hooks": _later_hooks(bundle.spec),
+        "sharedPids": shared_pids, "sharedMounts": borrows_mounts(bundle.spec), "keyring": keyring, "unit": bundle.unit,
     }
     folder = f"{bundle.root}/{bundle.id}"
     if folder != bundle.path:
-        atomic_write(f"{folder}/{CONFIG}", json.dumps(bundle.spec).encode())
-    atomic_write(f"{folder}/{STATE}", json.dumps(fields).encode())
+        atomic_write(f"{folder}/config.json", jsonio.dumps(bundle.spec).encode("utf-8", "surrogateescape"))
+    atomic_write(f"{folder}/{STATE}", jsonio.dumps(fields).encode("utf-8", "surrogateescape"))
+
+
+def borrows_mounts(spec: dict[str, Any]) -> bool:
+    """Whether the container has neither made nor joined a mount namespace."""
+    entries = (spec.get("linux") or {}).get("namespaces") or ()
+    return not any(entry.get("type") == "mount" for entry in entries)
+
+
+def _later_hooks(spec: dict[str, Any]) -> dict[str, Any]:
+    """Those that run after the bundle may have changed, or be gone."""
+    hooks = spec.get("hooks") or {}
+    return {kind: hooks[kind] for kind in ("poststart", "poststop") if hooks.get(kind)}
 
 
 def load(root: str, id: str) -> State:
@@ -143,11 +165,11 @@ def _user_name(uid: int) -> str:
     return user_names().get(uid, f"#{uid}")
 
 
-def document(bundle: Bundle, status: str, pid: int) -> dict[str, Any]:
-    """The state of the runtime spec, as hooks and callers are told it."""
+def document(container: Bundle | State, status: str, pid: int) -> dict[str, Any]:
+    """The state of the runtime spec, as hooks are told it."""
     found: dict[str, Any] = {
-        "ociVersion": VERSION, "id": bundle.id, "status": status, "pid": pid, "bundle": bundle.path,
+        "ociVersion": VERSION, "id": container.id, "status": status, "pid": pid, "bundle": container.path,
     }
-    if bundle.spec.get("annotations"):
-        found["annotations"] = bundle.spec["annotations"]
+    if container.annotations:
+        found["annotations"] = container.annotations
     return found

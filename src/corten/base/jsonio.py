@@ -1,10 +1,12 @@
 """JSON for a start of a few milliseconds: the interpreter's C scanner and encoder without `json`, which pulls in `re`.
 
-Falls back to `json` where the C parts are absent. Replies of our own daemon are read here: bounded by the connection,
-not by this file.
+Falls back to `json` where the C parts are absent. What comes from outside goes through `files.parse_json`, which is
+strict; replies of our own daemon may be read by `loads`: bounded by the connection, not by this file.
 """
 
-from collections.abc import Callable
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 try:
     from _json import encode_basestring, make_encoder, make_scanner
@@ -13,39 +15,47 @@ except ImportError:  # another implementation of Python
 
 
 class _Context:
+    """What the scanner asks of a json.JSONDecoder."""
+
     strict = False
     object_hook = None
-    object_pairs_hook = None
-    parse_float = float
-    parse_int = int
-    parse_constant = float
-    memo: dict[str, str] = {}
+    object_pairs_hook: "Callable[..., object] | None" = None
+    parse_float: "Callable[[str], object]" = float
+    parse_int: "Callable[[str], object]" = int
+    parse_constant: "Callable[[str], object]" = float
+
+    def __init__(self) -> None:
+        self.memo: dict[str, str] = {}
 
 
-def _load_any(text: str) -> object:
-    import json
-
-    return json.loads(text)
-
-
-def _scanner() -> Callable[[str], object]:
+def scanner(
+    pairs: "Callable[..., object] | None" = None, constant: "Callable[[str], object]" = float,
+    integer: "Callable[[str], object]" = int, strict: bool = False,
+) -> "Callable[[str], object]":
+    """A function that reads one JSON text with these hooks of json.loads; raises ValueError."""
     if make_scanner is None:
-        return _load_any
-    scan = make_scanner(_Context())  # type: ignore[arg-type]
+        import json
+
+        return json.JSONDecoder(
+            object_pairs_hook=pairs, parse_constant=constant, parse_int=integer, strict=strict).decode
+    context = _Context()
+    context.object_pairs_hook, context.parse_constant, context.parse_int = pairs, constant, integer
+    context.strict = strict
+    scan = make_scanner(context)  # type: ignore[arg-type]
 
     def load(text: str) -> object:
         try:
             value, end = scan(text, 0)
-        except StopIteration:
-            raise ValueError("invalid JSON") from None
+        except StopIteration as error:
+            raise ValueError(f"no value at character {error.value}") from None
         if end != len(text):
-            raise ValueError("invalid JSON: text after the value")
+            raise ValueError(f"text after the value, at character {end}")
         return value
 
     return load
 
 
-_load = _scanner()
+_load = scanner()
 
 
 def loads(data: bytes | str) -> object:
