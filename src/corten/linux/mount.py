@@ -146,28 +146,30 @@ class Change:
 
 def change(mount: int, asked: Change) -> None:
     """Change a mount by descriptor. mount_setattr(2), before Linux 5.12 mount(2), which takes attached ones only."""
-    if kernel.mount_setattr:
-        packed = struct.pack("4Q", asked.set, asked.clear, asked.propagation, asked.userns)
-        flags = AT_EMPTY_PATH | (AT_RECURSIVE if asked.recursive else 0)
-        if _syscall(SYS["mount_setattr"], mount, b"", flags, packed, 32) >= 0:
-            return
+    if not try_change(mount, asked):
+        remount.change(mount, asked)
+
+
+def try_change(mount: int, asked: Change) -> bool:
+    """mount_setattr(2) alone; False when the kernel has no such call. Raises OSError."""
+    if not kernel.mount_setattr:
+        return False
+    packed = struct.pack("4Q", asked.set, asked.clear, asked.propagation, asked.userns)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if asked.recursive else 0)
+    if _syscall(SYS["mount_setattr"], mount, b"", flags, packed, 32) < 0:
         if ctypes.get_errno() != errno.ENOSYS:
             raise_errno("mount_setattr")
         kernel.mount_setattr = False
-    remount.change(mount, asked)
+    return kernel.mount_setattr
 
 
 def attach_changed(mount: int, target: int, changes: list[Change]) -> None:
     """Put a detached mount on `target`, changed before anybody sees it; right after it where the kernel is too old."""
-    if kernel.mount_setattr:
-        for asked in changes:
-            change(mount, asked)
-        if kernel.mount_setattr:
-            attach(mount, target)
-            return
+    before = all(try_change(mount, asked) for asked in changes)
     attach(mount, target)
-    for asked in changes:
-        change(mount, asked)
+    if not before:
+        for asked in changes:
+            remount.change(mount, asked)
 
 
 def set_attributes(mount: int, to_set: int = 0, to_clear: int = 0, recursive: bool = False) -> None:

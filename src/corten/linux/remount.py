@@ -59,33 +59,41 @@ def _mount(path: str, flags: int) -> None:
 
 
 def _mounts_below(mount: int) -> "list[int]":
-    """Descriptors of all mounts below one, each proven by its id. Raises OSError (ESTALE: one was swapped)."""
-    below = {_mount_id(mount)}
-    found: list[int] = []
+    """Descriptors of the mounts below one that can be seen, each proven by its id.
+
+    One that another covers cannot be reached, and by nobody who may not unmount. Raises OSError (ESTALE: one was
+    swapped).
+    """
+    children: dict[int, list[tuple[int, str]]] = {}
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-        lines = [line.split(" ", 5) for line in table]
-    grown = True
-    names: dict[int, str] = {}
-    while grown:  # a parent may stand behind its child in the table
-        size = len(below)
-        for fields in lines:
-            if int(fields[1]) in below:
-                below.add(int(fields[0]))
-                names[int(fields[0])] = fields[4]
-        grown = len(below) != size
+        for line in table:
+            fields = line.split(" ", 5)
+            children.setdefault(int(fields[1]), []).append((int(fields[0]), fields[4]))
+    found: list[int] = []
+    waiting = list(children.get(_mount_id(mount), ()))
     try:
-        for number, name in names.items():
-            for escape, character in _ESCAPES:
-                name = name.replace(escape, character)
-            descriptor = os.open(os.fsencode(name), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-            found.append(descriptor)
-            if _mount_id(descriptor) != number:
-                raise OSError(errno.ESTALE, "open: the mount was covered or swapped", name)
+        while waiting:
+            number, name = waiting.pop()
+            inner = children.get(number, [])
+            covering = [child for child in inner if child[1] == name]
+            waiting += covering or inner
+            if not covering:
+                found.append(_open_mount(number, name))
     except BaseException:
         for descriptor in found:
             os.close(descriptor)
         raise
     return found
+
+
+def _open_mount(number: int, name: str) -> int:
+    for escape, character in _ESCAPES:
+        name = name.replace(escape, character)
+    descriptor = os.open(os.fsencode(name), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if _mount_id(descriptor) != number:
+        os.close(descriptor)
+        raise OSError(errno.ESTALE, "open: the mount was swapped", name)
+    return descriptor
 
 
 def _mount_id(descriptor: int) -> int:
