@@ -43,6 +43,10 @@ async def disconnect_network(request: Request, engine: Any) -> Response:
     return empty(200)
 
 
+async def trace_network(request: Request, engine: Any) -> Response:
+    return json_response(engine.networks.trace(request.params["id"]))
+
+
 ROUTES = [
     Route("GET", "/networks", list_networks),
     Route("POST", "/networks/create", create_network),
@@ -51,4 +55,5 @@ ROUTES = [
     Route("DELETE", "/networks/{id}", remove_network),
     Route("POST", "/networks/{id}/connect", connect_network),
     Route("POST", "/networks/{id}/disconnect", disconnect_network),
+    Route("GET", "/corten/containers/{id}/network-trace", trace_network),  # ours: docker has none
 ]

@@ -108,6 +108,14 @@ def volume(cli: Cli, values: Values) -> None:
 
 def network(cli: Cli, values: Values) -> None:
     """`corten network inspect`"""
+    if values.flag("trace"):
+        if not values.text("format"):
+            from corten.cli.network_trace import show
+
+            show(cli, values.rest)
+            return
+        _show(values, values.rest, _kind_getter(cli, "/corten/containers/{}/network-trace", ""))
+        return
     _show(values, values.rest, _networks(cli, values.flag("verbose")))
 
 

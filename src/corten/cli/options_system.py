@@ -51,6 +51,7 @@ OPTIONS: dict[str, tuple[tuple[object, ...], ...]] = {
     ),
     "network inspect": (
         ("format", "f", "string", FORMAT),
+        ("trace", "", "", "Name containers instead: show the way of their packets and why a port does not answer"),
         ("verbose", "v", "", "Verbose output for diagnostics"),
     ),
     "network ls": (

@@ -6,12 +6,42 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING
 
 from corten.base.errors import InvalidArgument, Unsupported
+from corten.base.ids import new_id
+from corten.base.units import now_ns
 from corten.engine.network_records import CreateNetwork, NetworkRecord, Pool
-from corten.network import ipam
+from corten.network import driver, ipam
 from corten.network.driver import Options
+from corten.network.ruleset import ANY
 
 if TYPE_CHECKING:
     from corten.engine.networks import Networks
+
+
+def default_record(networks: Networks) -> NetworkRecord:
+    """The default network: it keeps its subnet unless `--bip` says otherwise or the host now routes it elsewhere."""
+    known = networks.named().get("bridge")
+    record = known.record if known else NetworkRecord(
+        id=new_id(), name="bridge", created_ns=now_ns(), driver="bridge",
+    )
+    around = [*networks.bridges.host_networks(networks.devices()), *networks.subnets(but="bridge")]
+    taken = [net for net in around if isinstance(net, IPv4Network)]
+    before = known.pools[4] if known and 4 in known.pools else None
+    subnet: ipam.Network
+    gateway: ipam.Address
+    there = networks.bip or networks.bridges.address_of(networks.bridge)
+    if there:
+        subnet, gateway = there.network, there.ip
+    elif before and before.gateway and not any(before.subnet.overlaps(other) for other in taken):
+        subnet, gateway = before.subnet, before.gateway
+    else:
+        subnet = ipam.default_subnet(taken)
+        gateway = ipam.gateway_of(subnet)
+    record.subnet, record.gateway, record.bridge = str(subnet), str(gateway), networks.bridge
+    record.options = {
+        driver.DEFAULT_BRIDGE: "true", driver.ICC: "true", driver.MASQUERADE: "true",
+        driver.HOST_BINDING: str(ANY), driver.NAME: networks.bridge, driver.MTU: "1500",
+    }
+    return record
 
 
 def refuse(request: CreateNetwork) -> None:

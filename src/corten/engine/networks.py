@@ -7,14 +7,13 @@ Names are the resolver's (network_names.py).
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
 
 from corten.base.errors import Conflict, Forbidden, InvalidArgument, NotFound
 from corten.base.ids import is_id_prefix, new_id
 from corten.base.paths import EXEC_ROOT
 from corten.base.units import now_ns, parse_time
-from corten.engine import endpoint_check, endpoints, links, network_create, network_etc, network_live
+from corten.engine import endpoint_check, endpoints, links, network_create, network_etc, network_live, network_trace
 from corten.engine.network_names import Resolver
 from corten.engine.network_records import (
     ContainerTable,
@@ -32,10 +31,8 @@ from corten.engine.records import ContainerRecord, EndpointConfig, encode
 from corten.network import driver, ipam
 from corten.network.bridge import Bridges
 from corten.network.firewall import Firewall
-from corten.network.ipam import Address
 from corten.network.ipam import Network as Subnet
 from corten.network.ports import Held, Reserver
-from corten.network.ruleset import ANY
 
 if TYPE_CHECKING:
     from corten.base.paths import Layout
@@ -90,33 +87,7 @@ class Networks:
         for name, kind in _BUILTIN:
             if name not in self._networks:
                 self._store(NetworkRecord(id=new_id(), name=name, created_ns=now_ns(), driver=kind))
-        self._open_default()
-
-    def _open_default(self) -> None:
-        """The default network keeps its subnet unless `bip` says otherwise or the host now routes it elsewhere."""
-        known = self._networks.get("bridge")
-        record = known.record if known else NetworkRecord(
-            id=new_id(), name="bridge", created_ns=now_ns(), driver="bridge",
-        )
-        around = [*self.bridges.host_networks(self.devices()), *self.subnets(but="bridge")]
-        taken = [net for net in around if isinstance(net, IPv4Network)]
-        before = known.pools[4] if known and 4 in known.pools else None
-        subnet: Subnet
-        gateway: Address
-        there = self.bip or self.bridges.address_of(self.bridge)
-        if there:
-            subnet, gateway = there.network, there.ip
-        elif before and before.gateway and not any(before.subnet.overlaps(other) for other in taken):
-            subnet, gateway = before.subnet, before.gateway
-        else:
-            subnet = ipam.default_subnet(taken)
-            gateway = ipam.gateway_of(subnet)
-        record.subnet, record.gateway, record.bridge = str(subnet), str(gateway), self.bridge
-        record.options = {
-            driver.DEFAULT_BRIDGE: "true", driver.ICC: "true", driver.MASQUERADE: "true",
-            driver.HOST_BINDING: str(ANY), driver.NAME: self.bridge, driver.MTU: "1500",
-        }
-        self._store(record)
+        self._store(network_create.default_record(self))
 
     async def reconcile(self, live: Records) -> None:
         """Make kernel and database agree with the containers that run: orphans go, what is missing is put back."""
@@ -228,6 +199,10 @@ class Networks:
         """GET /networks/{id}."""
         network = self.get(ref)
         return network_json(network, self.connected(network))
+
+    def trace(self, container: str) -> dict[str, Any]:
+        """The way of a container's packets. Raises NotFound, Conflict."""
+        return network_trace.trace(self, self.containers.get(container))
 
     async def remove(self, ref: str) -> None:
         """DELETE /networks/{id}. Raises Forbidden while a container is connected, and for the predefined ones."""

@@ -357,21 +357,6 @@ class Socket:
                 found.append((index, IPv6Interface((raw, prefix))))
         return found
 
-    def routes(self) -> list[tuple[int, Network]]:
-        """(link index, destination) of every route of the main table, the default routes (prefix 0) included."""
-        found: list[tuple[int, Network]] = []
-        for _, body in self.dump(RTM_GETROUTE, ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
-            family, prefix, _, _, table, _, _, kind, _ = ROUTE.unpack_from(body)
-            if table != RT_TABLE_MAIN or kind != RTN_UNICAST or family not in (socket.AF_INET, socket.AF_INET6):
-                continue
-            parts = attributes(body, ROUTE.size)
-            index = int.from_bytes(parts.get(RTA_OIF, b"\0"), "little" if _LITTLE else "big")
-            if family == socket.AF_INET:
-                found.append((index, IPv4Network((parts.get(RTA_DST, bytes(4)), prefix))))
-            else:
-                found.append((index, IPv6Network((parts.get(RTA_DST, bytes(16)), prefix))))
-        return found
-
 
 def _reason(code: int, body: bytes) -> str:
     """errno's text and, where the kernel gives one, its own sentence (extended acknowledgement, NLMSGERR_ATTR_MSG)."""

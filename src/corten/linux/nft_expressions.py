@@ -162,3 +162,10 @@ def comment(words: str) -> bytes:
     if len(raw) > 128:
         raise ValueError(f"comment too long: {words!r}")
     return bytes([0, len(raw)]) + raw
+
+
+def words_of(userdata: bytes) -> str:
+    """The comment in a rule's user data; "" when there is none."""
+    if len(userdata) < 2 or userdata[0] != 0:
+        return ""
+    return userdata[2:2 + userdata[1]].rstrip(b"\0").decode(errors="replace")

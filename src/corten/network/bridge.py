@@ -13,6 +13,7 @@ from ipaddress import IPv4Interface, IPv6Address, IPv6Interface
 from corten.base.errors import Internal, InvalidArgument
 from corten.linux import links
 from corten.linux.netlink import Batch, Interface, NetlinkError, Network, Socket
+from corten.linux.routes import routes
 from corten.network.driver import vlan_of
 from corten.network.ipam import mac_of
 from corten.network.plug import BridgePort, Plug, furnish, give
@@ -44,7 +45,7 @@ class Bridges:
     def host_networks(self, but: Collection[str] = ()) -> list[Network]:
         """Every network the host has an address in or a route to, those over the links named in `but` left out."""
         skipped = {link.index for link in self.socket.links() if link.name in but}
-        found = [network for index, network in self.socket.routes() if index not in skipped]
+        found = [route.destination for route in routes(self.socket) if route.index not in skipped]
         found += [interface.network for index, interface in self.socket.addresses() if index not in skipped]
         return [network for network in found if network.prefixlen]
 
