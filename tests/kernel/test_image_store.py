@@ -179,6 +179,34 @@ def test_prune_takes_what_nothing_names(engine, tmp_path):
         engine.images.prune({"x": ["1"]})
 
 
+def test_usage_is_what_du_says(engine, tmp_path):
+    layers = [layer([folder("d"), *(entry(f"d/{at}", bytes(at * 7)) for at in range(1500))]),
+              layer([entry("big", os.urandom(3_000_001)), *(folder(f"f{at}") for at in range(100))])]
+    docker_archive(tmp_path / "a.tar", layers, ["a:1"], compress=True)
+    docker_archive(tmp_path / "b.tar", [layers[0], layer([entry("y", bytes(100_000))])], ["b:1"])
+    load(engine, tmp_path / "a.tar")
+    load(engine, tmp_path / "b.tar")
+    rows, total = engine.images.usage()
+    store = engine.images.store
+    places = [f"{store.snapshots.root}/{name.snapshot}/fs" for name in store.layers.values()]
+    du = sum(int(line.split()[0]) for line in _run("du", "-s", "-B1", *places, f"{store.content.root}/blobs").splitlines())
+    assert abs(total - du) < du / 20, (total, du)
+    assert [row["RepoTags"] for row in rows] == [["a:1"], ["b:1"]] or [row["RepoTags"] for row in rows] == [["b:1"], ["a:1"]]
+    shared = store.layers[engine.images.find("a:1").record.chain_ids[0]].disk
+    assert {row["SharedSize"] for row in rows} == {shared}
+    assert sum(row["Size"] - row["SharedSize"] for row in rows) + shared == total
+    kept = f"{store.content.root}/ingest/{'a' * 64}"
+    with open(kept, "wb") as stream:
+        stream.write(bytes(50_000))
+    again = engine.reopened()
+    engine.db = again.db
+    assert os.path.exists(kept), "a download may be resumed"
+    reclaimed = again.images.prune({"dangling": ["false"]})["SpaceReclaimed"]
+    assert not os.path.exists(kept) and total <= reclaimed <= total + 60_000
+    assert again.images.usage() == ([], 0)
+    again.images.store.snapshots.flush()
+
+
 def test_list_filters(engine, tmp_path):
     for at, name in enumerate(["a/one:1", "a/two:1", "three:1"]):
         config = {"Labels": {"n": str(at)}}

@@ -149,6 +149,7 @@ def prune(images: "Images", filters: dict[str, list[str]]) -> dict[str, Any]:
             continue
         _prune_one(images, image, records)
     images.store.collect()
+    images.store.content.drop_partial()
     reclaimed = max(before - images.store.usage_bytes(), 0)
     images.engine.events.publish("image", "prune", "", {"reclaimed": str(reclaimed)})
     return {"ImagesDeleted": records or None, "SpaceReclaimed": reclaimed}

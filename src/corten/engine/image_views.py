@@ -94,6 +94,17 @@ def list_images(images: "Images", everything: bool, filters: dict[str, list[str]
     return found
 
 
+def usage(images: "Images") -> tuple[list[dict[str, Any]], int]:
+    """The images' rows of `system df`: sizes are of layers and blobs on the disk. The host image takes nothing."""
+    store = images.store
+    rows = []
+    for row in list_images(images, False, {}, False):
+        image = store.images[row["Id"]]
+        if not image.is_host:
+            rows.append({**row, "Size": store.disk_bytes(image), "SharedSize": store.disk_bytes(image, shared=True)})
+    return rows, store.usage_bytes()
+
+
 def _matches(name: str, patterns: list[str]) -> bool:
     """Go's path.Match on the familiar name, with and without the tag: a star stays within one path part."""
     bare = reference.parse(name).familiar_name()

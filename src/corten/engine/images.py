@@ -143,6 +143,10 @@ class Images:
         """Docker's list, newest first. GET /images/json."""
         return image_views.list_images(self, all, filters or {}, shared_size)
 
+    def usage(self) -> tuple[Items, int]:
+        """The list with what each image takes on the disk as its size, and what all take together. GET /system/df."""
+        return image_views.usage(self)
+
     def inspect(self, ref: str) -> dict[str, Any]:
         """Docker's inspect. GET /images/{name}/json."""
         return image_views.inspect(self, self.find(ref))

@@ -112,9 +112,7 @@ class System:
         engine, wanted = self.engine, kinds or DF_KINDS
         found: Object = {"LayersSize": 0, "Images": None, "Containers": None, "Volumes": None, "BuildCache": None}
         if "image" in wanted:
-            images = engine.images.list(all=False, shared_size=True)
-            found["Images"] = images
-            found["LayersSize"] = sum(image["Size"] for image in images)
+            found["Images"], found["LayersSize"] = engine.images.usage()
         if "container" in wanted:
             found["Containers"] = engine.containers.list(all=True, size=True)
         if "volume" in wanted:

@@ -1,7 +1,8 @@
 """The blobs on this machine: an OCI image layout below `<root>/content`, every file named by the digest of its bytes.
 
 A blob comes in through a `Writer` (ingest file, hashed as it is written, renamed when the digest is right) and is
-never changed afterwards. Ingest files that a killed daemon left are removed by `make`. What may be deleted is decided
+never changed afterwards. Ingest files that a killed daemon left are removed by `make`, but for
+downloads, which the next one resumes or `drop_partial` removes. What may be deleted is decided
 by gc.py; whoever is about to need a blob holds it by a `Lease` first.
 
     with content.lease() as lease:
@@ -21,9 +22,14 @@ import secrets
 from types import TracebackType
 
 from corten.base.errors import InvalidArgument, NotFound
-from corten.base.files import atomic_write, read_bytes, remove_tree
-from corten.oci.digest import PREFIX, hex_of
+from corten.base.files import atomic_write, read_bytes
+from corten.oci.digest import PREFIX, hex_of, is_digest
 from corten.oci.image_spec import LAYOUT_FILE
+
+
+def on_disk(size: int) -> int:
+    """The bytes a file of `size` bytes takes, in blocks of 4096."""
+    return size + 4095 & -4096
 
 
 class Writer:
@@ -157,10 +163,12 @@ class ContentStore:
         self._leases: set[Lease] = set()
 
     def make(self) -> None:
-        """Make the folders at start, and clear away what a killed daemon left half-written."""
-        remove_tree(f"{self.root}/ingest")
+        """Make the folders at start, and clear away what a killed daemon left half-written and nobody can resume."""
         for name in ("blobs/sha256", "ingest"):
             os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
+        for name in os.listdir(f"{self.root}/ingest"):
+            if not is_digest(PREFIX + name):
+                os.unlink(f"{self.root}/ingest/{name}")
         atomic_write(f"{self.root}/oci-layout", LAYOUT_FILE)
 
     def path(self, digest: str) -> str:
@@ -213,6 +221,25 @@ class ContentStore:
     def all(self) -> list[str]:
         """The digest of every blob here."""
         return [PREFIX + name for name in os.listdir(f"{self.root}/blobs/sha256")]
+
+    def disk_bytes(self) -> int:
+        """What all blobs, whole and half-fetched, take on the disk."""
+        return sum(item.stat().st_blocks * 512 for place in ("blobs/sha256", "ingest")
+                   for item in os.scandir(f"{self.root}/{place}"))
+
+    def drop_partial(self) -> None:
+        """Delete half-fetched blobs that nobody is fetching now."""
+        for name in os.listdir(f"{self.root}/ingest"):
+            if not is_digest(PREFIX + name):
+                continue
+            descriptor = os.open(f"{self.root}/ingest/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(f"{self.root}/ingest/{name}")
+            except BlockingIOError:
+                continue  # its writer holds it
+            finally:
+                os.close(descriptor)
 
     def remove(self, digest: str) -> int:
         """Delete a blob; returns the bytes freed, 0 when it was not there. Only gc decides this."""

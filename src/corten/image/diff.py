@@ -10,6 +10,7 @@ from corten.image import unpack, worker
 from corten.image.content import Lease, Writer
 from corten.image.pack import Packer
 from corten.image.records import LayerRecord
+from corten.image.snapshot import disk_bytes
 from corten.image.store import ImageStore
 from corten.oci.image_spec import chain_ids
 
@@ -145,8 +146,9 @@ async def add_layer(store: ImageStore, upper: str, below: list[str], lease: Leas
     try:
         os.mkdir(f"{staging}/0", 0o700)
         os.rename(upper, f"{staging}/0/fs")
+        disk = await worker.in_thread(disk_bytes, f"{staging}/0/fs")
         record = LayerRecord(chain[-1], packed.digest, store.snapshots.adopt(f"{staging}/0"), packed.size,
-                             packed.digest)
+                             packed.digest, disk)
         store.put_layer(record)
     finally:
         store.snapshots.discard(staging)

@@ -21,6 +21,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT_XATTRS = (b"user.", b"security.capability")
 _CACHED = 256
 _SMALL = 1 << 16
+_BLOCK = 4096  # of the file systems layers are on
 _DEVICES = {CHAR: stat.S_IFCHR, b"4": stat.S_IFBLK, FIFO: stat.S_IFIFO}
 
 
@@ -42,8 +43,8 @@ class Extractor:
     """Writes the members of one archive below `root` (an O_PATH descriptor).
 
     `implicit` are folders made since something below them came, `opaque` those to be marked so, `removed` the paths of
-    whiteouts; `size` is the sum of the files' bytes. `limit_bytes` and `limit_entries` bound it: past them
-    InvalidArgument.
+    whiteouts; `size` is the sum of the files' bytes, `disk` what they and the folders take
+    there. `limit_bytes` and `limit_entries` bound it: past them InvalidArgument.
     `cross_mounts`: the root is a container's, with other mounts below it.
     """
 
@@ -51,7 +52,7 @@ class Extractor:
                  limit_entries: int = 10_000_000, cross_mounts: bool = False) -> None:
         self.root = root
         self._below = open_across if cross_mounts else open_directory
-        self.size = 0
+        self.size = self.disk = 0
         self.entries = 0
         self.implicit: dict[bytes, None] = {}
         self.opaque: dict[bytes, None] = {}
@@ -70,6 +71,7 @@ class Extractor:
         for entry in reader:
             self.entries += 1
             self.size += entry.size
+            self.disk += _BLOCK if entry.kind == DIRECTORY else entry.size + _BLOCK - 1 & -_BLOCK
             if self.entries > self._limit_entries or self.size > self._limit_bytes:
                 raise Refused("the archive holds more entries or bytes than the limit")
             path = clean(entry.name)
@@ -108,6 +110,7 @@ class Extractor:
             above, _, name = path.rpartition(b"/")
             os.mkdir(name, 0o755, dir_fd=self._parent(above))
             self.implicit[path] = None
+            self.disk += _BLOCK
             descriptor = self._below(self.root, path)
         if len(self._open) > _CACHED:
             self._forget()

@@ -15,6 +15,7 @@ class LayerRecord(msgspec.Struct):
     snapshot: str  # short name of its folder
     size: int  # bytes of its files
     blob: str  # digest of its tar as it came in
+    disk: int = 0  # bytes its folder takes on the disk
     gzip: str = ""  # digest of its tar compressed for a push, once that was asked for
 
 

@@ -53,6 +53,18 @@ def copy_folder(source: str, target: str) -> None:
         os.close(here)
 
 
+def disk_bytes(path: str) -> int:
+    """What a folder of ours and all below it take on the disk. Links are not followed. Blocks."""
+    total = os.lstat(path).st_blocks * 512
+    with os.scandir(path) as found:
+        for item in found:
+            if item.is_dir(follow_symlinks=False):
+                total += disk_bytes(item.path)
+            else:
+                total += item.stat(follow_symlinks=False).st_blocks * 512
+    return total
+
+
 def spread(path: str) -> None:
     """Ask the file system to put each folder made in `path` into a region of its own (ext4's chattr +T).
 

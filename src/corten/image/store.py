@@ -23,7 +23,7 @@ from corten.base.paths import Layout
 from corten.base.units import now_ns
 from corten.image import gc, unpack
 from corten.image.arrival import Arrival
-from corten.image.content import ContentStore, Lease
+from corten.image.content import ContentStore, Lease, on_disk
 from corten.image.driver import choose
 from corten.image.records import Blob, Image, ImageRecord, LayerRecord, NameRecord
 from corten.image.snapshot import Snapshots
@@ -43,6 +43,12 @@ class Table(Protocol):
     def delete(self, table: str, key: str) -> None: ...
 
     def all(self, table: str) -> list[tuple[str, bytes]]: ...
+
+
+def _blobs_of(image: Image) -> set[str]:
+    record = image.record
+    found = {record.id, record.manifest, record.pushed, *(blob.digest for blob in record.blobs)}
+    return {digest for digest in found if digest}
 
 
 class ImageStore:
@@ -216,7 +222,8 @@ class ImageStore:
         """Make an unpacked layer the `at`-th of a chain whose lower ones are here."""
         lowers = [self.snapshots.path(self.layers[below].snapshot) for below in reversed(chain[:at])]
         unpack.finish(layer, lowers)
-        record = LayerRecord(chain[at], layer.diff_id, self.snapshots.adopt(layer.staged), layer.size, blob)
+        record = LayerRecord(chain[at], layer.diff_id, self.snapshots.adopt(layer.staged), layer.size, blob,
+                             layer.disk)
         self.put_layer(record)
         return record
 
@@ -276,9 +283,18 @@ class ImageStore:
         del self.layers[chain_id]
 
     def usage_bytes(self) -> int:
-        """Bytes of all layers' files and all blobs."""
-        blobs = sum(self.content.size(digest) for digest in self.content.all())
-        return blobs + sum(layer.size for layer in self.layers.values())
+        """What all layers and all blobs take on the disk, half-fetched ones too."""
+        return self.content.disk_bytes() + sum(layer.disk for layer in self.layers.values())
+
+    def disk_bytes(self, image: Image, shared: bool = False) -> int:
+        """What an image's layers and blobs take on the disk; `shared`: only those that other images have too."""
+        chains, blobs = set(image.record.chain_ids), _blobs_of(image)
+        if shared:
+            others = [other for other in self.images.values() if other is not image]
+            chains &= {chain for other in others for chain in other.record.chain_ids}
+            blobs &= {digest for other in others for digest in _blobs_of(other)}
+        return (sum(self.layers[chain].disk for chain in chains)
+                + sum(on_disk(self.content.size(digest)) for digest in blobs if self.content.has(digest)))
 
     def collect(self) -> gc.Swept:
         """Free what no image, container or lease needs. Cheap; call it after anything was forgotten."""

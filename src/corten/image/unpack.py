@@ -17,7 +17,7 @@ from corten.image.arrival import Arrival
 from corten.image.beneath import open_exact, open_root
 from corten.image.content import ContentStore
 from corten.image.inflate import compression_of
-from corten.image.snapshot import copy_folder
+from corten.image.snapshot import copy_folder, disk_bytes
 from corten.image.worker import in_thread
 from corten.oci.digest import PREFIX
 from corten.oci.image_spec import DOCKER_LAYER, DOCKER_LAYER_GZIP, OCI_LAYER_ZSTD
@@ -35,12 +35,13 @@ _MEDIA_TYPES = {"": DOCKER_LAYER, "gzip": DOCKER_LAYER_GZIP, "zstd": OCI_LAYER_Z
 class Unpacked:
     """One layer on the disk, still in its staging folder `staged`; sizes in bytes."""
 
-    __slots__ = ("diff_id", "entries", "implicit", "opaque", "removed", "size", "staged")
+    __slots__ = ("diff_id", "disk", "entries", "implicit", "opaque", "removed", "size", "staged")
 
     def __init__(self, staged: str, diff_id: str, answer: dict[str, object]) -> None:
         self.staged = staged
         self.diff_id = diff_id
         self.size = int(str(answer["size"]))
+        self.disk = int(str(answer["disk"]))
         self.entries = int(str(answer["entries"]))
         self.implicit = _names(answer["implicit"])
         self.opaque = _names(answer["opaque"])
@@ -111,6 +112,7 @@ async def unpack_onto(content: ContentStore, staging: str, wanted: list[Job],
         os.mkdir(f"{staging}/{at}", 0o700)
         await in_thread(copy_folder, below, f"{staging}/{at}/fs")
         await _run_share(content, staging, wanted, [at], done, apply=True)
+        done[at].disk = await in_thread(disk_bytes, f"{staging}/{at}/fs")
         below = f"{staging}/{at}/fs"
     return [done[at] for at in range(len(wanted))]
 

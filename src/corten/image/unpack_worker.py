@@ -3,7 +3,7 @@
 Question: {"root": staging folder, "jobs": [{"descriptor", "folder", "limit_bytes", "limit_entries", "whiteouts": False
 for an archive that is no layer, "apply": True where the folder holds the layers below already, "bell" of a blob still
 arriving}], "cpu_seconds", "memory_bytes"}.
-Answer: {"layers": [{"sha256", "size", "entries", "implicit", "opaque", "removed"}]}, in the order of the jobs;
+Answer: {"layers": [{"sha256", "size", "disk", "entries", "implicit", "opaque", "removed"}]}, in the order of the jobs;
 `sha256` is of the uncompressed bytes, "" for a blob that is not compressed (its digest says it); names are latin-1.
 """
 
@@ -41,7 +41,7 @@ def _unpack(job: "dict[str, Any]", kind: str) -> "dict[str, Any]":
     os.close(root)
     os.close(descriptor)
     return {
-        "sha256": sha256, "size": extractor.size, "entries": extractor.entries,
+        "sha256": sha256, "size": extractor.size, "disk": extractor.disk, "entries": extractor.entries,
         "implicit": [path.decode("latin-1") for path in extractor.implicit],
         "opaque": [path.decode("latin-1") for path in extractor.opaque],
         "removed": [path.decode("latin-1") for path in extractor.removed],
