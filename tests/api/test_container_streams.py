@@ -268,7 +268,7 @@ def test_df_counts(engine):
 
 @pytest.mark.parametrize(("method", "path", "status"), [
     ("GET", "/swarm", 503), ("GET", "/nodes", 503), ("POST", "/services/create", 503), ("POST", "/swarm/leave", 503),
-    ("GET", "/plugins", 200), ("POST", "/plugins/pull", 501), ("GET", "/containers/{}/attach/ws", 501),
+    ("GET", "/plugins", 200), ("POST", "/plugins/pull", 501), ("GET", "/containers/{}/attach/ws", 400),
     ("GET", "/containers/{}/checkpoints", 501), ("GET", "/nonesuch", 404), ("PATCH", "/info", 404),
 ])
 def test_the_rest_of_dockers_api_answers(engine, method, path, status):

@@ -28,5 +28,8 @@ skip=()
 for noun in api_swarm api_service api_secret api_config api_plugin models_swarm models_services models_nodes; do
     skip+=(--ignore "tests/integration/${noun}_test.py")
 done
-exec "$python" "$here/with_engine.py" --socket /var/run/docker.sock \
+HOME=$(mktemp -d) && export HOME  # contexts and credentials of the suite, not of who runs it
+mkdir "$HOME/.docker" && echo '{}' >"$HOME/.docker/config.json"
+trap 'rm -rf "$HOME"' EXIT
+"$python" "$here/with_engine.py" --socket /var/run/docker.sock \
     "$place/venv/bin/pytest" tests/integration "${skip[@]}" -p no:cacheprovider -q -ra --timeout 60 "$@"

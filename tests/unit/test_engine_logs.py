@@ -8,7 +8,7 @@ import pytest
 
 from corten.engine.follow import Follower, LogWatch
 from corten.engine.log_files import LogFiles
-from corten.engine.logs import LogReading, LogRequest
+from corten.engine.logs import BY_LINE_BYTES, LogReading, LogRequest
 from corten.engine.streams import FileSpan
 from corten.zygote.log_format import ENTRY, FRAME
 
@@ -61,10 +61,17 @@ def lines(data):
     return [line for _, text in texts(data) for line in text.splitlines(keepends=True)]
 
 
-def test_full_read_is_the_file_itself(tmp_path, pump):
-    pump.write(b"one\ntwo\n")
+def test_full_read_of_much_is_the_file_itself(tmp_path, pump):
+    for _ in range(BY_LINE_BYTES // 8 + 1):
+        pump.write(b"one\ntwo\n")
     pump.write(b"err\n", 2)
     assert read(tmp_path) == (tmp_path / "log").read_bytes()
+
+
+def test_full_read_of_little_is_a_frame_a_line(tmp_path, pump):
+    pump.write(b"one\ntwo\r\nthr")
+    pump.write(b"err\n", 2)
+    assert texts(read(tmp_path)) == [(1, b"one\n"), (1, b"two\r\n"), (1, b"thr"), (2, b"err\n")]
 
 
 def test_one_stream_and_terminal(tmp_path, pump):

@@ -1,4 +1,4 @@
-"""POST /containers/{id}/attach and /resize, GET /containers/{id}/attach/ws (not done)."""
+"""POST /containers/{id}/attach and /resize, GET /containers/{id}/attach/ws."""
 
 import re
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from corten.api.request import Request
 from corten.api.response import MULTIPLEXED_STREAM, RAW_STREAM, Response, empty, hijacked
 from corten.api.router import Route
-from corten.base.errors import InvalidArgument, Unsupported
+from corten.base.errors import InvalidArgument
 from corten.engine.attach import AttachRequest
 from corten.engine.streams import parse_detach_keys
 
@@ -16,14 +16,17 @@ def stream_type(request: Request, tty: bool) -> str:
     return RAW_STREAM if tty or request.version < (1, 42) else MULTIPLEXED_STREAM
 
 
+def _asked(request: Request, framed: bool | None = None) -> AttachRequest:
+    query = request.query
+    return AttachRequest(
+        stdin=query.flag("stdin"), stdout=query.flag("stdout"), stderr=query.flag("stderr"), logs=query.flag("logs"),
+        stream=query.flag("stream"), detach_keys=parse_detach_keys(query.get("detachKeys")), framed=framed,
+    )
+
+
 async def attach(request: Request, engine: Any) -> Response:
     """In place before the client reads 101: what is written after that is seen."""
-    query = request.query
-    asked = AttachRequest(
-        stdin=query.flag("stdin"), stdout=query.flag("stdout"), stderr=query.flag("stderr"), logs=query.flag("logs"),
-        stream=query.flag("stream"), detach_keys=parse_detach_keys(query.get("detachKeys")),
-    )
-    attachment = engine.streams.attach(request.params["id"], asked)
+    attachment = engine.streams.attach(request.params["id"], _asked(request))
     tty = engine.containers.get(request.params["id"]).config.tty
     try:
         connection = await request.hijack(stream_type(request, tty))
@@ -34,8 +37,25 @@ async def attach(request: Request, engine: Any) -> Response:
     return hijacked()
 
 
-async def attach_websocket(_request: Request, _engine: Any) -> Response:
-    raise Unsupported("GET /containers/{id}/attach/ws is not supported by this engine")
+async def attach_websocket(request: Request, engine: Any) -> Response:
+    """The same over a websocket, without frames: a browser cannot take a connection over."""
+    from corten.api.websocket import WebSocket, accept_token
+
+    token = accept_token(request)
+    asked = _asked(request, framed=False)
+    attachment = engine.streams.attach(request.params["id"], asked)
+    try:
+        raw = await request.hijack(upgrade="websocket", headers=[("Sec-WebSocket-Accept", token)])
+    except BaseException:
+        attachment.close()
+        raise
+    connection = WebSocket(raw, wants_input=asked.stdin)
+    try:
+        await attachment.run(connection)
+        await connection.goodbye()
+    finally:
+        connection.close()
+    return hijacked()
 
 
 def terminal_size(request: Request) -> tuple[int, int]:

@@ -83,8 +83,7 @@ def _read_limits(query: Query, asked: BuildRequest) -> None:
     limits.network_mode = query.get("networkmode") or "default"
     limits.extra_hosts = _strings(query, "extrahosts")
     limits.security_opt = _strings(query, "securityopt")
-    if "cachefrom" in query:
-        _strings(query, "cachefrom")  # every image on this machine is looked at anyway
+    asked.cache_from = _strings(query, "cachefrom")
     if text := query.get("ulimits"):
         try:
             limits.ulimits = msgspec.convert(parse_json(text, limit_bytes=1 << 20), list[Ulimit] | None) or []

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import h11
 
 from corten.api.errors import error_response
-from corten.api.request import Request
+from corten.api.request import Headers, Request
 from corten.api.response import RAW_STREAM, Response, encode
 from corten.api.router import Route
 from corten.api.stream import Connection, close_gently, grow_send_buffer, is_hung_up
@@ -301,13 +301,15 @@ class HttpConnection:
 
     # --- taking over and ending
 
-    async def hijack(self, request: Request, content_type: str | None, upgrade: str | None) -> Connection:
+    async def hijack(
+        self, request: Request, content_type: str | None, upgrade: str | None, headers: Headers,
+    ) -> Connection:
         """See Request.hijack. What the client has sent ahead is what the connection reads first."""
         while await self.read_body():
             pass
         self._pause()
         self._server.watch.unwatch(self._socket.fileno())
-        lines = [f"Content-Type: {content_type or RAW_STREAM}"]
+        lines = [f"{name}: {value}" for name, value in headers] or [f"Content-Type: {content_type or RAW_STREAM}"]
         if "upgrade" in request.headers:
             lines = ["HTTP/1.1 101 UPGRADED", *lines, "Connection: Upgrade", f"Upgrade: {upgrade or 'tcp'}"]
         else:

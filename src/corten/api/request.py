@@ -3,7 +3,7 @@
 Reads nothing by itself: bytes come from the connection (server.py). Texts of refusals are docker's.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote_plus
 
@@ -12,8 +12,10 @@ import msgspec
 from corten.base.errors import InvalidArgument
 from corten.base.files import parse_json
 from corten.base.units import parse_number
+from corten.engine.schema import Schema, spelled
 
 T = TypeVar("T")
+Headers = Sequence[tuple[str, str]]
 
 BODY_LIMIT_BYTES = 4 << 20
 _FALSE = frozenset(("", "0", "no", "false", "none"))
@@ -89,7 +91,9 @@ class Source(Protocol):
     async def read_body(self) -> bytes:
         """The next piece of the body; b"" at its end."""
 
-    async def hijack(self, request: "Request", content_type: str | None, upgrade: str | None) -> Any:
+    async def hijack(
+        self, request: "Request", content_type: str | None, upgrade: str | None, headers: "Headers",
+    ) -> Any:
         """Answer 101 or 200 and hand the raw connection over."""
 
 
@@ -150,17 +154,22 @@ class Request:
                 else "malformed Content-Type header (): mime: no media type"
             )
         value = _without_nulls(parse_json(data, limit_bytes=limit)) if data.strip() else {}
+        if issubclass(kind, Schema):
+            value = spelled(value, kind)
         try:
             return msgspec.convert({} if value is None else value, kind)
         except msgspec.ValidationError as error:
             raise InvalidArgument(f"invalid JSON: {error}") from None
 
-    async def hijack(self, content_type: str | None = None, upgrade: str | None = None) -> Any:
+    async def hijack(
+        self, content_type: str | None = None, upgrade: str | None = None, headers: "Headers" = (),
+    ) -> Any:
         """Take the connection over: 101 UPGRADED when the client asked for an upgrade, else 200, then raw bytes.
 
-        Returns a `corten.api.stream.Connection`. `upgrade` names the protocol answered (default: the one asked for).
+        Returns a `corten.api.stream.Connection`. `upgrade` names the protocol answered (default: the one asked for);
+        `headers` come with it.
         """
-        return await self.source.hijack(self, content_type, upgrade)
+        return await self.source.hijack(self, content_type, upgrade, headers)
 
 
 def _is_json(content_type: str) -> bool:

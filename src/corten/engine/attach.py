@@ -30,6 +30,7 @@ class AttachRequest(NamedTuple):
     logs: bool = False
     stream: bool = False
     detach_keys: bytes = DETACH_KEYS
+    framed: bool | None = None  # default: unless there is a terminal
 
 
 class Streams:
@@ -157,7 +158,8 @@ class Attachment:
         if not (self._request.stdout or self._request.stderr):
             return
         chosen = LogRequest(self._request.stdout, self._request.stderr)
-        for piece in frames_of(self._files, start, end, chosen, self._record.config.tty):
+        framed = self._request.framed if self._request.framed is not None else not self._record.config.tty
+        for piece in frames_of(self._files, start, end, chosen, not framed):
             if isinstance(piece, FileSpan):
                 await connection.sendfile(*piece)
             else:

@@ -33,13 +33,14 @@ if TYPE_CHECKING:
 class BuildRequest:
     """POST /build, decoded. `options` are the builder's own; `limits` those of the containers it runs."""
 
-    __slots__ = ("auths", "dockerfile", "limits", "options", "tags")
+    __slots__ = ("auths", "cache_from", "dockerfile", "limits", "options", "tags")
 
     def __init__(self) -> None:
         self.options = classic.Options()
         self.limits = Limits()
         self.tags: list[str] = []
         self.dockerfile = ""
+        self.cache_from: list[str] = []  # images whose layers may be used again; none named: all of them
         self.auths: dict[str, dict[str, str]] = {}
 
 
@@ -61,6 +62,8 @@ class Builds:
     async def prepare(self, request: BuildRequest, tar: AsyncIterator[bytes]) -> "Build":
         """Take the context in and read the Dockerfile. Raises InvalidArgument, NotFound with docker's texts."""
         names = [tag_name(tag) for tag in request.tags]
+        if request.cache_from and not any(self._is_there(ref) for ref in request.cache_from):
+            request.options.use_cache = False
         context = Context(f"{self.engine.layout.build}/{new_id()[:12]}")
         try:
             await context.receive(tar)
@@ -73,6 +76,13 @@ class Builds:
             await context.close()
             raise
         return Build(self, request, context, plan, names)
+
+    def _is_there(self, ref: str) -> bool:
+        try:
+            self.engine.images.find(ref)
+        except Error:
+            return False
+        return True
 
     # --- the cache
 

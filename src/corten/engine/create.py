@@ -153,7 +153,7 @@ def _settle(record: ContainerRecord) -> None:
             config.hostname = record.id[:12]
     config.volumes = config.volumes or None
     host.pids_limit = host.pids_limit or None
-    host.runtime = host.runtime or "corten"
+    host.runtime = host.runtime or "runc"  # the name clients look for; the runtime is ours
     host.restart_policy.name = host.restart_policy.name or "no"
     host.shm_size = host.shm_size or DEFAULT_SHM_BYTES
     host.ipc_mode = host.ipc_mode or "private"

@@ -22,7 +22,7 @@ ENDPOINT: dict[str, tuple[object, ...]] = {"driver_opts": ()}
 MOUNT: dict[str, tuple[object, ...]] = {"cluster_options": ()}
 
 
-_RUNTIMES = ("", "corten", "runc", "io.containerd.runc.v2")
+RUNTIMES = ("runc", "corten", "io.containerd.runc.v2")  # all of them corten-oci
 
 def _refuse(record: Schema, table: dict[str, tuple[object, ...]], at: str) -> None:
     for attribute, neutral in table.items():
@@ -35,7 +35,7 @@ def refuse_unsupported(config: Config, host: HostConfig, endpoints: dict[str, En
     """Raise Unsupported naming the first field that asks for something not done yet; InvalidArgument for bad words."""
     _refuse(config, CONFIG, "Config.")
     _refuse(host, HOST_CONFIG, "HostConfig.")
-    if host.runtime not in _RUNTIMES:
+    if host.runtime and host.runtime not in RUNTIMES:
         raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}")
     for name, endpoint in endpoints.items():
         _refuse(endpoint, ENDPOINT, f"NetworkingConfig.EndpointsConfig[{name}].")

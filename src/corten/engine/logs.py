@@ -19,6 +19,7 @@ Block = tuple[int, int, bytes]  # time in ns, stream, one line or more
 
 SPAN_BYTES = 8 << 20  # a client that leaves is noticed between two spans
 LINE_LIMIT_BYTES = 1 << 20  # a longer line is shown in parts
+BY_LINE_BYTES = 256 << 10
 _PIECE_BYTES = 256 << 10
 _TAIL_BLOCK = 256
 _NEWLINE = 10
@@ -131,18 +132,32 @@ def _render(blocks: Iterator[Block] | list[Block], request: LogRequest, tty: boo
         yield bytes(out)
 
 
-def frames_of(files: LogFiles, start: int, end: int, request: LogRequest, tty: bool) -> Iterator[Piece]:
-    """Whole frames in [start, end) as they go to a client: file spans when all is wanted, else chosen pieces."""
-    if not tty and request.stdout and request.stderr:
+def _lines(data: bytes) -> list[bytes]:
+    """Split after each newline, and at nothing else."""
+    parts = data.split(b"\n")
+    last = parts.pop()
+    return [*(part + b"\n" for part in parts), *([last] if last else ())]
+
+
+def frames_of(
+    files: LogFiles, start: int, end: int, request: LogRequest, tty: bool, lines: bool = False
+) -> Iterator[Piece]:
+    """Whole frames in [start, end) as they go to a client: file spans when all is wanted, else chosen pieces.
+
+    `lines`: where there is not much, each line in a frame of its own, as Docker sends logs and clients show them.
+    """
+    lines = lines and end - start <= BY_LINE_BYTES
+    if not tty and not lines and request.stdout and request.stderr:
         yield from files.spans(start, end, SPAN_BYTES)
         return
     out = bytearray()
     for stream, data in files.frames(start, end):
         if not request.wants(stream):
             continue
-        if not tty:
-            out += frame_header(stream, len(data))
-        out += data
+        for text in _lines(bytes(data)) if lines and not tty else (data,):
+            if not tty:
+                out += frame_header(stream, len(text))
+            out += text
         if len(out) >= _PIECE_BYTES:
             yield bytes(out)
             out.clear()
@@ -190,7 +205,7 @@ class LogReading:
                 yield from _render(rest[max(0, len(rest) - request.tail):] if request.tail >= 0 else rest,
                                    request, self.tty)
         elif request.tail:
-            yield from frames_of(self.files, self.files.offset_of(first), end, request, self.tty)
+            yield from frames_of(self.files, self.files.offset_of(first), end, request, self.tty, lines=True)
 
     def _blocks(self, first: int, end: int) -> Iterator[Block]:
         for time_ns, stream, data in self.files.timed(first, end):
@@ -198,7 +213,7 @@ class LogReading:
 
     def _from(self, start: int, end: int) -> Iterator[Piece]:
         if not self.request.by_line:
-            return frames_of(self.files, start, end, self.request, self.tty)
+            return frames_of(self.files, start, end, self.request, self.tty, lines=True)
         return _render(self._blocks(self.files.first_from(start), end), self.request, self.tty)
 
     async def _next_end(self, follower: Follower, position: int) -> int:

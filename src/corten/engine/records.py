@@ -19,6 +19,7 @@ from corten.engine.resource_records import VolumeOptions as VolumeOptions
 from corten.engine.resource_records import WeightDevice as WeightDevice
 from corten.engine.schema import Schema as Schema
 from corten.engine.schema import docker_name as docker_name
+from corten.engine.schema import spelled
 
 # --- what a request says
 
@@ -329,7 +330,7 @@ def _without_nulls(value: Any) -> Any:
 def decode(body: bytes, kind: type[S]) -> S:
     """A request as a record of `kind`; unknown members are passed over as Docker does. Raises InvalidArgument."""
     try:
-        return msgspec.convert(_without_nulls(parse_json(body)), kind)
+        return msgspec.convert(spelled(_without_nulls(parse_json(body)), kind), kind)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise InvalidArgument(f"invalid JSON: {error}") from None
 

@@ -1,5 +1,7 @@
 """How records are spelled in JSON: attribute names are Docker's names in snake case. Data only."""
 
+from typing import Any, get_args, get_origin, get_type_hints
+
 import msgspec
 
 _SPELLING = {
@@ -22,3 +24,57 @@ def docker_name(attribute: str) -> str:
 
 class Schema(msgspec.Struct, rename=docker_name, kw_only=True):
     """Base of every record: keyword-only, spelled in JSON as Docker spells it."""
+
+
+# --- Go's ways with names
+
+_Shape = tuple[frozenset[str], dict[str, str], dict[str, Any]]
+_shapes: dict[type[Schema], _Shape] = {}
+
+
+def _is_record(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Schema)
+
+
+def _holds_records(hint: Any) -> bool:
+    return _is_record(hint) or any(_holds_records(part) for part in get_args(hint))
+
+
+def _shape(kind: type[Schema]) -> _Shape:
+    """(the names, by lower case, type of each member that holds records)."""
+    found = _shapes.get(kind)
+    if found is None:
+        hints = get_type_hints(kind)
+        names = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
+        nested = {names[field]: hints[field] for field in names if _holds_records(hints[field])}
+        found = _shapes[kind] = frozenset(names.values()), {name.lower(): name for name in names.values()}, nested
+    return found
+
+
+def spelled(value: Any, kind: type[Schema]) -> Any:
+    """Member names of a request in the spelling of `kind`: Go takes `detachKeys` for `DetachKeys`; exact ones win."""
+    if not isinstance(value, dict):
+        return value
+    exact, lower, nested = _shape(kind)
+    if not exact.issuperset(value):
+        renamed = {lower.get(name.lower(), name): inner for name, inner in value.items() if name not in exact}
+        value = {**renamed, **{name: inner for name, inner in value.items() if name in exact}}
+    for name, hint in nested.items():
+        if name in value:
+            value[name] = _spelled_within(value[name], hint)
+    return value
+
+
+def _spelled_within(value: Any, hint: Any) -> Any:
+    if _is_record(hint):
+        return spelled(value, hint)
+    for part in get_args(hint):
+        if not _holds_records(part):
+            continue
+        if get_origin(hint) is list:
+            return [_spelled_within(item, part) for item in value] if isinstance(value, list) else value
+        if get_origin(hint) is dict:
+            return {key: _spelled_within(item, part) for key, item in value.items()} if isinstance(
+                value, dict) else value
+        return _spelled_within(value, part)
+    return value

@@ -9,6 +9,7 @@ from corten.base.files import atomic_write, read_bytes
 from corten.base.ids import new_id
 from corten.base.units import format_time, now_ns
 from corten.engine import log_drivers
+from corten.engine.honoured import RUNTIMES
 from corten.linux import cgroup
 from corten.linux.libc import MACHINE
 from corten.linux.proc import memory_bytes, read_text
@@ -178,7 +179,8 @@ def _operating_system() -> Object:
 
 def _runtimes() -> Object:
     return {
-        "Runtimes": {"corten": {"path": f"{sys.prefix}/bin/corten-oci"}}, "DefaultRuntime": "corten",
+        "Runtimes": {name: {"path": f"{sys.prefix}/bin/corten-oci"} for name in RUNTIMES},
+        "DefaultRuntime": "runc",
         "Swarm": {
             "NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": False, "Error": "",
             "RemoteManagers": None,
