@@ -1,10 +1,11 @@
 """Run a command against an engine of its own: `with_engine.py [--socket /var/run/docker.sock] COMMAND ARGUMENT...`.
 
-Starts a daemon in roots of its own, loads the busybox image under the names that suites expect to find on a hub, sets
-DOCKER_HOST and runs the command; its exit code is ours. With ENGINE_SOCKET in the environment that engine is used as
-it is, so that the same suite can be run against another one.
+Starts a registry that stands in for the hub and a daemon in roots of its own, both with the images that suites expect
+(made on the spot from busybox), sets DOCKER_HOST and runs the command; its exit code is ours. With ENGINE_SOCKET in
+the environment that engine is used as it is, so that the same suite can be run against another one.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -12,9 +13,17 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from daemon_process import Daemon, call
-from images import busybox_archive
+from images import busybox_layer, docker_archive, entry, folder, layer
+from registry_server import running_registry
 
-IMAGES = ["busybox:latest", "busybox:buildroot-2014.02", "alpine:latest", "alpine:3.10", "hello-world:latest"]
+IMAGES = ("busybox:latest", "busybox:buildroot-2014.02", "alpine:latest", "alpine:3.10", "hello-world:latest")
+CONFIG = {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["sh"]}
+
+
+def layers():
+    """busybox and what the suites look for in alpine."""
+    users = b"root:x:0:0:root:/root:/bin/sh\npostgres:x:70:70::/var/lib/postgresql:/bin/sh\nnobody:x:65534:65534::/:/\n"
+    return [busybox_layer(), layer([folder("var/opt"), entry("etc/passwd", users)])]
 
 
 class Foreign:
@@ -34,7 +43,7 @@ class Foreign:
 
 
 def load_images(engine, archive):
-    busybox_archive(archive, IMAGES)
+    docker_archive(archive, layers(), IMAGES, CONFIG)
     try:
         with open(archive, "rb") as file:
             answer = engine.api("POST", "/images/load", file.read(), headers={"Content-Type": "application/x-tar"})
@@ -43,27 +52,47 @@ def load_images(engine, archive):
     assert answer.status == 200, answer.body
 
 
+def fill(registry):
+    """The hub's official images, by their full names."""
+    for name in IMAGES:
+        repository, _, tag = name.partition(":")
+        registry.put_image(f"library/{repository}", tag, layers(), CONFIG)
+
+
+@contextlib.contextmanager
+def linked(link, target):
+    """A symbolic link for as long as it lasts, unless something is there."""
+    made = bool(link) and not os.path.lexists(link)
+    if made:
+        os.symlink(target, link)
+    try:
+        yield
+    finally:
+        if made:
+            os.unlink(link)
+
+
 def main(arguments):
     link = ""
     if arguments[:1] == ["--socket"]:
         link, arguments = arguments[1], arguments[2:]
     foreign = os.environ.get("ENGINE_SOCKET")
-    engine = Foreign(foreign.removeprefix("unix://")) if foreign else Daemon()
-    try:
+    with contextlib.ExitStack() as stack:
+        if foreign:
+            engine = Foreign(foreign.removeprefix("unix://"))
+        else:
+            registry = stack.enter_context(running_registry())
+            fill(registry)
+            engine = Daemon("--registry-mirror", f"http://{registry.host}", *os.environ.get("DAEMON_FLAGS", "").split())
+        stack.callback(engine.close)
         engine.start()
         load_images(engine, f"/var/tmp/corten-images-{os.getpid()}.tar")
-        if link and not os.path.lexists(link):
-            os.symlink(engine.socket, link)
-        else:
-            link = ""
+        stack.enter_context(linked(link, engine.socket))
         environment = {**os.environ, "DOCKER_HOST": f"unix://{engine.socket}"}
-        return subprocess.run(arguments, env=environment).returncode
-    finally:
-        if link:
-            os.unlink(link)
-        if os.environ.get("KEEP_LOG") and not foreign:
+        code = subprocess.run(arguments, env=environment).returncode
+        if os.environ.get("SHOW_LOG") and not foreign:
             print(engine.output(), file=sys.stderr)
-        engine.close()
+        return code
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ class Streams:
 
     async def _read(self, record: ContainerRecord, request: LogRequest, follow: bool) -> AsyncIterator[Piece]:
         if not record.running:
-            await self._drained(record)
+            await self.drained(record)
         with self._open(record) as files:
             follower = Follower(self.watch, files, self.end(record)) if follow and record.running else None
             try:
@@ -77,7 +77,7 @@ class Streams:
                 if follower is not None:
                     follower.close()
 
-    async def _drained(self, record: ContainerRecord) -> None:
+    async def drained(self, record: ContainerRecord) -> None:
         """Whoever has been told of the end may ask for all of the output: the pump may need a moment yet."""
         try:
             async with asyncio.timeout(DRAIN_S):
@@ -99,6 +99,7 @@ class Attachment:
     """One client on one container. Made before the client is told that it is attached; `run` is its life."""
 
     def __init__(self, streams: Streams, record: ContainerRecord, request: AttachRequest) -> None:
+        self._streams = streams
         self._engine = streams.engine
         self._record = record
         self._request = request
@@ -144,6 +145,8 @@ class Attachment:
     async def _output(self, connection: Connection) -> None:
         position = self._position
         if self._request.logs:
+            if not self._record.running:
+                await self._streams.drained(self._record)
             end = self._files.whole_end()
             await self._send(connection, position, end)
             position = end

@@ -232,7 +232,16 @@ class Distribution:
         Raises InvalidArgument, NotFound, Unauthorized, Internal.
         """
         reference = parse(name).with_default_tag()
-        client = await self.registries.client(registry_host(reference.domain), reference.path, credentials)
+        bases = self.registries.settings.bases(reference.domain)
+        for base in bases[:-1]:
+            try:
+                return await self._inspect(base, reference, credentials)
+            except Error:
+                continue
+        return await self._inspect(bases[-1], reference, credentials)
+
+    async def _inspect(self, base: str, reference: Reference, credentials: Credentials) -> dict[str, Any]:
+        client = await self.registries.client(base, reference.path, credentials)
         wanted = reference.digest or reference.tag
         await client.head_manifest(wanted)  # asks for the login in docker's words
         data, described = await client.manifest(wanted)

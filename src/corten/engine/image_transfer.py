@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
-from corten.base.errors import Forbidden, InvalidArgument, NotFound
+from corten.base.errors import Conflict, Forbidden, InvalidArgument, NotFound
 from corten.base.units import format_time, now_ns
 from corten.build.arguments import BuildArguments
 from corten.build.changes import CHANGES, working_directory
@@ -233,12 +233,18 @@ async def commit(images: "Images", container: str, request: CommitRequest) -> st
         raise NotFound(f"No such image: {record.image_id}")
     paused = request.pause and record.state.status == "running"
     if paused:
-        await images.engine.containers.pause(record.id)
+        try:
+            await images.engine.containers.pause(record.id)
+        except Conflict:  # it has ended meanwhile, or somebody else has paused it
+            paused = False
     try:
         image = await asyncio.shield(asyncio.ensure_future(_commit(images, record, base, request)))
     finally:
         if paused:
-            await images.engine.containers.unpause(record.id)
+            try:
+                await images.engine.containers.unpause(record.id)
+            except Conflict:  # killed, or let go on by somebody else
+                pass
         images.store.collect()
     name = reference.parse(request.name).familiar() if request.name else ""
     images.engine.containers.publish(record, "commit", comment=request.comment, imageID=image.id, imageRef=name)

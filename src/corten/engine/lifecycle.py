@@ -204,7 +204,10 @@ async def pause(containers: "Containers", record: ContainerRecord) -> None:
         if record.state.status == "restarting":
             raise Conflict(f"Container {record.id} is restarting, wait until the container is running")
         need_running(record)
-        await containers.engine.zygote.pause(containers.engine.cgroup_of(record))
+        try:
+            await containers.engine.zygote.pause(containers.engine.cgroup_of(record))
+        except FileNotFoundError:  # it has just ended
+            raise Conflict(f"container {record.id} is not running") from None
         record.state.status = "paused"
         containers.save(record)
     containers.publish(record, "pause")
