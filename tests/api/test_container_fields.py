@@ -212,3 +212,22 @@ def test_the_log_is_whole_once_wait_has_answered(engine):
         ref = engine.run("seq", "1", "5000")
         engine.wait(ref)
         assert engine.logs(ref).endswith("\n5000\n")
+
+
+# --- links
+
+
+def test_a_link_is_a_name_until_it_is_removed(engine):
+    engine.run(name="linked-db")
+    web = engine.run(name="linked-web", HostConfig={"Links": ["linked-db:db"]})
+    hosts = engine.inspect(web)["HostsPath"]
+    assert "\tdb " in open(hosts).read()
+    names = {row["Names"][0]: row["Names"] for row in engine.api("GET", "/containers/json").json}
+    assert names == {"/linked-db": ["/linked-db", "/linked-web/db"], "/linked-web": ["/linked-web"]}
+    assert engine.api("DELETE", "/containers/linked-web/db").status == 404
+    assert engine.api("DELETE", "/containers/linked-web/db?link=1").status == 204
+    assert "\tdb " not in open(hosts).read() and web[:12] in open(hosts).read()
+    assert engine.inspect(web)["HostConfig"]["Links"] in (None, [])
+    assert all(len(row["Names"]) == 1 for row in engine.api("GET", "/containers/json").json)
+    for path, status in (("/containers/linked-web/db?link=1", 404), ("/containers/linked-web?link=1", 409)):
+        assert engine.api("DELETE", path).status == status

@@ -5,7 +5,7 @@ from typing import Any
 from corten.api.request import Request
 from corten.api.response import JSON, Response, empty, json_response, streaming
 from corten.api.router import Route
-from corten.base.errors import InvalidArgument
+from corten.base.errors import InvalidArgument, NotFound
 from corten.base.units import parse_number
 from corten.engine.engine import Engine
 from corten.engine.records import CreateRequest
@@ -90,8 +90,18 @@ async def remove(request: Request, engine: Engine) -> Response:
     """DELETE /containers/{id}?force=&v=&link="""
     query = request.query
     if query.flag("link"):
-        raise InvalidArgument("link is not supported by this engine")
+        await engine.containers.unlink(request.params["id"])
+        return empty()
     await engine.containers.remove(request.params["id"], query.flag("force"), query.flag("v"))
+    return empty()
+
+
+async def remove_link(request: Request, engine: Engine) -> Response:
+    """DELETE /containers/{parent}/{alias}?link=1: a link's name has a slash, which clients send as it is."""
+    path = f"{request.params['parent']}/{request.params['alias']}"
+    if not request.query.flag("link"):
+        raise NotFound(f"No such container: {path}")
+    await engine.containers.unlink(path)
     return empty()
 
 
@@ -130,4 +140,5 @@ ROUTES = [
     Route("POST", "/containers/{id}/update", update),
     Route("POST", "/containers/{id}/wait", wait, ends_with_client=True),
     Route("DELETE", "/containers/{id}", remove),
+    Route("DELETE", "/containers/{parent}/{alias}", remove_link),
 ]

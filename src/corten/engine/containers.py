@@ -184,6 +184,10 @@ class Containers:
         """Remove it, its layer and (volumes) its anonymous volumes. Raises Conflict when it runs and not `force`."""
         await self._finish(remove.remove(self, self.get(ref), force, volumes))
 
+    async def unlink(self, path: str) -> None:
+        """Remove the link `parent/alias`. Raises Conflict, NotFound."""
+        await self._finish(lifecycle.unlink(self, path))
+
     async def prune(self, filters: dict[str, list[str]]) -> tuple[list[str], int]:
         """Remove all that do not run; (ids, bytes freed)."""
         return await self._finish(remove.prune(self, filters))

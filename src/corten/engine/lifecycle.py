@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from corten.base.errors import Conflict, Internal, InvalidArgument, NotFound, NotModified
-from corten.engine import exits, health, remove, validate
+from corten.engine import exits, health, links, network_etc, remove, validate
 from corten.engine.launch import launch
 from corten.engine.records import ContainerRecord, HostConfig, RestartPolicy, decode
 from corten.engine.schema import Schema
@@ -250,6 +250,18 @@ async def rename(containers: "Containers", record: ContainerRecord, name: str) -
     containers.renamed(record, old)
     containers.engine.networks.renamed(record)
     containers.publish(record, "rename", oldName=f"/{old}")
+
+
+async def unlink(containers: "Containers", path: str) -> None:
+    """Take the link `parent/alias` away, out of the parent's hosts file too. Raises Conflict, NotFound."""
+    networks = containers.engine.networks
+    parent = containers.named(path.strip("/").rpartition("/")[0])
+    before = links.hosts_entries(networks, parent) if parent is not None and parent.running else []
+    record = links.remove(containers, path)
+    containers.save(record)
+    if before:
+        left = links.hosts_entries(networks, record)
+        network_etc.unlink(networks, record, [entry for entry in before if entry not in left])
 
 
 class UpdateRequest(HostConfig, Schema):

@@ -7,11 +7,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from corten.base.errors import Forbidden, InvalidArgument, NotFound
+from corten.base.errors import Conflict, Forbidden, InvalidArgument, NotFound
 from corten.network.driver import PREDEFINED
 from corten.network.ports import exposed_ports
 
 if TYPE_CHECKING:
+    from corten.engine.containers import Containers
     from corten.engine.networks import Networks
     from corten.engine.records import ContainerRecord, EndpointConfig
 
@@ -115,6 +116,37 @@ def endpoint_links(networks: Networks, endpoint: EndpointConfig) -> dict[str, st
         except NotFound:
             found[alias] = name
     return found
+
+
+def names_of_targets(containers: Containers) -> dict[str, list[str]]:
+    """By id, what linked containers are also called: `/web/db`."""
+    found: dict[str, list[str]] = {}
+    for record in containers:
+        for link in record.host_config.links or ():
+            name, alias = parse(link)
+            target = containers.named(name) or containers.find(name)
+            if target is not None and on_default(record):
+                found.setdefault(target.id, []).append(f"/{record.name}/{alias}")
+    return found
+
+
+def remove(containers: Containers, path: str) -> ContainerRecord:
+    """Take `parent/alias` out of the parent, which is returned, not saved. `docker rm --link`, daemon/delete.go.
+
+    Raises Conflict for a container's own name, NotFound for what is no link.
+    """
+    parent, _, alias = path.strip("/").rpartition("/")
+    if not parent:
+        raise Conflict("Conflict, cannot remove the default link name of the container")
+    missing = f"No such container: {path}"
+    record = containers.named(parent)
+    if record is None:
+        raise NotFound(missing)
+    kept = [link for link in record.host_config.links or () if parse(link)[1] != alias]
+    if len(kept) == len(record.host_config.links or ()):
+        raise NotFound(missing)
+    record.host_config.links = kept
+    return record
 
 
 def shown(record: ContainerRecord) -> list[str] | None:

@@ -4,6 +4,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from corten.base.units import human_duration, now_ns
+from corten.engine import links
 from corten.engine.filters import Selection
 from corten.engine.inspect import mount_points
 from corten.engine.records import ContainerRecord
@@ -39,6 +40,7 @@ class Listing:
         everything = all or limit > 0 or selection.wants_stopped
         rows: list[dict[str, Any]] = []
         now = now_ns()
+        linked = links.names_of_targets(self._containers)
         for record in self._newest_first():
             if not everything and record.state.status not in ("running", "paused", "restarting"):
                 continue
@@ -48,6 +50,7 @@ class Listing:
             if row is None:
                 row = self._rows[record.id] = self._row(record)
             row["Status"] = status_text(record, now)
+            row["Names"] = [f"/{record.name}", *linked.get(record.id, ())]
             if size:
                 row = {**row, "SizeRw": self._containers.size_rw(record),
                        "SizeRootFs": self._containers.size_rootfs(record)}
@@ -63,7 +66,7 @@ class Listing:
         if record.host_config.annotations:
             host_config["Annotations"] = record.host_config.annotations
         return {
-            "Id": record.id, "Names": [f"/{record.name}"], "Image": record.image, "ImageID": record.image_id,
+            "Id": record.id, "Names": [], "Image": record.image, "ImageID": record.image_id,
             "Command": command_text(record), "Created": record.created_ns // 1_000_000_000,
             "Ports": port_rows(settings.get("Ports") or {}), "Labels": record.config.labels or {},
             "State": record.state.status, "Status": "", "HostConfig": host_config,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from corten.base.files import read_bytes
@@ -57,6 +58,14 @@ def relink(networks: Networks, record: ContainerRecord) -> None:
     gone = [line for line in text.splitlines(keepends=True) for names, fresh in new
             if line.partition("\t")[2] == f"{names}\n" and line != fresh]
     _overwrite(path, etc_files.edited_hosts(text, gone, [fresh for _, fresh in new]))
+
+
+def unlink(networks: Networks, record: ContainerRecord, gone: Sequence[tuple[str, str]]) -> None:
+    """Links of it, (names, address) each, have been removed. Raises OSError."""
+    path = f"{networks.layout.container(record.id)}/hosts"
+    text = _read(path)
+    if text is not None:
+        _overwrite(path, etc_files.edited_hosts(text, [f"{address}\t{names}\n" for names, address in gone], []))
 
 
 def _write_resolv_conf(networks: Networks, record: ContainerRecord) -> None:
