@@ -23,6 +23,9 @@ def _processes(folder):
         try:
             with open(f"/proc/{pid}/cmdline", "rb") as file:
                 command = file.read().replace(b"\0", b" ").decode(errors="replace")
+            with open(f"/proc/{pid}/comm") as file:
+                if file.read() == "corten-launch\n":
+                    continue  # it is replaced now and then
         except OSError:
             continue
         if folder in command:

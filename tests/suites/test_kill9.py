@@ -15,12 +15,15 @@ WRITER = "i=0; while [ $i -lt 4000 ]; do echo line $i; i=$((i+1)); done; sleep 0
 
 
 def processes(engine):
-    """pid and open files of anchor, zygote and pump of this daemon."""
+    """pid and open files of anchor, zygote and pump of this daemon; not of the launcher, which comes and goes."""
     found = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/cmdline", "rb") as file:
                 command = file.read()
+            with open(f"/proc/{pid}/comm") as file:
+                if file.read() == "corten-launch\n":
+                    continue
             if f"{engine.folder}/run".encode() not in command or b"zygote" not in command:
                 continue
             links = []
@@ -38,7 +41,12 @@ def processes(engine):
 def roles(engine):
     """Who is who, told apart by what they hold."""
     named = {}
-    for pid, links in processes(engine).items():
+    for _ in range(3000):
+        found = processes(engine)
+        if len(found) == 3:
+            break
+        time.sleep(0.01)  # a launcher that has no name yet
+    for pid, links in found.items():
         if any(link.endswith("/pump.lock") for link in links):
             named["pump"] = pid
         elif any("eventpoll" in link for link in links):

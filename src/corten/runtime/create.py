@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from corten.runtime.seccomp_agent import Agent
 
 CREATING = "creating"
+BORN = "born"
+UNBORN = "unborn"
 CREATED = "created"
 RUNNING = "running"
 FAILED = "failed"
@@ -31,10 +33,13 @@ class Child:
     """One init or exec process under way.
 
     `channel` becomes readable when `receive` has something to do. `console` is the pty's master once it is created.
-    `close` closes the channel only: pidfd and console belong to the caller.
+    `close` closes the channel only: pidfd and console belong to the caller. One made by a launcher has a pid (else 0)
+    and a pidfd (else -1) once it is born, or is unborn for good.
     """
 
-    __slots__ = ("_bundle", "agent", "channel", "console", "failure", "id", "pid", "pidfd", "start_time", "state")
+    __slots__ = (
+        "_bundle", "agent", "channel", "console", "failure", "id", "lent", "pid", "pidfd", "start_time", "state",
+    )
 
     def __init__(self, id: str, pid: int, pidfd: int, channel: int, bundle: Bundle | None = None) -> None:
         self.id = id
@@ -46,7 +51,8 @@ class Child:
         self.failure: StepFailed | None = None
         self._bundle = bundle
         self.agent: Agent | None = None  # whom the program's seccomp filter notifies
-        self.start_time = process.start_time(pid)
+        self.lent = not pid
+        self.start_time = process.start_time(pid) if pid else 0
 
     def receive(self) -> str:
         """Take one message, if there is one; returns the state then. Never blocks, except while hooks run."""
@@ -57,7 +63,9 @@ class Child:
         except BlockingIOError:
             return self.state
         kind = message[:1]
-        if kind == sync.READY:
+        if kind == sync.BORN:
+            self._take_birth(descriptor)
+        elif kind == sync.READY:
             self.console = descriptor
             self.state = CREATED
         elif kind == sync.FAILED:
@@ -68,7 +76,9 @@ class Child:
             self._hand_over(int(message[1:]))
         elif not kind and self.state == CREATED:
             self.state = RUNNING
-        elif not kind and self.state == CREATING:
+        elif not kind and self.pidfd < 0:
+            self.state = UNBORN
+        elif not kind and self.state in (CREATING, BORN):
             self._fail(StepFailed("start the init", detail="the container's init ended before it was ready"))
         return self.state
 
@@ -81,6 +91,16 @@ class Child:
             self.receive()
         return self.state
 
+    def ended(self) -> str:
+        """The process has ended; returns the state then.
+
+        A launcher has a copy of the child's end of the channel, for a moment longer than the child: the end of the file
+        may be late, and one that said nothing of a failure has executed.
+        """
+        if self.lent and self.state == CREATED:
+            self.state = RUNNING
+        return self.state
+
     def start(self) -> None:
         """Let it execve. May be called before it is created: the word then waits for it."""
         sync.send(self.channel, sync.START)
@@ -90,6 +110,15 @@ class Child:
         if self.channel >= 0:
             os.close(self.channel)
             self.channel = -1
+
+    def _take_birth(self, pidfd: int) -> None:
+        try:
+            self.pid = process.pid_of(pidfd)
+            self.start_time = process.start_time(self.pid)
+        except (ProcessLookupError, FileNotFoundError):
+            self.pid = 0  # it has been killed and reaped
+        self.pidfd = pidfd
+        self.state = BORN
 
     def _fail(self, failure: StepFailed) -> None:
         self.failure = failure

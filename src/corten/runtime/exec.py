@@ -10,7 +10,7 @@ import errno
 import os
 
 from corten.base.errors import InvalidArgument
-from corten.linux import cgroup, namespaces
+from corten.linux import cgroup, namespaces, seccomp, vfork
 from corten.oci.runtime_spec import VERSION
 from corten.runtime import init, sync
 from corten.runtime.bundle import cgroup_path
@@ -20,7 +20,10 @@ from corten.runtime.seccomp_agent import agent_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    from corten.linux.vfork import Lender
 
 
 class Target:
@@ -36,7 +39,7 @@ class Target:
         self.spec = spec
 
 
-_own_pid_namespace = -1
+_own_pid_namespace = (-1, -1)  # of which process, and the descriptor
 
 
 def spawn_exec(
@@ -54,31 +57,27 @@ def spawn_exec(
     `sub_cgroups` are existing groups below the container's, by v1 controller, "" for all others and for v2; `keyring`:
     join the container's session keyring. Raises InvalidArgument, Unsupported, OSError (ESRCH: the container is gone).
     """
-    plan = ExecPlan(container.id, container.spec, process, container.pidfd, container.pid)
+    plan = _plan(container, process)
     plan.die_with_parent = die_with_parent
     plan.preserve_fds = preserve_fds
-    plan.cgroup = cgroup_path(container.id, container.spec)
     plan.sub_cgroups = _check_below(sub_cgroups or {})
     if not keyring:
         plan.keyring = ""
-    group = _birthplace(container, plan)
     ours, theirs = sync.make_pair()
+
+    def clone(group: int) -> tuple[int, int]:
+        pid, pidfd = namespaces.clone3(0, group)
+        if pid == 0:
+            init.main_exec(plan, theirs, stdio)
+        return pid, pidfd
+
     try:
-        try:
-            pid, pidfd = _clone(plan, theirs, stdio, group)
-        except OSError as error:
-            if error.errno != errno.EBUSY or group < 0 or "" in plan.sub_cgroups:
-                raise  # else: a v2 group that hands controllers down takes no process itself
-            os.close(group)
-            group = cgroup.open_unified(cgroup.path_of(container.pid))
-            pid, pidfd = _clone(plan, theirs, stdio, group)
+        pid, pidfd = _clone(container, plan, clone)
     except BaseException:
         os.close(ours)
         raise
     finally:
         os.close(theirs)
-        if group >= 0:
-            os.close(group)
     os.set_blocking(ours, False)
     child = Child(container.id, pid, pidfd, ours)
     child.agent = agent_of(container.spec, {
@@ -86,6 +85,38 @@ def spawn_exec(
         "bundle": container.bundle,
     })
     return child
+
+
+def lend(lender: Lender, container: Target, process: dict[str, Any], fds: list[int]) -> bool:
+    """The same for a parent that waits elsewhere: the child, our sibling, runs in our memory until it executes.
+
+    `fds`: the child's end of the channel, then its stdio; they are closed here as soon as the child has its own.
+    False: it was killed in the middle of something, and our memory is not to be lent again. Where that cannot be done
+    for a container there is no child. Raises as `spawn_exec`.
+    """
+    plan = _plan(container, process)
+    if plan.joined & namespaces.CLONE_NEWTIME or plan.program.filter_flags & seccomp.NEW_LISTENER:
+        return True  # setns(2) refuses the one to whoever shares memory; the other needs somebody who looks after it
+    plan.lent = True
+    channel, stdin, stdout, stderr = fds
+
+    def clone(group: int) -> tuple[int, int]:
+        made = lender.clone(
+            vfork.CLONE_PARENT, group, lambda: init.main_exec(plan, channel, (stdin, stdout, stderr))
+        )
+        while fds:
+            os.close(fds.pop(0))
+        return made
+
+    _pid, pidfd = _clone(container, plan, clone)
+    os.close(pidfd)
+    return plan.left or lender.ended
+
+
+def _plan(container: Target, process: dict[str, Any]) -> ExecPlan:
+    plan = ExecPlan(container.id, container.spec, process, container.pidfd, container.pid)
+    plan.cgroup = cgroup_path(container.id, container.spec)
+    return plan
 
 
 def _check_below(parts: dict[str, str]) -> dict[str, str]:
@@ -116,18 +147,32 @@ def _birthplace(container: Target, plan: ExecPlan) -> int:
     return group
 
 
-def _clone(plan: ExecPlan, channel: int, stdio: tuple[int, int, int], group: int) -> tuple[int, int]:
+def _clone(container: Target, plan: ExecPlan, clone: Callable[[int], tuple[int, int]]) -> tuple[int, int]:
+    group = _birthplace(container, plan)
+    try:
+        try:
+            return _in_pid_namespace(plan, clone, group)
+        except OSError as error:
+            if error.errno != errno.EBUSY or group < 0 or "" in plan.sub_cgroups:
+                raise  # else: a v2 group that hands controllers down takes no process itself
+            os.close(group)
+            group = cgroup.open_unified(cgroup.path_of(container.pid))
+            return _in_pid_namespace(plan, clone, group)
+    finally:
+        if group >= 0:
+            os.close(group)
+
+
+def _in_pid_namespace(plan: ExecPlan, clone: Callable[[int], tuple[int, int]], group: int) -> tuple[int, int]:
+    """Clone while our children are born in the container's pid namespace, if it has one of its own."""
     global _own_pid_namespace
     own = plan.joined & namespaces.CLONE_NEWPID
     if own:
-        if _own_pid_namespace < 0:
-            _own_pid_namespace = namespaces.open_own("pid")
+        if _own_pid_namespace[0] != os.getpid():
+            _own_pid_namespace = os.getpid(), namespaces.open_own("pid")
         namespaces.setns(plan.container, namespaces.CLONE_NEWPID)
     try:
-        pid, pidfd = namespaces.clone3(0, group)
-        if pid == 0:
-            init.main_exec(plan, channel, stdio)
+        return clone(group)
     finally:
         if own:
-            namespaces.setns(_own_pid_namespace, namespaces.CLONE_NEWPID)
-    return pid, pidfd
+            namespaces.setns(_own_pid_namespace[1], namespaces.CLONE_NEWPID)

@@ -15,6 +15,7 @@ import gc
 import os
 
 from corten.linux import cgroup, fd, keyring, namespaces, process, signals, tty, user
+from corten.linux.image import Image
 from corten.linux.path import open_in_root
 from corten.runtime import borrowed_mounts, hooks, program, reaper, rootfs, sources, state, sync
 from corten.runtime.errors import from_exception
@@ -23,7 +24,6 @@ from corten.runtime.plan import ExecPlan, Plan, sysctl_path
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
 
 
 _ENDING = (1, 2, 3, 15)  # HUP INT QUIT TERM: what ends a container that has not been started
@@ -33,7 +33,8 @@ class Init:
     """The state of the one process that runs this page: its plan and the descriptors it has kept."""
 
     __slots__ = (
-        "candidates", "channel", "console", "devpts", "in_cwd", "listener", "master", "plan", "proc", "root", "stdio",
+        "candidates", "channel", "console", "devpts", "image", "in_cwd", "listener", "master", "plan", "proc", "root",
+        "stdio",
     )
 
     def __init__(self, plan: Plan, channel: int, stdio: tuple[int, int, int]) -> None:
@@ -47,6 +48,7 @@ class Init:
         self.master = self.console = -1
         self.candidates: list[str] = []
         self.in_cwd = False
+        self.image = Image([], {})
 
 
 # --- the beginning: cut the ties with the process that made us
@@ -67,9 +69,13 @@ def _let_go(init: Init) -> None:
 
 
 def _tie_to_parent(init: Init) -> None:
-    """Until the execve this process dies with its parent; a session of its own."""
+    """Until the execve this process dies with its parent, and says who it is where that has not cloned it itself."""
     if init.plan.die_with_parent:
         process.set_pdeathsig(_signal.SIGKILL)
+    if init.plan.lent:
+        pidfd = process.pidfd_open(os.getpid())
+        sync.send(init.channel, sync.BORN, pidfd)
+        os.close(pidfd)
     os.setsid()
     init.proc = fd.open_proc()
 
@@ -198,6 +204,7 @@ def _look_up(init: Init) -> None:
     program.add_home(init.plan.program)
     init.in_cwd = program.enter_cwd(init.plan.program)
     init.candidates = program.look_up(init.plan.program)
+    init.image = Image(init.plan.program.args, init.plan.program.env)
 
 
 def _wait_for_start(init: Init) -> None:
@@ -258,7 +265,8 @@ def _confine(init: Init) -> None:
 
 
 def _execute(init: Init) -> None:
-    program.execute(init.plan.program, init.candidates)
+    init.plan.left = True  # from here on nothing in this memory is changed
+    program.execute(init.plan.program, init.image, init.candidates)
 
 
 Step = tuple[str, "Callable[[Init], None]"]
@@ -348,7 +356,7 @@ EXEC_STEPS: tuple[Step, ...] = (
 )
 
 
-def _run(init: Init, steps: tuple[Step, ...]) -> "NoReturn":
+def _run(init: Init, steps: tuple[Step, ...]) -> None:
     name = ""
     try:
         for step in steps:
@@ -357,14 +365,15 @@ def _run(init: Init, steps: tuple[Step, ...]) -> "NoReturn":
     except BaseException as error:  # whatever it is, it must not unwind into the parent's code
         sync.send(init.channel, sync.pack_failure(from_exception(name, error)))
     finally:
-        os._exit(255)
+        if not init.plan.lent:
+            os._exit(255)
 
 
-def main(plan: Plan, channel: int, stdio: tuple[int, int, int]) -> "NoReturn":
-    """The life of a container's first process, from clone3 on. Never returns."""
+def main(plan: Plan, channel: int, stdio: tuple[int, int, int]) -> None:
+    """The life of a container's first process, from clone3 on. Returns only in a launcher's memory, having failed."""
     _run(Init(plan, channel, stdio), STEPS)
 
 
-def main_exec(plan: ExecPlan, channel: int, stdio: tuple[int, int, int]) -> "NoReturn":
+def main_exec(plan: ExecPlan, channel: int, stdio: tuple[int, int, int]) -> None:
     """The same for one more process in a running container."""
     _run(Init(plan, channel, stdio), EXEC_STEPS)  # type: ignore[arg-type]

@@ -35,10 +35,11 @@ class Plan:
 
     __slots__ = (
         "bundle", "cgroup", "clone_flags", "container", "devices", "die_with_parent", "domainname", "gid_map",
-        "hooks", "hostname", "id", "joins", "keyring", "kinds", "listener", "masked_paths", "mounts", "net_devices",
-        "new_cgroup_namespace", "no_pivot", "own_mounts", "pid_namespace_path", "preserve_fds", "program",
-        "propagation", "readonly_paths", "readonly_root", "reaper", "resources", "rootfs", "rootless", "sources",
-        "spare_network", "sysctls", "time_offsets", "uid_map", "unprivileged", "user_namespace", "user_namespace_path",
+        "hooks", "hostname", "id", "joins", "keyring", "kinds", "left", "lent", "listener", "masked_paths", "mounts",
+        "net_devices", "new_cgroup_namespace", "no_pivot", "own_mounts", "pid_namespace_path", "preserve_fds",
+        "program", "propagation", "readonly_paths", "readonly_root", "reaper", "resources", "rootfs", "rootless",
+        "sources", "spare_network", "sysctls", "time_offsets", "uid_map", "unprivileged", "user_namespace",
+        "user_namespace_path",
     )
 
     def __init__(self, bundle: Bundle) -> None:
@@ -54,6 +55,7 @@ class Plan:
         self.container = -1
         self.die_with_parent = True
         self.preserve_fds = 0
+        self.left = self.lent = False
         self.listener = -1
         self.spare_network = -1
         self.no_pivot = False
@@ -146,7 +148,7 @@ class ExecPlan:
 
     __slots__ = (
         "cgroup", "chroot", "container", "cpus", "die_with_parent", "first_cpus", "hooks", "id", "joined", "keyring",
-        "listener", "preserve_fds", "program", "reaper", "sub_cgroups", "user_namespace",
+        "left", "lent", "listener", "preserve_fds", "program", "reaper", "sub_cgroups", "user_namespace",
     )
 
     def __init__(self, id: str, spec: dict[str, Any], process: dict[str, Any], pidfd: int, pid: int) -> None:
@@ -160,6 +162,8 @@ class ExecPlan:
         self.die_with_parent = True
         self.preserve_fds = 0
         self.listener = -1
+        self.lent = False  # made by a launcher
+        self.left = False  # has gone as far as to its execve
         self.reaper = False
         self.hooks: dict[str, Any] = {}
         self.joined = 0

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from corten.linux.image import Image
+
 PER_LINUX32 = 0x0008
 _PASSWD_LIMIT = 1 << 20
 _HEAD, _INTERPRETERS = 256, 5  # BINPRM_BUF_SIZE and the depth of scripts run by scripts, linux/binfmts.h
@@ -239,6 +241,7 @@ def become_user(program: Program, owned: tuple[int, ...]) -> None:
     process.prctl(process.PR_SET_KEEPCAPS, 1)
     user.become(program.uid, program.gid, program.groups)
     process.prctl(process.PR_SET_KEEPCAPS, 0)
+    process.set_dumpable(False)  # fs.suid_dumpable decides anew at every change of user
     if program.umask is not None:
         os.umask(program.umask)
 
@@ -265,18 +268,13 @@ def _install(program: Program, tell: Callable[[int], None]) -> None:
             tell(listener)
 
 
-def execute(program: Program, candidates: list[str]) -> None:
+def execute(program: Program, image: Image, candidates: list[str]) -> None:
     """execve; returns only by raising StepFailed. A match in PATH that the user may not run is passed over."""
-    refused: OSError | None = None
+    number = 0
     for candidate in candidates:
-        try:
-            os.execve(candidate, program.args, program.env)  # noqa: S606
-        except OSError as error:
-            refused = error
-            if error.errno != errno.EACCES:
-                break
-    assert refused is not None
-    number = refused.errno or 0
+        number = image.execute(candidate)
+        if number != errno.EACCES:
+            break
     text = f"exec {candidates[-1]}: {go_strerror(number)}"
     if number == errno.EACCES:
         text = f'exec: "{program.args[0]}": permission denied'

@@ -2,6 +2,7 @@
 
     parent (create, exec)                       child (init, or an exec)
       clone3 ────────────────────────────────▶  steps in its new namespaces
+      ◀────────────────────── BORN (+ its pidfd)  only when a launcher has made it (docs/adr/0003)
       GO (control groups made) ──────────────▶  and the users mapped, when the spec asks for a user namespace
       SOURCE (a tree), or FAILED ────────────▶  for each mount whose source the parent opens (sources.py)
       ◀──────────────────────────────── HOOKS   only when the spec has createRuntime or prestart hooks
@@ -29,6 +30,7 @@ HOOKS = b"H"
 FAILED = b"F"
 SOURCE = b"M"
 LISTENER = b"L"
+BORN = b"B"
 
 _SIZE = 8192
 _FD_BYTES = 4

@@ -79,6 +79,14 @@ class Entry:
         entry.fds = dict(zip(kept["names"], fds, strict=True))
         return entry
 
+    def fail(self, error: object) -> None:
+        """It has not come to run; `error` is a StepFailed or some other exception."""
+        self.state = FAILED
+        self.failure = {
+            "text": str(error), "exit_code": getattr(error, "exit_code", 125), "step": getattr(error, "step", ""),
+            "errno": getattr(error, "errno", 0),
+        }
+
     def close(self, *names: str) -> None:
         """Close these descriptors (all without names); absent ones are fine."""
         for name in names or tuple(self.fds):

@@ -19,6 +19,7 @@ from corten.zygote import protocol, reaper
 from corten.zygote.anchor import PR_SET_CHILD_SUBREAPER, Anchor, Held
 from corten.zygote.descriptors import close_others, lock_fd
 from corten.zygote.entry import CREATING, EXITED, FAILED, RUNNING, Entry
+from corten.zygote.launcher_keeper import LauncherKeeper
 from corten.zygote.pump_keeper import PumpKeeper
 from corten.zygote.requests import OPERATIONS, Refused, answer_start
 from corten.zygote.spare_networks import PAUSE_S, SpareNetworks
@@ -44,6 +45,7 @@ class Zygote:
         self.watched: dict[int, Callable[[int], None]] = {}
         self.pump = PumpKeeper(self)
         self.spares = SpareNetworks()
+        self.launcher = LauncherKeeper(self)
         self.foreign: dict[str, Entry] = {}  # exited, and some other process has yet to reap them
         self.needed_s = time.monotonic()  # when there was last a daemon or a container
         self.last_spec: tuple[Entry, dict[str, object]] | None = None  # see requests.exec_
@@ -58,8 +60,8 @@ class Zygote:
         """Serve until told to shut down."""
         while not self.over:
             ready = self.epoll.poll(self._patience_s())
-            if not ready and self.clients and self.spares.short:
-                self.spares.make()
+            if not ready and self.clients:
+                self._prepare()
             for descriptor, events in ready:
                 action = self.watched.get(descriptor)
                 if action is not None:
@@ -73,11 +75,18 @@ class Zygote:
 
     def _patience_s(self) -> float | None:
         """How long to wait: briefly for exits others reap; not for ever when nobody needs this process."""
-        if self.clients and self.spares.short:
+        if self.clients and (self.launcher.wanted or self.spares.short):
             return PAUSE_S
         if self.foreign:
             return 0.05
         return None if self.clients or self.entries else IDLE_S
+
+    def _prepare(self) -> None:
+        """There is nothing to do: make what the next start or exec would have to wait for."""
+        if self.launcher.wanted:
+            self.launcher.start()
+        elif self.spares.short:
+            self.spares.make()
 
     def end(self) -> None:
         """Leave nothing behind: no socket, no anchor, no pump. A daemon that comes later starts others."""
@@ -145,6 +154,11 @@ class Zygote:
         self.entries[entry.key] = entry
         if kept is not None:
             self._mark_exited(entry, kept)
+            if entry.exec_id is None:  # recorded by the anchor, which does no more than that
+                try:
+                    cgroup.remove(entry.cgroup)
+                except OSError:
+                    pass  # busy for seconds: nothing that a zygote should not come up for
         else:
             self.watch(entry.fds["pidfd"], lambda _events: self._on_exit(entry))
         self.hold(entry)
@@ -158,19 +172,21 @@ class Zygote:
         if state == "created":
             self._on_created(entry)
         elif state == "running":
-            entry.state = RUNNING
-            self._end_child(entry)
-            self.hold(entry)
-            answer_start(self, entry)
+            self._on_running(entry)
         elif state == "failed":
-            entry.state = FAILED
-            failure = child.failure
-            entry.failure = {
-                "text": str(failure), "exit_code": getattr(failure, "exit_code", 125),
-                "step": getattr(failure, "step", ""), "errno": getattr(failure, "errno", 0),
-            }
-            self._end_child(entry)
-            answer_start(self, entry)
+            self.fail(entry, child.failure)
+
+    def _on_running(self, entry: Entry) -> None:
+        entry.state = RUNNING
+        self._end_child(entry)
+        self.hold(entry)
+        answer_start(self, entry)
+
+    def fail(self, entry: Entry, failure: object) -> None:
+        """It has not come to run: see Entry.fail."""
+        entry.fail(failure)
+        self._end_child(entry)
+        answer_start(self, entry)
 
     def _on_created(self, entry: Entry) -> None:
         child = entry.child
@@ -218,6 +234,8 @@ class Zygote:
             before = entry.child.state
             self._on_child(entry)
             if entry.child is not None and entry.child.state == before:
+                if entry.child.ended() == "running":
+                    self._on_running(entry)
                 return
 
     def _record(self, entry: Entry, status: int) -> dict[str, object]:
@@ -361,6 +379,7 @@ class Zygote:
                 self.epoll.register(descriptor, select.EPOLLIN)
             old.close()
             self.watch(theirs.fileno(), self._hear_anchor)
+            self.launcher.let_go()  # what they make would be the anchor's children
             return
         theirs.close()
         process.set_name("corten-anchor")

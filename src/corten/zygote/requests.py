@@ -6,6 +6,7 @@ comes later.
 
 import fcntl
 import os
+import select
 import signal
 import struct
 import termios
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     Message = dict[str, object]
     Answer = tuple[Message, list[int]] | None
+
+
+_LAST_MS = 100  # a child that has told of its failure ends within this time, or is killed
 
 
 class Refused(Exception):
@@ -138,7 +142,7 @@ def answer_start(zygote: "Zygote", entry: Entry) -> None:
         client = None
     if entry.state == FAILED:
         failure: Message = {"kind": "StartFailed", **(entry.failure or {})}
-        _await_end(entry)
+        _await_end(entry, _LAST_MS)
         if entry.exec_id is None:
             cgroup.remove(entry.cgroup)
         zygote.drop(entry)
@@ -155,12 +159,17 @@ def answer_start(zygote: "Zygote", entry: Entry) -> None:
         zygote.hold(entry)
 
 
-def _await_end(entry: Entry) -> None:
-    """A child that failed exits by itself, at once; make sure, and reap it."""
+def _await_end(entry: Entry, patience_ms: int = 0) -> None:
+    """Have a process end, and reap it. One that failed does so by itself, at once: it gets a moment for that."""
     from corten.zygote.reaper import reap
 
+    if not entry.pid:
+        return  # it has not come to be
+    poll = select.poll()
+    poll.register(entry.fds["pidfd"], select.POLLIN)
     try:
-        signal.pidfd_send_signal(entry.fds["pidfd"], signal.SIGKILL)
+        if not poll.poll(patience_ms):
+            signal.pidfd_send_signal(entry.fds["pidfd"], signal.SIGKILL)
         os.waitid(os.P_PIDFD, entry.fds["pidfd"], os.WEXITED | os.WNOWAIT)
     except (ProcessLookupError, ChildProcessError, KeyError):
         pass
@@ -175,22 +184,53 @@ def exec_(zygote: "Zygote", message: "Message", client: "socket.socket") -> "Ans
     exec_id, tty = str(message["exec_id"]), bool(message["tty"])
     process = message["process"]
     assert isinstance(process, dict)
-    child_ends, fds = _exec_pipes(tty, bool(message["stdin"]), bool(message["output"]))
-    try:
-        spec = _spec_of(zygote, container)
-        target = runtime_exec.Target(container.id, container.pid, container.fds["pidfd"], spec)
-        child = runtime_exec.spawn_exec(target, process, child_ends)
-        child.start()  # nothing is left to be done from outside
-    except BaseException as error:
-        _close(fds.values())
-        raise Refused("Internal", str(error)) from None
-    finally:
-        _close(child_ends)
-    entry = Entry(container.id, exec_id, child.pid, child.start_time)
-    entry.tty, entry.child, entry.fds = tty, child, {"pidfd": child.pidfd, **fds}
-    entry.waiting = (client, int(str(message["n"])))
-    zygote.add(entry)
+    entry = Entry(container.id, exec_id, 0, 0)
+    entry.tty, entry.waiting = tty, (client, int(str(message["n"])))
+    child_ends, entry.fds = _exec_pipes(tty, bool(message["stdin"]), bool(message["output"]))
+    asked = Exec(zygote, entry, container, process, child_ends)
+    if not zygote.launcher.begin(asked):
+        asked.fork()
     return None
+
+
+class Exec:
+    """An exec asked for, until its process is there. `ends`: the child's stdio."""
+
+    __slots__ = ("container", "ends", "entry", "process", "zygote")
+
+    def __init__(
+        self, zygote: "Zygote", entry: Entry, container: Entry, process: dict[str, object], ends: tuple[int, int, int]
+    ) -> None:
+        self.zygote = zygote
+        self.entry = entry
+        self.container = container
+        self.process = process
+        self.ends = ends
+
+    def fork(self) -> None:
+        """Without a launcher: a copy of this process becomes the program."""
+        container = self.container
+        try:
+            spec = _spec_of(self.zygote, container)
+            target = runtime_exec.Target(container.id, container.pid, container.fds["pidfd"], spec)
+            child = runtime_exec.spawn_exec(target, self.process, self.ends)
+        except Exception as error:
+            self.fail(error)
+            return
+        self.begun(child)
+
+    def begun(self, child: runtime.Child) -> None:
+        """Its process is there: hold it, then let it go on, since nothing is left to be done from outside."""
+        entry = self.entry
+        entry.child, entry.pid, entry.start_time, entry.fds["pidfd"] = child, child.pid, child.start_time, child.pidfd
+        self.zygote.add(entry)
+        child.start()
+        _close(self.ends)
+
+    def fail(self, error: object) -> None:
+        """There will be none."""
+        _close(self.ends)
+        self.zygote.fail(self.entry, error)
 
 
 def _spec_of(zygote: "Zygote", container: Entry) -> dict[str, object]:

@@ -1,0 +1,120 @@
+"""The zygote's hold on the launcher: fork it ahead of need, give it execs, replace it, do without it."""
+
+import os
+import socket
+
+from corten.linux import process
+from corten.runtime import create as runtime
+from corten.runtime import sync
+from corten.zygote import launcher, protocol, reaper
+from corten.zygote.descriptors import close_others
+from corten.zygote.entry import Entry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corten.zygote.loop import Zygote
+    from corten.zygote.requests import Exec
+
+_ATTEMPTS = 3  # so many in a row that never came to be ready: it does not work on this machine
+
+
+class LauncherKeeper:
+    """The launcher of one zygote, if there is one."""
+
+    def __init__(self, zygote: "Zygote") -> None:
+        self.zygote = zygote
+        self._channel: socket.socket | None = None
+        self._pidfd = -1
+        self._ready = False
+        self._failures = 0
+        self._serves: Entry | None = None  # whom it was given last; it is busy for as long as that has a child
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it should be forked at the next pause."""
+        return self._pidfd < 0 and self._failures < _ATTEMPTS
+
+    def start(self) -> None:
+        """Fork it."""
+        self._failures += 1  # until it says otherwise
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                process.set_name(launcher.NAME)
+                close_others({0, 1, 2, theirs.fileno()})
+                launcher.main(theirs)
+            finally:
+                os._exit(0)
+        theirs.close()
+        self._channel, self._pidfd = mine, os.pidfd_open(pid)
+        self.zygote.watch(mine.fileno(), lambda _events: self._hear())
+        self.zygote.watch(self._pidfd, lambda _events: self._on_end(pid))
+
+    def begin(self, asked: "Exec") -> bool:
+        """Have it made by the launcher; False when that is not there, or busy."""
+        if self._channel is None or not self._ready or (self._serves is not None and self._serves.child is not None):
+            return False
+        entry, container = asked.entry, asked.container
+        message: dict[str, object] = {
+            "id": container.id, "pid": container.pid, "bundle": self.zygote.layout.bundle(container.id),
+            "process": asked.process,
+        }
+        ours, theirs = sync.make_pair()
+        try:
+            protocol.send(self._channel, message, [theirs, *asked.ends, container.fds["pidfd"]])
+        except OSError:
+            os.close(ours)
+            return False
+        finally:
+            os.close(theirs)
+        os.set_blocking(ours, False)
+        child = entry.child = runtime.Child(container.id, 0, -1, ours)
+        self._serves = entry
+        self.zygote.watch(ours, lambda _events: self._on_child(asked, child))
+        return True
+
+    def _on_child(self, asked: "Exec", child: runtime.Child) -> None:
+        """The first word of a child that is under way."""
+        state = child.receive()
+        if state == runtime.CREATING:
+            return
+        self.zygote.unwatch(child.channel)
+        if state == runtime.BORN:
+            asked.begun(child)
+        elif state == runtime.UNBORN:
+            child.close()
+            asked.entry.child = None
+            asked.fork()
+        else:
+            asked.fail(child.failure)
+
+    def _hear(self) -> None:
+        """Its one message says that it works; the end of the channel, that it ends."""
+        assert self._channel is not None
+        try:
+            self._ready = bool(self._channel.recv(64, socket.MSG_DONTWAIT))
+        except OSError:
+            self._ready = False
+        if self._ready:
+            self._failures = 0
+        else:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._channel is not None:
+            self.zygote.unwatch(self._channel.fileno())
+            self._channel.close()
+        self._channel, self._ready = None, False
+
+    def _on_end(self, pid: int) -> None:
+        reaper.reap(pid)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Have nothing more to do with it; it ends, and another is forked at the next pause."""
+        self._hang_up()
+        if self._pidfd >= 0:
+            self.zygote.unwatch(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
