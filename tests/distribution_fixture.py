@@ -33,7 +33,8 @@ class Local:
         layout = Layout(f"{folder}/data", f"{folder}/run")
         layout.make()
         self.events = Events()
-        self.store = ImageStore(layout, Database(layout.database))
+        self.database = Database(layout.database)
+        self.store = ImageStore(layout, self.database)
         self.store.start()
 
     def run(self, operation):

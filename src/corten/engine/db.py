@@ -4,6 +4,7 @@ Write-ahead log with NORMAL sync: an upsert costs 40 us, a crash of the daemon l
 last moments. Calls are synchronous, on the event loop. One operation of the engine is one transaction.
 """
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -49,6 +50,17 @@ _UPSERT = """INSERT INTO {table} (key, name, record) VALUES (?, ?, ?)
     ON CONFLICT (key) DO UPDATE SET name = excluded.name, record = excluded.record"""
 
 
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """sqlite's word for a full disk becomes the system's."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
+
+
 class Database:
     """One daemon's database; nobody else may have it open (the file is locked for as long as it is)."""
 
@@ -85,22 +97,27 @@ class Database:
         if self._depth:
             yield
             return
-        self._connection.execute("BEGIN IMMEDIATE")
-        self._depth = 1
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        else:
-            self._connection.execute("COMMIT")
-        finally:
-            self._depth = 0
+        with _disk_errors():
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._depth = 1
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # a full disk may have ended it already
+                    self._connection.execute("ROLLBACK")
+                raise
+            finally:
+                self._depth = 0
 
     def put(self, table: str, key: str, record_json: bytes, name: str | None = None) -> None:
-        """Insert or replace the record of `key`. Raises NameTaken (a Conflict) when another key has `name`."""
+        """Insert or replace the record of `key`.
+
+        Raises NameTaken (a Conflict) when another key has `name`, OSError when the disk is full.
+        """
         try:
-            self._connection.execute(_sql(table, _UPSERT), (key, name, record_json))
+            with _disk_errors():
+                self._connection.execute(_sql(table, _UPSERT), (key, name, record_json))
         except sqlite3.IntegrityError:
             raise NameTaken(f"name {name!r} is in use in {table}") from None
 
@@ -111,7 +128,8 @@ class Database:
 
     def delete(self, table: str, key: str) -> None:
         """Forget `key`; absent is fine."""
-        self._connection.execute(_sql(table, "DELETE FROM {table} WHERE key = ?"), (key,))
+        with _disk_errors():
+            self._connection.execute(_sql(table, "DELETE FROM {table} WHERE key = ?"), (key,))
 
     def all(self, table: str) -> list[tuple[str, bytes]]:
         """Every key with its record, in the order of the keys."""

@@ -9,6 +9,7 @@ from corten.base.errors import Conflict, InvalidArgument
 from corten.base.ids import short_id
 from corten.base.units import parse_time
 from corten.engine.image_views import check_filters, created_ns, has_label, truth
+from corten.image.gc import forget_downloads
 from corten.image.host import refuse
 from corten.image.records import Image
 from corten.oci import reference
@@ -148,8 +149,8 @@ def prune(images: "Images", filters: dict[str, list[str]]) -> dict[str, Any]:
         if any(has_label(image, wanted) for wanted in filters.get("label!", ())):
             continue
         _prune_one(images, image, records)
+    forget_downloads(images.store)
     images.store.collect()
-    images.store.content.drop_partial()
     reclaimed = max(before - images.store.usage_bytes(), 0)
     images.engine.events.publish("image", "prune", "", {"reclaimed": str(reclaimed)})
     return {"ImagesDeleted": records or None, "SpaceReclaimed": reclaimed}

@@ -1,9 +1,9 @@
 """The blobs on this machine: an OCI image layout below `<root>/content`, every file named by the digest of its bytes.
 
 A blob comes in through a `Writer` (ingest file, hashed as it is written, renamed when the digest is right) and is
-never changed afterwards. Ingest files that a killed daemon left are removed by `make`, but for
-downloads, which the next one resumes or `drop_partial` removes. What may be deleted is decided
-by gc.py; whoever is about to need a blob holds it by a `Lease` first.
+never changed afterwards. Ingest files that a killed daemon left are removed by `make`, except those of downloads: they
+are kept for the next try, a finished one too (as a second name of the blob) until what it was fetched for is recorded.
+What may be deleted is decided by gc.py; whoever is about to need a blob holds it by a `Lease` first.
 
     with content.lease() as lease:
         lease.add(digest)                       # before asking `has`: gc keeps it from now on
@@ -13,12 +13,15 @@ by gc.py; whoever is about to need a blob holds it by a `Lease` first.
                 writer.write(chunk)             # about 1 GB/s: it hashes
                 writer.commit()                 # InvalidArgument when digest or size differ
         ... store.register_image(...) ...       # records keep it from now on
+        content.settle([digest])                # no next try is needed
 """
 
 import fcntl
 import hashlib
 import os
 import secrets
+from collections.abc import Iterable
+from contextlib import suppress
 from types import TracebackType
 
 from corten.base.errors import InvalidArgument, NotFound
@@ -107,7 +110,7 @@ class Writer:
         if self._expected is not None and digest != self._expected:
             self._resume = False
             raise InvalidArgument(f"content digest mismatch: expected {self._expected}, got {digest}")
-        self._store._adopt(self._path, digest)
+        self._store._adopt(self._path, digest, keep=self._resume)
         self._path = ""
         return digest
 
@@ -163,7 +166,7 @@ class ContentStore:
         self._leases: set[Lease] = set()
 
     def make(self) -> None:
-        """Make the folders at start, and clear away what a killed daemon left half-written and nobody can resume."""
+        """Make the folders at start, and clear away what a killed daemon left half-written (but for downloads)."""
         for name in ("blobs/sha256", "ingest"):
             os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
         for name in os.listdir(f"{self.root}/ingest"):
@@ -224,22 +227,8 @@ class ContentStore:
 
     def disk_bytes(self) -> int:
         """What all blobs, whole and half-fetched, take on the disk."""
-        return sum(item.stat().st_blocks * 512 for place in ("blobs/sha256", "ingest")
-                   for item in os.scandir(f"{self.root}/{place}"))
-
-    def drop_partial(self) -> None:
-        """Delete half-fetched blobs that nobody is fetching now."""
-        for name in os.listdir(f"{self.root}/ingest"):
-            if not is_digest(PREFIX + name):
-                continue
-            descriptor = os.open(f"{self.root}/ingest/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(f"{self.root}/ingest/{name}")
-            except BlockingIOError:
-                continue  # its writer holds it
-            finally:
-                os.close(descriptor)
+        files = [item.stat() for place in ("blobs/sha256", "ingest") for item in os.scandir(f"{self.root}/{place}")]
+        return sum(blocks for _, blocks in {(file.st_ino, file.st_blocks) for file in files}) * 512
 
     def remove(self, digest: str) -> int:
         """Delete a blob; returns the bytes freed, 0 when it was not there. Only gc decides this."""
@@ -251,7 +240,28 @@ class ContentStore:
             return 0
         return size
 
-    def _adopt(self, ingested: str, digest: str) -> None:
-        """Rename a finished ingest file to its blob; an equal blob already there is as good."""
+    def _adopt(self, ingested: str, digest: str, keep: bool) -> None:
+        """Rename a finished ingest file to its blob; an equal blob already there is as good.
+
+        `keep`: the ingest name stays too. Writers never open it while the blob is there, so the blob never changes.
+        """
         os.chmod(ingested, 0o400)
-        os.rename(ingested, self.path(digest))
+        if not keep:
+            os.rename(ingested, self.path(digest))
+            return
+        with suppress(FileExistsError):
+            os.link(ingested, self.path(digest))
+
+    # --- downloads for the next try
+
+    def unfinished(self) -> dict[str, os.stat_result]:
+        """Downloads that came to an end, or stopped on the way, without being recorded: their files by digest."""
+        with os.scandir(f"{self.root}/ingest") as entries:
+            found = {PREFIX + entry.name: entry.stat(follow_symlinks=False) for entry in entries}
+        return {digest: file for digest, file in found.items() if is_digest(digest)}
+
+    def settle(self, digests: Iterable[str]) -> None:
+        """Downloads that need no next try: recorded, or given up."""
+        for digest in digests:
+            with suppress(FileNotFoundError):
+                os.unlink(f"{self.root}/ingest/{hex_of(digest)}")

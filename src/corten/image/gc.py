@@ -4,6 +4,7 @@ Runs on the loop without a pause, so it cannot come between a pull's look and it
 needs, it holds by a lease.
 """
 
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,6 +53,14 @@ def _blobs(store: "ImageStore", leased: set[str]) -> int:
     for layer in store.layers.values():
         kept.update((layer.blob, layer.gzip))
     return sum(store.content.remove(digest) for digest in store.content.all() if digest not in kept)
+
+
+def forget_downloads(store: "ImageStore", older_than_s: float = 0.0) -> None:
+    """Remove what unfinished downloads kept for a next try, unless that is under way."""
+    leased = store.content.leased()
+    oldest = time.time() - older_than_s
+    old = [digest for digest, file in store.content.unfinished().items() if file.st_mtime <= oldest]
+    store.content.settle(digest for digest in old if digest not in leased)
 
 
 def layer_users(store: "ImageStore") -> dict[str, int]:

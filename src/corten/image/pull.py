@@ -94,6 +94,7 @@ class Puller:
             if known is None:
                 await self._fetch(client, manifest, lease, emit)
             image = await self._store.register_image(data, manifest.config.digest, manifest.layers, names)
+            self._store.content.settle([manifest.config.digest, *(layer.digest for layer in manifest.layers)])
         emit(plain(f"Digest: {top.digest}"))
         return image, fresh
 

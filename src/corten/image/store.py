@@ -30,6 +30,7 @@ from corten.image.snapshot import Snapshots
 from corten.oci import reference
 from corten.oci.image_spec import Descriptor, chain_ids, parse_config
 
+_DOWNLOADS_KEPT_S = 7 * 86400.0
 _encode = msgspec.json.encode
 
 
@@ -85,7 +86,9 @@ class ImageStore:
                 self._table.delete("image", name)
         for image in self.images.values():
             self._refresh(image)
+        gc.forget_downloads(self, _DOWNLOADS_KEPT_S)
         self.collect()
+        self.content.settle([digest for digest in self.content.unfinished() if self.content.has(digest)])
 
     def _keep(self, record: ImageRecord, config: dict[str, Any]) -> Image:
         layers = [self.layers[chain] for chain in record.chain_ids]
