@@ -38,12 +38,13 @@ class HttpConnection:
     """A client's connection from accept to close. Made by the server; lives by the loop's callbacks."""
 
     __slots__ = (
-        "_body_ended", "_ended", "_gone", "_http", "_out", "_raw", "_reading", "_route", "_server", "_socket",
-        "_task", "_waiter",
+        "_body_ended", "_ended", "_gone", "_http", "_out", "_raw", "_read_only", "_reading", "_route", "_server",
+        "_socket", "_task", "_waiter",
     )
 
-    def __init__(self, server: "Server", sock: socket.socket) -> None:
+    def __init__(self, server: "Server", sock: socket.socket, read_only: bool = False) -> None:
         self._server = server
+        self._read_only = read_only
         self._socket = sock
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_LIMIT_BYTES)
         self._out = Connection(server.loop, sock, server.watch)
@@ -173,7 +174,7 @@ class HttpConnection:
                 asked, path, query = parse_target(event.target)
                 version = asked or NEWEST
                 request = Request(method, path, query, headers, self, version, has_body)
-                self._route = route = self._server.route(request, asked)
+                self._route = route = self._server.route(request, asked, self._read_only)
                 response = await self._server.answer(request, route)
             except Error as error:
                 response = error_response(error, version)

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from corten.api.request import Request
     from corten.api.response import Response
 
+# GET, but more than looking: they take a container's input, or all of its content
+_TAKES = frozenset((
+    "GET /containers/{}/attach/ws", "GET /containers/{}/export", "GET /containers/{}/archive", "GET /images/get",
+    "GET /images/{}/get",
+))
+
 Handler = Callable[["Request", Any], Awaitable["Response"]]  # (request, engine) -> response
 
 
@@ -31,6 +37,11 @@ class Route:
         self.handler = handler
         self.key = route_key(method, pattern)
         self.ends_with_client = method in ("GET", "HEAD") if ends_with_client is None else ends_with_client
+
+    @property
+    def only_looks(self) -> bool:
+        """Whether it tells how things are, and no more."""
+        return self.method in ("GET", "HEAD") and self.key not in _TAKES
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""HTTP/1.1 over unix sockets: accepting, who may connect, and the life of the server.
+"""HTTP/1.1 over unix sockets and TLS: accepting, who may connect, and the life of the server.
 
 One parser for everything (h11). What a request means is the router's and the handlers' business; what happens on one
 connection is http.py's.
@@ -8,8 +8,10 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 import stat
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from corten.api.errors import error_response
@@ -18,8 +20,9 @@ from corten.api.request import Request
 from corten.api.response import Response
 from corten.api.router import Route, Router
 from corten.api.stream import HangupWatch
+from corten.api.tls import TlsBridge
 from corten.api.versions import check_version
-from corten.base.errors import NotFound
+from corten.base.errors import Forbidden, NotFound
 
 BACKLOG = 1024
 MAX_CONNECTIONS = 8192
@@ -45,7 +48,8 @@ class ServerSettings:
 class Server:
     """All listening sockets and connections of one daemon."""
 
-    __slots__ = ("_listeners", "_sweep", "connections", "engine", "loop", "router", "settings", "slow", "watch")
+    __slots__ = ("_bridges", "_listeners", "_sweep", "connections", "engine", "loop", "router", "settings", "slow",
+                 "watch")
 
     def __init__(self, router: Router, engine: Any, settings: ServerSettings | None = None) -> None:
         self.router = router
@@ -56,12 +60,15 @@ class Server:
         self.connections: set[HttpConnection] = set()
         self.slow: dict[HttpConnection, float] = {}  # with half a request header -> when to give up
         self._listeners: list[tuple[socket.socket, str]] = []
+        self._bridges: set[asyncio.Task[None]] = set()
         self._sweep: asyncio.TimerHandle | None = None
 
     # --- listening
 
-    def listen_unix(self, path: str) -> None:
+    def listen_unix(self, path: str, read_only: bool = False) -> None:
         """Listen on `path`, mode 0600, or 0660 with the settings' group. A stale socket there is replaced.
+
+        `read_only`: what comes in there may look and change nothing, for dashboards.
 
         Raises OSError; EADDRINUSE when somebody answers on it.
         """
@@ -76,16 +83,44 @@ class Server:
         if group is not None:
             os.chown(path, -1, group)
             os.chmod(path, 0o660)
-        self.adopt(listener, path)
+        self.adopt(listener, path, read_only)
 
-    def adopt(self, listener: socket.socket, path: str = "") -> None:
+    def adopt(self, listener: socket.socket, path: str = "", read_only: bool = False) -> None:
         """Listen on a socket that is bound already (handed over by a supervisor)."""
+        self._listen(listener, path, lambda peer: self._serve(peer, read_only))
+
+    def listen_tls(self, host: str, port: int, context: ssl.SSLContext) -> tuple[str, int]:
+        """Listen on a TCP port, to clients with a certificate only; the address had. Raises OSError."""
+        family, _, _, _, address = socket.getaddrinfo(host or "::", port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind(address)
+        self._listen(listener, "", lambda peer: self._bridge(peer, context))
+        found = listener.getsockname()
+        return found[0], found[1]
+
+    def _listen(self, listener: socket.socket, path: str, take: Callable[[socket.socket], None]) -> None:
         listener.setblocking(False)
         listener.listen(BACKLOG)
         self._listeners.append((listener, path))
-        self.loop.add_reader(listener.fileno(), self._accept, listener)
+        self.loop.add_reader(listener.fileno(), self._accept, listener, take)
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _serve(self, peer: socket.socket, read_only: bool = False) -> None:
+        self.connections.add(HttpConnection(self, peer, read_only))
+
+    def _bridge(self, peer: socket.socket, context: ssl.SSLContext) -> None:
+        if len(self._bridges) >= self.settings.max_connections:
+            peer.close()
+            return
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        task = self.loop.create_task(TlsBridge(peer, context, self._serve).run())
+        self._bridges.add(task)
+        task.add_done_callback(self._bridges.discard)
+
+    def _accept(self, listener: socket.socket, take: Callable[[socket.socket], None]) -> None:
         for _ in range(64):
             try:
                 peer, _address = listener.accept()
@@ -93,13 +128,13 @@ class Server:
                 return
             except OSError:  # no descriptors left: those waiting stay in the backlog a moment longer
                 self.loop.remove_reader(listener.fileno())
-                self.loop.call_later(0.1, self.loop.add_reader, listener.fileno(), self._accept, listener)
+                self.loop.call_later(0.1, self.loop.add_reader, listener.fileno(), self._accept, listener, take)
                 return
             if len(self.connections) >= self.settings.max_connections or not self._may_connect(peer):
                 peer.close()
                 continue
             peer.setblocking(False)
-            self.connections.add(HttpConnection(self, peer))
+            take(peer)
 
     def _may_connect(self, peer: socket.socket) -> bool:
         """Root, ourselves, and members of the socket's group. unix(7) SO_PEERCRED, SO_PEERGROUPS."""
@@ -122,8 +157,8 @@ class Server:
 
     # --- requests
 
-    def route(self, request: Request, version: tuple[int, int] | None) -> Route:
-        """Which handler; fills in the request's version and parameters. Raises NotFound, InvalidArgument."""
+    def route(self, request: Request, version: tuple[int, int] | None, read_only: bool = False) -> Route:
+        """Which handler; fills in the request's version and parameters. Raises NotFound, InvalidArgument, Forbidden."""
         found = self.router.match(request.method, request.path)
         if found is None:
             raise NotFound("page not found")
@@ -131,6 +166,8 @@ class Server:
             request.version = version
             check_version(version)
         route, request.params = found
+        if read_only and not route.only_looks:
+            raise Forbidden("this socket is for looking only")
         return route
 
     async def answer(self, request: Request, route: Route) -> Response:
@@ -188,6 +225,9 @@ class Server:
             await asyncio.gather(*tasks, return_exceptions=True)
         for connection in list(self.connections):
             connection.close()
+        for bridge in self._bridges:
+            bridge.cancel()
+        await asyncio.gather(*self._bridges, return_exceptions=True)
         self.watch.close()
 
 

@@ -3,6 +3,7 @@
 import argparse
 import ipaddress
 import os
+import re
 
 from corten.base.errors import InvalidArgument
 from corten.engine import log_drivers
@@ -13,7 +14,14 @@ LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 # flags, attribute, what argparse is told
 FLAGS: tuple[tuple[tuple[str, ...], str, dict[str, object]], ...] = (
-    (("-H", "--host"), "hosts", {"action": "append", "help": "Socket to listen on (unix:///path); may be repeated"}),
+    (("-H", "--host"), "hosts",
+     {"action": "append", "help": "Socket to listen on: unix:///path, tcp://host:port with --tlsverify; repeatable"}),
+    (("--read-only-host",), "read_only_hosts",
+     {"action": "append", "help": "Socket (unix:///path) on which only looking is allowed; may be repeated"}),
+    (("--tlsverify",), "tlsverify", {"action": "store_true", "help": "Clients on tcp:// prove who they are"}),
+    (("--tlscacert",), "tls_ca", {"help": "Authority that client certificates must come from"}),
+    (("--tlscert",), "tls_certificate", {"help": "Certificate of this daemon"}),
+    (("--tlskey",), "tls_key", {"help": "Its key"}),
     (("--data-root",), "data_root", {"help": "Root folder of persistent state"}),
     (("--exec-root",), "exec_root", {"help": "Root folder of run-time state"}),
     (("-p", "--pidfile"), "pidfile", {"help": "Path of the PID file"}),
@@ -41,7 +49,7 @@ def parse(arguments: list[str]) -> DaemonConfig:
     config = DaemonConfig()
     for _, attribute, _options in FLAGS:
         value = getattr(given, attribute)
-        if value is not None:
+        if value is not None and attribute != "tlsverify":
             setattr(config, attribute, value)
     if given.exec_root and not given.hosts:
         config.hosts = [f"unix://{os.path.abspath(config.exec_root)}/corten.sock"]
@@ -49,8 +57,7 @@ def parse(arguments: list[str]) -> DaemonConfig:
     config.log_options = _log_options(config.log_driver, given.log_options or [])
     if config.debug:
         config.log_level = "debug"
-    for address in config.hosts:
-        socket_path(address)
+    _check_hosts(config, given.tlsverify)
     if config.bip:
         try:
             ipaddress.ip_interface(config.bip)
@@ -65,9 +72,35 @@ def _log_options(driver: str, given: list[str]) -> dict[str, str]:
     return options
 
 
+def _check_hosts(config: DaemonConfig, verify: bool) -> None:
+    """Nothing listens on the network without certificates on both sides."""
+    folder = os.environ.get("DOCKER_CERT_PATH") or os.path.expanduser("~/.docker")
+    config.tls_ca = config.tls_ca or f"{folder}/ca.pem"
+    config.tls_certificate = config.tls_certificate or f"{folder}/cert.pem"
+    config.tls_key = config.tls_key or f"{folder}/key.pem"
+    for address in config.hosts:
+        if not address.startswith("tcp://"):
+            socket_path(address)
+            continue
+        tcp_address(address)
+        if not verify:
+            raise InvalidArgument(f"invalid --host: {address}: tcp needs --tlsverify, --tlscacert, --tlscert and "
+                                  "--tlskey: whoever reaches the API is root here")
+    for address in config.read_only_hosts:
+        socket_path(address)
+
+
 def socket_path(address: str) -> str:
-    """`unix:///run/corten/corten.sock` -> the path. Raises InvalidArgument: nothing but unix sockets is served."""
+    """`unix:///run/corten/corten.sock` -> the path. Raises InvalidArgument."""
     scheme, separator, rest = address.partition("://")
     if not separator or scheme not in ("unix",) or not rest.startswith("/"):
-        raise InvalidArgument(f"invalid --host: {address}: only unix:///path is supported")
+        raise InvalidArgument(f"invalid --host: {address}: unix:///path and tcp://host:port are supported")
     return rest
+
+
+def tcp_address(address: str) -> tuple[str, int]:
+    """`tcp://0.0.0.0:2376` -> (host, port); the port may be 0 (any) or absent (2376). Raises InvalidArgument."""
+    found = re.fullmatch(r"tcp://(\[[0-9a-fA-F:.%a-z]+\]|[A-Za-z0-9_.-]*)(?::([0-9]{1,5}))?", address, re.ASCII)
+    if not found or int(found[2] or 0) > 65535:
+        raise InvalidArgument(f"invalid --host: {address}: not tcp://host:port")
+    return found[1].strip("[]"), int(found[2]) if found[2] else 2376

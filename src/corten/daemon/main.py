@@ -20,6 +20,7 @@ from typing import Any
 from corten.api.router import Router
 from corten.api.routes import build_router
 from corten.api.server import Server, ServerSettings
+from corten.api.tls import server_context
 from corten.base.errors import Error, InvalidArgument
 from corten.daemon import config as flags
 from corten.engine.engine import Engine
@@ -64,14 +65,26 @@ async def serve(config: DaemonConfig, router: Router) -> None:
     gc.set_threshold(20_000, 20, 50)  # a collection in the middle of a start costs more than it frees
     server = Server(router, engine, ServerSettings(group_id=_group(config.group)))
     try:
-        for address in config.hosts:
-            server.listen_unix(flags.socket_path(address))
-            engine.log.info("API listens on %s", address)
+        _listen(server, config, engine.log)
         await over.wait()
         engine.log.info("ending; containers that run stay")
     finally:
         await server.close()
         await engine.close()
+
+
+def _listen(server: Server, config: DaemonConfig, log: logging.Logger) -> None:
+    for address in config.hosts:
+        if address.startswith("tcp://"):
+            context = server_context(config.tls_ca, config.tls_certificate, config.tls_key)
+            host, port = server.listen_tls(*flags.tcp_address(address), context)
+            log.info("API listens on %s port %d, with TLS", host, port)
+        else:
+            server.listen_unix(flags.socket_path(address))
+            log.info("API listens on %s", address)
+    for address in config.read_only_hosts:
+        server.listen_unix(flags.socket_path(address), read_only=True)
+        log.info("API listens on %s, for looking only", address)
 
 
 def _group(name: str) -> int | None:

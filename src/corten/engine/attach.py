@@ -114,6 +114,8 @@ class Attachment:
         """Let go; for a request that fails before `run`."""
         self._follower.close()
         self._files.close()
+        if self._started is not None:
+            self._started.close()
 
     async def run(self, connection: Connection) -> Ended:
         """Until the container ends, the client goes, or the detach keys are typed. The caller closes the connection."""
@@ -175,6 +177,7 @@ class Attachment:
         if self._started is not None:
             async for _event in self._started:
                 break
+            self._started.close()
             self._started = None
         try:
             fd = await self._engine.zygote.stdin(self._record.id)

@@ -56,7 +56,7 @@ class Events:
             if name not in _KNOWN_FILTERS:
                 raise InvalidArgument(f"invalid filter '{name}'")
         past = [event for event in self._kept if event["timeNano"] >= since_ns] if since_ns else []
-        subscription = Subscription(past, until_ns, filters or {})
+        subscription = Subscription(self._listeners, past, until_ns, filters or {})
         if not until_ns or until_ns > now_ns():
             self._listeners.add(subscription)
         return subscription
@@ -65,7 +65,11 @@ class Events:
 class Subscription:
     """An asynchronous iterator of events; forgotten by the log when its reader drops it."""
 
-    def __init__(self, past: list[dict[str, Any]], until_ns: int, filters: dict[str, list[str]]) -> None:
+    def __init__(
+        self, log: "weakref.WeakSet[Subscription]", past: list[dict[str, Any]], until_ns: int,
+        filters: dict[str, list[str]],
+    ) -> None:
+        self._log = log
         self._queue: deque[dict[str, Any]] = deque()
         self._wake = asyncio.Event()
         self._until_ns = until_ns
@@ -88,6 +92,16 @@ class Subscription:
 
     def __aiter__(self) -> "Subscription":
         return self
+
+    async def aclose(self) -> None:
+        """As `close`."""
+        self.close()
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        self._lost = True
+        self._queue.clear()
+        self._log.discard(self)
 
     async def __anext__(self) -> dict[str, Any]:
         while not self._queue:

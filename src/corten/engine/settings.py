@@ -7,10 +7,13 @@ class DaemonConfig:
     """Names are those of dockerd's flags. `hosts` are unix:// addresses; `bip` is an address with prefix or None."""
 
     __slots__ = ("bip", "bridge", "data_root", "debug", "exec_root", "group", "hosts", "insecure_registries",
-                 "log_driver", "log_level", "log_options", "pidfile", "registry_mirrors", "storage_driver")
+                 "log_driver", "log_level", "log_options", "pidfile", "read_only_hosts", "registry_mirrors",
+                 "storage_driver", "tls_ca", "tls_certificate", "tls_key")
 
     def __init__(self) -> None:
         self.hosts: list[str] = [f"unix://{SOCKET}"]
+        self.read_only_hosts: list[str] = []  # unix:// addresses on which only looking is allowed
+        self.tls_ca = self.tls_certificate = self.tls_key = ""  # files; all three for tcp:// hosts
         self.data_root = DATA_ROOT
         self.exec_root = EXEC_ROOT
         self.pidfile = ""  # default: <exec root>/corten.pid
