@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 
 import pytest
 from corten_command import COMMAND, corten
@@ -135,3 +136,11 @@ def test_save_load_import_export(engine, tmp_path):
     assert corten(engine.socket, "rmi", "again:1").returncode == 0
     assert corten(engine.socket, "load", "-i", str(tmp_path / "image.tar")).stdout == "Loaded image: again:1\n"
     assert corten(engine.socket, "rmi", "again:1").returncode == 0
+
+
+def test_dial_stdio_joins_a_client_to_the_daemon(engine):
+    """What `-H ssh://` runs at the other end: HTTP in, HTTP out, each direction ending by itself."""
+    done = subprocess.run(
+        [sys.executable, "-m", "corten.cli", "-H", f"unix://{engine.socket}", "system", "dial-stdio"],
+        input=b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n", capture_output=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.startswith(b"HTTP/1.1 200 OK") and done.stdout.endswith(b"OK"), done

@@ -182,8 +182,10 @@ class Client:
         self._settled = bool(pinned)
 
     def _connection(self) -> Connection:
-        if self._idle:
-            return self._idle.pop()
+        return self._idle.pop() if self._idle else self.dial()
+
+    def dial(self) -> Connection:
+        """A new connection; the daemon is started for it when nobody named another. Raises NotConnected, Failure."""
         try:
             return Connection(connect(self.endpoint))
         except NotConnected as error:

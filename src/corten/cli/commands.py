@@ -121,6 +121,7 @@ COMMANDS: dict[str, tuple[str, str, str, int, int, tuple[str, ...], str]] = {
     "network rm": (
         "networks.rm", "NETWORK [NETWORK...]", "Remove one or more networks", 1, -1, ("network remove",), S),
     "system df": ("df.df", "[OPTIONS]", "Show disk usage", 0, 0, (), S),
+    "system dial-stdio": ("dial.dial_stdio", "", "Proxy the stdio stream to the daemon connection", 0, 0, (), ""),
     "system events": ("events.events", "[OPTIONS]", "Get real time events from the server", 0, 0, ("events",), S),
     "system info": ("system.info", "[OPTIONS]", "Display system-wide information", 0, 0, ("info",), S),
     "system prune": ("prune.system", "[OPTIONS]", "Remove unused data", 0, 0, (), S),
