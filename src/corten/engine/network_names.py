@@ -98,6 +98,12 @@ class Resolver:
         if self._sock is not None:
             self._send({"op": "drop", "id": container_id}, [])
 
+    def rest(self) -> None:
+        """No user-defined network is left: the process ends, and is started with the next."""
+        if self._sock is not None:
+            self._send({"op": "end"}, [])
+            self._disconnect()
+
     async def end(self) -> None:
         """No container runs any more and the daemon ends: so does the resolver."""
         if self._starting:

@@ -221,6 +221,8 @@ class Networks:
         elif network.record.made_parent and network.record.bridge not in self.devices():
             self.bridges.remove(network.record.bridge)
         self.publish(network, "destroy")
+        if not any(other.names for other in self.all()):
+            self.resolver.rest()
 
     async def prune(self, filters: Filters) -> Names:
         """Remove the user's networks that no container names; their names. POST /networks/prune."""

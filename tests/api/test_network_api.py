@@ -1,0 +1,31 @@
+"""The network API answered as dockerd 28.5 answers it, call by call (network_cases.py says how the table is made)."""
+
+import json
+import os
+
+import network_cases
+import pytest
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+with open(network_cases.EXPECTED) as file:
+    EXPECTED = json.load(file)
+
+
+@pytest.fixture(scope="module")
+def side(_shared_daemon, tmp_path_factory):
+    made = network_cases.Side(
+        _shared_daemon.socket, f"na{os.getpid()}", f"10.{os.getpid() % 50 + 100}", tmp_path_factory.mktemp("images"))
+    yield made
+    made.clear()
+
+
+def test_the_table_of_answers_is_whole():
+    assert list(EXPECTED) == list(network_cases.CASES)
+
+
+@pytest.mark.parametrize("name", network_cases.CASES)
+def test_answers(side, name):
+    found = side.plain(side.run(name))
+    for mine, docker in zip(found, EXPECTED[name], strict=True):
+        assert mine == docker
