@@ -18,7 +18,7 @@ async def create_network(request: Request, engine: Any) -> Response:
 
 
 async def inspect_network(request: Request, engine: Any) -> Response:
-    return json_response(engine.networks.inspect(request.params["id"]))
+    return json_response(engine.networks.inspect(request.params["id"], request.query.get("scope")))
 
 
 async def remove_network(request: Request, engine: Any) -> Response:

@@ -57,8 +57,6 @@ async def create(
     refuse_unsupported(config, host, endpoints)
     validate.check_texts(config, host)
     validate.check_config(config)
-    if name:
-        _check_free(containers, name)
     image = await engine.images.resolve(config.image)
     _check_platform(config.image, image, platform)
     merge_image_config(config, image.config.get("config") or {})
@@ -72,9 +70,6 @@ async def create(
     )
     _settle(record)
     _share_by_id(containers, host)
-    sharing = containers.find(host.network_mode.removeprefix("container:"))
-    if sharing and not config.hostname:
-        config.hostname = sharing.config.hostname
     capabilities(host)
     rlimits(host)
     device_rules(host)
@@ -82,6 +77,9 @@ async def create(
     _check_sources(engine.images, host)
     record.mounts = plan_mounts(config, host, _volume_sources(containers, host))
     warnings += engine.networks.check_create(record)
+    sharing = containers.find(host.network_mode.removeprefix("container:"))
+    if sharing and not config.hostname:
+        config.hostname = sharing.config.hostname
     await _make(containers, record, image)
     return record.id, warnings
 
@@ -98,8 +96,8 @@ def _endpoints(request: CreateRequest, host: HostConfig) -> dict[str, EndpointCo
         ("bridge" if name == "default" else name): endpoint or EndpointConfig() for name, endpoint in given.items()
     }
     mode = host.network_mode
-    if not mode.startswith("container:") and mode not in found:
-        found = {mode: EndpointConfig(), **found}
+    if not mode.startswith("container:") and not found:
+        found = {mode: EndpointConfig()}
     if request.mac_address and mode in found and not found[mode].mac_address:
         found[mode].mac_address = request.mac_address
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from typing import TYPE_CHECKING
 
-from corten.base.errors import Conflict, Internal
+from corten.base.errors import Forbidden, Internal
 from corten.engine.db import NameTaken
 from corten.engine.network_records import AddressPool, Network
 from corten.engine.records import EndpointConfig
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from corten.engine.networks import Networks
 
 _INSERT = "INSERT INTO lease (network_id, address, container_id) VALUES (?, ?, ?)"
-_NONE = "failed to set up container networking: no available IPv{} addresses on this network's address pools: {} ({})"
+_NONE = "no available IPv{} addresses on this network's address pools: {} ({})"
 
 
 def lease(networks: Networks, network: Network, endpoint: EndpointConfig, container_id: str) -> dict[int, Address]:
     """An address of each of the network's pools (by IP version), written to the database.
 
-    Raises Conflict, Internal with docker's texts.
+    Raises Forbidden, Internal with docker's texts.
     """
     asked = endpoint.ipam_config
     wanted = {4: asked.ipv4_address, 6: asked.ipv6_address} if asked else {}
@@ -43,7 +43,7 @@ def _fixed(networks: Networks, network: Network, pool: AddressPool, text: str, c
             raise NameTaken(text)
         networks.db.execute(_INSERT, network.record.id, str(address), container_id)
     except NameTaken:
-        raise Conflict("failed to set up container networking: Address already in use") from None
+        raise Forbidden("Address already in use") from None
     return address
 
 

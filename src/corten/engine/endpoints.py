@@ -10,13 +10,14 @@ import asyncio
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from corten.base.errors import Error, Internal, InvalidArgument, NotFound
+from corten.base.errors import Error, Forbidden, Internal, InvalidArgument, NotFound
 from corten.base.ids import new_id
 from corten.engine import links
 from corten.engine.endpoint_addresses import addresses_of, clear, fill, lease
 from corten.engine.endpoint_check import check_endpoint
 from corten.engine.endpoint_ports import ports_of, published, reserve_ports, uplink
 from corten.engine.network_records import Network, host_end
+from corten.engine.network_views import dns_names
 from corten.engine.records import ContainerRecord, EndpointConfig, NetworkState
 from corten.network.driver import check_endpoint_options
 from corten.network.ipam import Address
@@ -27,6 +28,7 @@ from corten.network.ruleset import Guard
 if TYPE_CHECKING:
     from corten.engine.networks import Networks
 
+HOST_ONLY = "cannot connect container to host network - container must be created in host network mode"
 SWEEP_DELAY_S = 2.0  # a namespace takes its links with it; only what outlives it by this long is removed by hand
 
 
@@ -41,24 +43,27 @@ def reserve(networks: Networks, record: ContainerRecord) -> None:
         return
     release(networks, record)  # what an earlier start that was cut off may have left
     chosen: dict[str, Network] = {}
+    _by_name(networks, record)
     for name, endpoint in record.networking.items():
-        chosen[name] = _usable(networks, name, endpoint, len(record.networking))
+        chosen[name] = _usable(networks, name, endpoint, record)
     taken: dict[str, tuple[dict[int, Address], str]] = {}
     held: list[Held] = []
     try:
         with networks.db.transaction():
             for name, network in chosen.items():
                 if network.addressed:
-                    taken[name] = lease(networks, network, record.networking[name], record.id), new_id()
+                    taken[name] = _lease(networks, network, record), new_id()
             held = reserve_ports(networks, record, taken)
     except BaseException:
         for each in held:
             each.close()
         raise
     for name, network in chosen.items():
-        record.networking[name].network_id = network.record.id
+        endpoint = record.networking[name]
+        endpoint.network_id, endpoint.endpoint_id = network.record.id, new_id()
         if name in taken:
-            fill(record.networking[name], network, *taken[name])
+            fill(endpoint, network, *taken[name])
+        endpoint.dns_names = dns_names(endpoint, record) if network.names else None
     state = record.network_settings = NetworkState(sandbox_id=new_id())
     state.sandbox_key = f"{networks.layout.exec_root}/netns/{state.sandbox_id[:12]}"
     if any(network.bridged for network in chosen.values()):
@@ -71,13 +76,36 @@ def reserve(networks: Networks, record: ContainerRecord) -> None:
         raise
 
 
-def _usable(networks: Networks, name: str, endpoint: EndpointConfig, count: int) -> Network:
+def _lease(networks: Networks, network: Network, record: ContainerRecord) -> dict[int, Address]:
+    try:
+        return lease(networks, network, record.networking[network.record.name], record.id)
+    except Error as error:
+        raise type(error)(f"failed to set up container networking: {error}") from None
+
+
+def _by_name(networks: Networks, record: ContainerRecord) -> None:
+    """Networks that were given by id, or its beginning, are known by name from the first start on."""
+    found = {}
+    for ref, endpoint in record.networking.items():
+        network = networks.find(ref)
+        found[network.record.name if network else ref] = endpoint
+    record.networking = found
+
+
+def _usable(networks: Networks, name: str, endpoint: EndpointConfig, record: ContainerRecord) -> Network:
     try:
         network = networks.get(name)
         check_endpoint(name, endpoint, network)
-    except NotFound as error:
-        raise NotFound(f"failed to set up container networking: {error}") from None
-    if not network.addressed and count > 1:
+    except NotFound:
+        gone = endpoint.network_id or name
+        raise NotFound(f"failed to set up container networking: network {gone} not found") from None
+    if network.record.config_only:
+        raise Forbidden("failed to set up container networking: cannot create endpoint on configuration-only network")
+    if endpoint.network_id and endpoint.network_id != network.record.id:
+        raise NotFound(f"failed to set up container networking: network {endpoint.network_id} not found")
+    if network.record.driver == "host" and record.host_config.network_mode != "host":
+        raise InvalidArgument(f"failed to set up container networking: {HOST_ONLY}")
+    if not network.addressed and len(record.networking) > 1:
         raise InvalidArgument(f"container cannot be connected to multiple networks with one of the networks in "
                               f"private ({network.record.name}) mode")
     return network
@@ -147,8 +175,16 @@ def protect(networks: Networks, record: ContainerRecord) -> None:
 def attach(networks: Networks, record: ContainerRecord, netns_fd: int) -> None:
     """Links, addresses, routes and published ports of a container's new namespace. Raises Internal."""
     mode = record.host_config.network_mode
-    if mode == "host" or mode.startswith("container:"):
+    if mode.startswith("container:"):
         return
+    if mode != "host":
+        _connect(networks, record, netns_fd)
+    for name in record.networking:
+        network = networks.get(name)
+        networks.publish(network, "connect", container=record.id)
+
+
+def _connect(networks: Networks, record: ContainerRecord, netns_fd: int) -> None:
     wanted = plugs(networks, record)
     protect(networks, record)  # first: a link is guarded from its first frame on
     try:
@@ -156,9 +192,6 @@ def attach(networks: Networks, record: ContainerRecord, netns_fd: int) -> None:
     except Internal:
         _refresh(networks, record)  # somebody may have removed the bridge under us
         networks.bridges.plug(plugs(networks, record), netns_fd)
-    for name in record.networking:
-        network = networks.get(name)
-        networks.publish(network, "connect", container=record.id)
 
 
 def _refresh(networks: Networks, record: ContainerRecord) -> None:
@@ -182,8 +215,9 @@ def release(networks: Networks, record: ContainerRecord) -> None:
     for name, endpoint in record.networking.items():
         if not endpoint.endpoint_id:
             continue
-        ends.append(host_end(endpoint.endpoint_id))
         network = networks.named().get(name)
+        if network is None or network.bridged:
+            ends.append(host_end(endpoint.endpoint_id))
         if network:
             networks.publish(network, "disconnect", container=record.id)
         clear(endpoint)

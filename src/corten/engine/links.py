@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from corten.base.errors import Conflict, Forbidden, InvalidArgument, NotFound
+from corten.base.errors import Conflict, Internal, InvalidArgument, NotFound
 from corten.network.driver import PREDEFINED
 from corten.network.ports import exposed_ports
 
@@ -20,12 +20,12 @@ CONFLICT = "conflicting options: {} type networking can't be used with links. Th
 
 
 def parse(text: str) -> tuple[str, str]:
-    """`db`, `db:alias`, and what inspect shows, `/db:/web/alias` -> (container, alias). Raises InvalidArgument."""
+    """`db`, `db:alias`, and what inspect shows, `/db:/web/alias` -> (container, alias). Raises Internal, as docker."""
     if not text:
-        raise InvalidArgument("empty string specified for links")
+        raise Internal("empty string specified for links")
     parts = text.split(":")
     if len(parts) > 2 or not all(parts):
-        raise InvalidArgument(f"bad format for links: {text}")
+        raise Internal(f"bad format for links: {text}")
     name, alias = parts[0], parts[-1]
     if name.startswith("/"):
         return name[1:], alias.rpartition("/")[2]
@@ -68,16 +68,16 @@ def targets(networks: Networks, record: ContainerRecord) -> Iterator[tuple[str, 
 
 
 def prepare(networks: Networks, record: ContainerRecord) -> None:
-    """At a start, with the addresses had: the variables. Raises Forbidden, NotFound with docker's texts."""
+    """At a start, with the addresses had: the variables. Raises Internal, NotFound with docker's texts."""
     own = record.networking.get("bridge")
     found: list[str] = []
     for alias, target in targets(networks, record):
         link = f"/{record.name}/{alias}"
         if not target.running:
-            raise Forbidden(f"Cannot link to a non running container: /{target.name} AS {link}")
+            raise Internal(f"Cannot link to a non running container: /{target.name} AS {link}")
         endpoint = target.networking.get("bridge")
         if own is None or endpoint is None or not endpoint.ip_address:
-            raise Forbidden(f"Cannot link to /{target.name}, as it does not belong to the default network")
+            raise Internal(f"container {(target if own else record).id} not attached to default bridge network")
         ports = exposed_ports(target.config.exposed_ports, target.host_config.port_bindings)
         found += environment(link, endpoint.ip_address, ports, target.config.env or ())
     record.network_settings.link_env = found

@@ -5,7 +5,9 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING
 
-from corten.base.errors import InvalidArgument, Unsupported
+import msgspec
+
+from corten.base.errors import Forbidden, Internal, InvalidArgument, NotFound, Unsupported
 from corten.base.ids import new_id
 from corten.base.units import now_ns
 from corten.engine.network_records import CreateNetwork, NetworkRecord, Pool
@@ -45,33 +47,80 @@ def default_record(networks: Networks) -> NetworkRecord:
 
 
 def refuse(request: CreateNetwork) -> None:
-    """What docker knows and we do not do. Raises Unsupported, InvalidArgument."""
+    """What docker refuses, or knows and we do not do. Raises Forbidden, InvalidArgument, Unsupported."""
+    if request.config_only:
+        if request.internal or request.attachable or request.ingress or request.scope not in ("", "local"):
+            raise Forbidden("configuration network can only contain network specific fields. Network operator fields "
+                            "like [ ingress | internal | attachable | scope ] are not supported.")
+        if source(request):
+            raise Forbidden("a configuration network cannot depend on another configuration network")
+    if request.ingress:
+        raise Forbidden("Ingress network can only be global scope network")
+    if request.scope == "swarm":
+        raise Forbidden("cannot create a swarm scoped network when swarm is not active")
     if request.scope not in ("", "local"):
         raise Unsupported(f"network scope {request.scope} is not supported")
-    if request.ingress:
-        raise Unsupported("ingress networks need a swarm, which is not supported")
-    if request.config_only or (request.config_from or {}).get("Network"):
-        raise Unsupported("config-only networks are not supported yet")
     if request.enable_ipv4 is False and not request.enable_ipv6:
         raise InvalidArgument("IPv4 or IPv6 must be enabled")
+
+
+def source(request: CreateNetwork) -> str:
+    """The name of the configuration it takes over, "" for none."""
+    return (request.config_from or {}).get("Network", "")
+
+
+def configuration(request: CreateNetwork) -> NetworkRecord:
+    """A network that is none: what others are made from. Raises InvalidArgument, Unsupported."""
+    record = NetworkRecord(
+        id=new_id(), name=request.name, created_ns=now_ns(), driver="null", options=request.options,
+        labels=request.labels, config=request,
+    )
+    for pool in _pools(request):
+        _check_pool(pool, record)
+    if request.ipam:
+        record.ipam_options = request.ipam.options
+    return record
+
+
+def configured(networks: Networks, request: CreateNetwork) -> CreateNetwork:
+    """The request with what its configuration says. Raises Forbidden, NotFound with docker's texts."""
+    name = source(request)
+    if not name:
+        return request
+    found = networks.named().get(name)
+    if found is None or found.record.config is None:
+        raise NotFound(f'configuration network "{name}" does not exist')
+    if request.labels or _pools(request) or request.enable_ipv6:
+        raise Forbidden("user specified configurations are not supported if the network depends on a configuration "
+                        "network")
+    if request.options:
+        raise Forbidden("network driver options are not supported if the network depends on a configuration network")
+    config = found.record.config
+    return msgspec.structs.replace(
+        request, labels=config.labels, options=config.options, ipam=config.ipam, enable_ipv4=config.enable_ipv4,
+        enable_ipv6=config.enable_ipv6,
+    )
+
+
+def _pools(request: CreateNetwork) -> list[Pool]:
+    return [pool for pool in request.ipam.config if pool != Pool()] if request.ipam else []
 
 
 def addresses(networks: Networks, record: NetworkRecord, request: CreateNetwork) -> None:
     """Subnet, range, gateway, reserved addresses of a new network. Raises InvalidArgument, Forbidden, Unsupported."""
     plan = request.ipam
     if plan and plan.driver not in ("", "default"):
-        raise Unsupported(f"IPAM driver {plan.driver} is not supported")
+        raise NotFound(f'plugin "{plan.driver}" not found')
     if plan and plan.options:
         raise Unsupported(f"IPAM options are not supported: {', '.join(sorted(plan.options))}")
-    pools = [pool for pool in plan.config if pool != Pool()] if plan else []
+    record.ipam_options = plan.options if plan else None
+    pools = _pools(request)
     wanted = {4: request.enable_ipv4 is not False, 6: bool(request.enable_ipv6)}
     for pool in pools:
-        if not pool.subnet:
-            raise InvalidArgument("invalid network config:\ninvalid subnet: no subnet given")
-        version = _check_pool(pool, record)
-        if version == 6 and not wanted[6]:
-            raise InvalidArgument("invalid network config:\nIPv6 is not enabled for this network: "
-                                  f"invalid subnet {pool.subnet}")
+        if ":" in pool.subnet and not wanted[6]:
+            record.idle.append(pool)
+        else:
+            _check_pool(pool, record)
     for text in filter(None, (record.subnet, record.subnet6)):
         ipam.check_overlap(ip_network(text), networks.subnets())
     record.given_subnet, record.given_subnet6 = bool(record.subnet), bool(record.subnet6)
@@ -103,32 +152,42 @@ def _gateways(record: NetworkRecord) -> None:
         record.gateway6 = str(ipam.gateway_of(ip_network(record.subnet6)))
 
 
-def _check_pool(pool: Pool, record: NetworkRecord) -> int:
-    """Take a pool as given into the record; its IP version. Raises InvalidArgument, Unsupported."""
+def _check_pool(pool: Pool, record: NetworkRecord) -> None:
+    """Take a pool as given into the record. Raises InvalidArgument, Unsupported with docker's texts."""
     try:
         subnet = ipam.parse_subnet(pool.subnet)
         within = ipam.parse_subnet(pool.ip_range, "ip-range") if pool.ip_range else None
-        gateway = ipam.parse_address(pool.gateway, "gateway") if pool.gateway else None
-        extra = {name: ipam.parse_address(text, "auxiliary address") for name, text in pool.auxiliary_addresses.items()}
+        if within and not _within(within, subnet):
+            raise InvalidArgument(f"invalid ip-range {within}: parent subnet {subnet} doesn't contain ip-range")
+        gateway = _inner_address(pool.gateway, f"gateway {pool.gateway}", subnet) if pool.gateway else None
+        extra = {
+            name: _inner_address(text, f"auxiliary address {name}", subnet)
+            for name, text in pool.auxiliary_addresses.items()
+        }
     except InvalidArgument as error:
         raise InvalidArgument(f"invalid network config:\n{error}") from None
-    if within and not _within(within, subnet):
-        raise InvalidArgument(f"invalid network config:\ninvalid ip-range {within}: it is not in subnet {subnet}")
     first, last = ipam.hosts(subnet)
-    if gateway and not (gateway.version == subnet.version and first <= int(gateway) <= last):
-        raise InvalidArgument(f"invalid network config:\nno matching subnet for gateway {gateway}")
-    for name, address in extra.items():
-        if address not in subnet:
-            raise InvalidArgument(f"invalid network config:\nno matching subnet for aux-address {name}={address}")
+    if gateway and not first <= int(gateway) <= last:
+        raise Internal(f"failed to allocate gateway ({gateway}): Address already in use")
     if record.subnet if subnet.version == 4 else record.subnet6:
-        raise Unsupported(f"more than one IPv{subnet.version} subnet for a network is not supported yet")
+        ipam.check_overlap(subnet, map(ip_network, filter(None, (record.subnet, record.subnet6))))
+        raise Forbidden(f"{record.driver} driver doesn't support multiple subnets")
     texts = str(subnet), str(within or ""), str(gateway or "")
     if subnet.version == 4:
         record.subnet, record.ip_range, record.gateway = texts
     else:
         record.subnet6, record.ip_range6, record.gateway6 = texts
     record.auxiliary.update({name: str(address) for name, address in extra.items()})
-    return subnet.version
+
+
+def _inner_address(text: str, what: str, subnet: ipam.Network) -> ipam.Address:
+    try:
+        address = ipam.parse_address(text)
+    except InvalidArgument:
+        raise InvalidArgument(f"invalid {what}: invalid address") from None
+    if address not in subnet:
+        raise InvalidArgument(f"invalid {what}: parent subnet {subnet} doesn't contain this address")
+    return address
 
 
 def _within(inner: ipam.Network, outer: ipam.Network) -> bool:

@@ -81,10 +81,18 @@ class NetworkRecord(Schema):
     ipam_options: dict[str, str] | None = None
     given_subnet: bool = False  # by the user: only then may endpoints ask for an address
     given_subnet6: bool = False
+    idle: list[Pool] = []  # subnets of an IP version that is off
     internal: bool = False
     attachable: bool = False
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
+    config: CreateNetwork | None = None  # of a configuration for others: what was asked for
+    config_from: str = ""
+
+    @property
+    def config_only(self) -> bool:
+        """Whether it is no network but the configuration of others."""
+        return self.config is not None
 
     @property
     def default(self) -> bool:
@@ -225,12 +233,12 @@ def ipam_json(record: NetworkRecord) -> dict[str, Any]:
     if not record.subnet and not record.subnet6:
         return {"Driver": "default", "Options": None, "Config": None}
     pools = [
-        _pool_json(record, subnet, within, gateway) for subnet, within, gateway in (
+        *({"Subnet": pool.subnet} for pool in record.idle),
+        *(_pool_json(record, subnet, within, gateway) for subnet, within, gateway in (
             (record.subnet, record.ip_range, record.gateway), (record.subnet6, record.ip_range6, record.gateway6),
-        ) if subnet
+        ) if subnet),
     ]
-    options = None if record.default else record.ipam_options or {}
-    return {"Driver": "default", "Options": options, "Config": pools}
+    return {"Driver": "default", "Options": record.ipam_options, "Config": pools}
 
 
 def _pool_json(record: NetworkRecord, subnet: str, within: str, gateway: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from corten.base.errors import InvalidArgument
+from corten.base.errors import Internal, InvalidArgument
 from corten.base.units import format_time
 from corten.engine.endpoint_addresses import addresses_of
 from corten.engine.network_records import Network, ipam_json
@@ -20,7 +20,7 @@ def network_json(network: Network, connected: Iterable[ContainerRecord]) -> dict
         "Name": record.name, "Id": record.id, "Created": format_time(record.created_ns), "Scope": "local",
         "Driver": record.driver, "EnableIPv4": record.ipv4, "EnableIPv6": record.ipv6, "IPAM": ipam_json(record),
         "Internal": record.internal, "Attachable": record.attachable, "Ingress": False,
-        "ConfigFrom": {"Network": ""}, "ConfigOnly": False,
+        "ConfigFrom": {"Network": record.config_from}, "ConfigOnly": record.config_only,
         "Containers": {one.id: _member(one, record.name) for one in connected},
         "Options": record.options, "Labels": record.labels,
     }
@@ -43,17 +43,23 @@ def check_filters(filters: dict[str, list[str]], allowed: Iterable[str] = _FILTE
         if name == "dangling":
             truth_of(values)
         if name == "type" and any(value not in ("builtin", "custom") for value in values):
-            raise InvalidArgument(f"invalid filter: 'type'='{values[0]}'")
+            raise Internal(f"invalid filter: 'type'='{values[0]}'")  # docker's status too
 
 
 def truth_of(values: list[str], name: str = "dangling") -> bool:
-    """A boolean filter. Raises InvalidArgument."""
-    found = {value.lower() for value in values}
-    if found <= {"1", "true", "t"}:
-        return True
-    if found <= {"0", "false", "f"}:
-        return False
-    raise InvalidArgument(f"invalid value for filter '{name}': {values}")
+    """A boolean filter. Raises InvalidArgument with docker's texts."""
+    if len(values) > 1:
+        raise InvalidArgument(f'got more than one value for filter key "{name}"')
+    for found, words in ((True, ("1", "true")), (False, ("0", "false"))):
+        if values[0] in words:
+            return found
+    raise InvalidArgument(
+        f"invalid value for filter '{name}', must be \"true\" (or \"1\"), or \"false\" (or \"0\")")
+
+
+def scope_is(scope: str) -> bool:
+    """Whether networks of ours have the scope: no other is without a swarm."""
+    return scope == "local"
 
 
 def matches(network: Network, filters: dict[str, list[str]], used: bool) -> bool:
@@ -64,7 +70,7 @@ def matches(network: Network, filters: dict[str, list[str]], used: bool) -> bool
         "driver": lambda value: record.driver == value,
         "id": lambda value: record.id.startswith(value),
         "name": lambda value: value in record.name,
-        "scope": lambda value: value == "local",
+        "scope": scope_is,
         "type": lambda value: (value == "builtin") == builtin,
     }
     for name, values in filters.items():
@@ -105,14 +111,13 @@ def endpoint_json(endpoint: EndpointConfig, container: ContainerRecord, network:
             config["IPv4Address"] = endpoint.ipam_config.ipv4_address
         if endpoint.ipam_config.ipv6_address:
             config["IPv6Address"] = endpoint.ipam_config.ipv6_address
-    names = dns_names(endpoint, container) if network is not None and network.names else None
     return {
         "IPAMConfig": config, "Links": endpoint.links, "Aliases": endpoint.aliases,
         "MacAddress": endpoint.mac_address, "DriverOpts": endpoint.driver_opts, "GwPriority": endpoint.gw_priority,
         "NetworkID": endpoint.network_id, "EndpointID": endpoint.endpoint_id, "Gateway": endpoint.gateway,
         "IPAddress": endpoint.ip_address, "IPPrefixLen": endpoint.ip_prefix_len, "IPv6Gateway": endpoint.ipv6_gateway,
         "GlobalIPv6Address": endpoint.global_ipv6_address, "GlobalIPv6PrefixLen": endpoint.global_ipv6_prefix_len,
-        "DNSNames": names if endpoint.endpoint_id else None,
+        "DNSNames": endpoint.dns_names,
     }
 
 

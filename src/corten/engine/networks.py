@@ -9,11 +9,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from corten.base.errors import Conflict, Forbidden, InvalidArgument, NotFound
+from corten.base.errors import Conflict, Internal, InvalidArgument, NotFound
 from corten.base.ids import is_id_prefix, new_id
 from corten.base.paths import EXEC_ROOT
-from corten.base.units import now_ns, parse_time
-from corten.engine import endpoint_check, endpoints, links, network_create, network_etc, network_live, network_trace
+from corten.base.units import now_ns
+from corten.engine import (
+    endpoint_check,
+    endpoints,
+    links,
+    network_connect,
+    network_create,
+    network_etc,
+    network_live,
+    network_trace,
+    network_verbs,
+)
 from corten.engine.network_names import Resolver
 from corten.engine.network_records import (
     ContainerTable,
@@ -25,7 +35,7 @@ from corten.engine.network_records import (
     rules_of,
     table_name,
 )
-from corten.engine.network_views import check_filters, has_label, matches, network_json, settings_json
+from corten.engine.network_views import dns_names, settings_json
 from corten.engine.network_watch import Watch
 from corten.engine.records import ContainerRecord, EndpointConfig, encode
 from corten.network import driver, ipam
@@ -86,8 +96,8 @@ class Networks:
             self._networks[record.name] = Network(record)
         for name, kind in _BUILTIN:
             if name not in self._networks:
-                self._store(NetworkRecord(id=new_id(), name=name, created_ns=now_ns(), driver=kind))
-        self._store(network_create.default_record(self))
+                self.store(NetworkRecord(id=new_id(), name=name, created_ns=now_ns(), driver=kind))
+        self.store(network_create.default_record(self))
 
     async def reconcile(self, live: Records) -> None:
         """Make kernel and database agree with the containers that run: orphans go, what is missing is put back."""
@@ -125,6 +135,13 @@ class Networks:
         """Every network by name."""
         return self._networks
 
+    def find(self, ref: str) -> Network | None:
+        """As `get`; None when there is none, or more than one."""
+        try:
+            return self.get(ref)
+        except (NotFound, InvalidArgument):
+            return None
+
     def get(self, ref: str) -> Network:
         """By full id, name or unique beginning of an id. Raises NotFound, InvalidArgument when more than one fits."""
         for network in self._networks.values():
@@ -156,49 +173,15 @@ class Networks:
 
     async def create(self, request: CreateNetwork) -> tuple[str, str]:
         """(id, warning). POST /networks/create. Raises Conflict, Forbidden, InvalidArgument, NotFound."""
-        driver.check_name(request.name)
-        network_create.refuse(request)
-        if request.name in driver.PREDEFINED:
-            raise Forbidden(f"operation is not permitted on predefined {request.name} network")
-        if request.name in self._networks:
-            raise Conflict(f"network with name {request.name} already exists")
-        kind = driver.check_driver(request.driver)
-        options = driver.Options(request.options, kind)
-        network_create.check_modes(options, request.internal)
-        record = NetworkRecord(
-            id=new_id(), name=request.name, created_ns=now_ns(), driver=kind, internal=request.internal,
-            attachable=request.attachable, options=request.options, labels=request.labels,
-        )
-        record.bridge = options.bridge or f"br-{record.id[:12]}"
-        if kind != "bridge":
-            network_create.parent(self, record, options)
-        elif record.bridge in self.devices():
-            raise Forbidden(f"network {record.name}: bridge {record.bridge} already belongs to another network")
-        network_create.addresses(self, record, request)
-        network = self._store(record)
-        try:
-            self.ensure(network)
-        except BaseException:
-            self._forget(network)
-            raise
-        self.publish(network, "create")
-        if network.names:
-            self.resolver.wanted()
-        return record.id, ""
+        return network_verbs.create(self, request).record.id, ""
 
     def list(self, filters: Filters | None = None) -> Objects:
         """GET /networks."""
-        filters = filters or {}
-        check_filters(filters)
-        return [
-            network_json(network, ()) for network in self.all()
-            if matches(network, filters, bool(self.users(network)) if "dangling" in filters else False)
-        ]
+        return network_verbs.listing(self, filters or {})
 
-    def inspect(self, ref: str) -> dict[str, Any]:
+    def inspect(self, ref: str, scope: str = "") -> dict[str, Any]:
         """GET /networks/{id}."""
-        network = self.get(ref)
-        return network_json(network, self.connected(network))
+        return network_verbs.inspect(self, ref, scope)
 
     def trace(self, container: str) -> dict[str, Any]:
         """The way of a container's packets. Raises NotFound, Conflict."""
@@ -206,48 +189,19 @@ class Networks:
 
     async def remove(self, ref: str) -> None:
         """DELETE /networks/{id}. Raises Forbidden while a container is connected, and for the predefined ones."""
-        network = self.get(ref)
-        name = network.record.name
-        if name in driver.PREDEFINED:
-            raise Forbidden(f"{name} is a pre-defined network and cannot be removed")
-        active = self.connected(network)
-        if active:
-            ends = ", ".join(f'name:"{r.name}" id:"{r.networking[name].endpoint_id[:12]}"' for r in active)
-            raise Forbidden(f"error while removing network: network {name} has active endpoints ({ends})")
-        self._forget(network)
-        if network.bridged:
-            self.firewall.remove_bridge(network.record.bridge)
-            self.bridges.remove(network.record.bridge)
-        elif network.record.made_parent and network.record.bridge not in self.devices():
-            self.bridges.remove(network.record.bridge)
-        self.publish(network, "destroy")
-        if not any(other.names for other in self.all()):
-            self.resolver.rest()
+        network_verbs.remove(self, ref)
 
     async def prune(self, filters: Filters) -> Names:
-        """Remove the user's networks that no container names; their names. POST /networks/prune."""
-        check_filters(filters, ("label", "label!", "until"))
-        until = min((parse_time(value) for value in filters.get("until", ())), default=0)
-        removed = []
-        for network in self.all():
-            record = network.record
-            if record.name in driver.PREDEFINED or self.users(network) or (until and record.created_ns > until):
-                continue
-            if not all(has_label(record.labels, value) for value in filters.get("label", ())):
-                continue
-            if any(has_label(record.labels, value) for value in filters.get("label!", ())):
-                continue
-            await self.remove(record.id)
-            removed.append(record.name)
-        return removed
+        """Remove the user's networks on which no container runs; their names. POST /networks/prune."""
+        return network_verbs.prune(self, filters)
 
     async def connect(self, ref: str, container: str, endpoint: EndpointConfig | None = None) -> None:
         """POST /networks/{id}/connect."""
-        network_live.connect(self, self.get(ref), self.containers.get(container), endpoint or EndpointConfig())
+        network_connect.connect(self, ref, container, endpoint or EndpointConfig())
 
     async def disconnect(self, ref: str, container: str, force: bool = False) -> None:
         """POST /networks/{id}/disconnect."""
-        network_live.disconnect(self, self.get(ref), self.containers.get(container), force)
+        network_connect.disconnect(self, ref, container, force)
 
     # --- what a container's life asks; bodies in endpoint*.py and network_etc.py
 
@@ -285,6 +239,10 @@ class Networks:
 
     def renamed(self, record: ContainerRecord) -> None:
         """A container has another name."""
+        for endpoint in record.networking.values():
+            if endpoint.dns_names is not None:
+                endpoint.dns_names = dns_names(endpoint, record)
+        self.containers.save(record)
         if record.running:
             self.resolver.changed(record)
 
@@ -317,11 +275,12 @@ class Networks:
         try:
             target = self.containers.get(record.host_config.network_mode.removeprefix("container:"))
         except NotFound as error:
-            raise NotFound(f"joining network namespace of container: {error}") from None
+            raise Internal(f"joining network namespace of container: {error}") from None
         if target.id == record.id:
             raise InvalidArgument("cannot join own network namespace")
         if not target.running:
-            raise Conflict(f"cannot join network namespace of a non running container: {target.id}")
+            raise Conflict("cannot join network namespace of a non running container: "
+                           f"container {target.name} is {target.state.status}")
         return target
 
     # --- for the modules beside this one
@@ -349,12 +308,14 @@ class Networks:
         record = network.record
         self.events.publish("network", action, record.id, {"name": record.name, "type": record.driver, **attributes})
 
-    def _store(self, record: NetworkRecord) -> Network:
+    def store(self, record: NetworkRecord) -> Network:
+        """Know a network from now on, in the database too."""
         self.db.put("network", record.id, encode(record), record.name)
         network = self._networks[record.name] = Network(record)
         return network
 
-    def _forget(self, network: Network) -> None:
+    def forget(self, network: Network) -> None:
+        """Know it no more; its device is the caller's."""
         self.db.delete("network", network.record.id)
         self._networks.pop(network.record.name, None)
 
@@ -364,7 +325,10 @@ class Networks:
 
     def subnets(self, but: str = "") -> Subnets:
         """The subnets of all networks, less the one named `but`."""
-        return [subnet for name, n in self._networks.items() if name != but for subnet in n.subnets]
+        return [
+            subnet for name, n in self._networks.items() if name != but and not n.record.config_only
+            for subnet in n.subnets
+        ]
 
     @property
     def seed(self) -> str:

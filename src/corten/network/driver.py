@@ -69,17 +69,27 @@ class Options:
         self.prefix = options.get(INTERFACE_PREFIX, "eth")
         if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_.-]{0,11}", self.prefix, re.ASCII):
             raise InvalidArgument(f"invalid value for {INTERFACE_PREFIX}: {self.prefix!r}")
-        self.mtu = parse_number(options.get(MTU) or "1500", MTU, 68, 65535)
+        self.mtu = _mtu(options.get(MTU) or "1500")
         binding = options.get(HOST_BINDING) or "0.0.0.0"  # noqa: S104 - docker's default for published ports
         try:
             self.host_binding = IPv4Address(binding)
         except ValueError:
-            raise InvalidArgument(f"invalid value for {HOST_BINDING}: {binding!r}") from None
+            raise InvalidArgument(f"failed to parse {HOST_BINDING} value: {binding} (nil ip)") from None
         self.parent = options.get("parent", "")
         if self.parent:
             _check_parent(self.parent, driver)
         self.mode = _mode(options, driver, "mode")
         self.flag = _mode(options, driver, "flag")
+
+
+def _mtu(text: str) -> int:
+    try:
+        return parse_number(text, MTU, 68, 65535)
+    except InvalidArgument:
+        if text.removeprefix("-").isdecimal():
+            raise InvalidArgument(f"invalid MTU number: {text}") from None
+        raise InvalidArgument(
+            f'failed to parse {MTU} value: {text} (strconv.Atoi: parsing "{text}": invalid syntax)') from None
 
 
 def _refuse_unknown(options: Mapping[str, str], known: Collection[str]) -> None:
