@@ -3,16 +3,14 @@
 Translates only; progress is one JSON object a line. Source: Docker Engine API, Image and Distribution sections.
 """
 
-from collections.abc import AsyncIterator
 from typing import Any
 
-from corten.api.errors import error_text
+from corten.api.messages import message_lines
 from corten.api.request import Request
-from corten.api.response import JSON, Response, encode, json_response, streaming
+from corten.api.response import JSON, Response, json_response, streaming
 from corten.api.router import Route
 from corten.base.errors import InvalidArgument, Unsupported
 from corten.base.files import parse_json
-from corten.engine.distribution import Messages
 from corten.registry.auth import Credentials, credentials_from, parse_header
 
 _BODY_LIMIT_BYTES = 64 << 10
@@ -20,22 +18,6 @@ _BODY_LIMIT_BYTES = 64 << 10
 
 def _credentials(request: Request) -> Credentials:
     return parse_header(request.headers.get("x-registry-auth", ""))
-
-
-async def _lines(messages: Messages) -> AsyncIterator[bytes]:
-    """Messages as lines; a failure on the way is the last one."""
-    try:
-        async for message in messages:
-            yield _line(message)
-    except Exception as error:
-        text = error_text(error)
-        yield _line({"errorDetail": {"message": text}, "error": text})
-    finally:
-        await messages.aclose()
-
-
-def _line(message: dict[str, Any]) -> bytes:
-    return encode(message)[:-1] + b"\r\n"
 
 
 async def create(request: Request, engine: Any) -> Response:
@@ -49,7 +31,7 @@ async def create(request: Request, engine: Any) -> Response:
     if not name:
         raise InvalidArgument("fromImage or fromSrc is needed")
     messages = await engine.distribution.pull(name, query.get("tag"), query.get("platform"), _credentials(request))
-    return streaming(_lines(messages), JSON)
+    return streaming(message_lines(messages), JSON)
 
 
 async def push(request: Request, engine: Any) -> Response:
@@ -58,7 +40,7 @@ async def push(request: Request, engine: Any) -> Response:
         raise Unsupported("push: platform is not supported: images here have one platform each")
     name, tag = request.params["name"], request.query.get("tag")
     messages = await engine.distribution.push(name, tag, _credentials(request))
-    return streaming(_lines(messages), JSON)
+    return streaming(message_lines(messages), JSON)
 
 
 async def auth(request: Request, engine: Any) -> Response:

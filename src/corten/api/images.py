@@ -6,9 +6,9 @@ Translates only. Pull, push, search and login are distribution.py's. Source: Eng
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from corten.api.errors import error_text
+from corten.api.messages import message_lines
 from corten.api.request import Request
-from corten.api.response import JSON, Response, empty, encode, json_response, streaming
+from corten.api.response import JSON, Response, empty, json_response, streaming
 from corten.api.router import Route
 from corten.base.errors import InvalidArgument, Unsupported
 from corten.base.files import parse_json
@@ -18,10 +18,6 @@ from corten.engine.streams import FileSpan
 
 _TAR = "application/x-tar"
 _NONE = "<none>:<none>"
-
-
-def _line(message: dict[str, Any]) -> bytes:
-    return encode(message)[:-1] + b"\r\n"
 
 
 async def list_images(request: Request, engine: Any) -> Response:
@@ -50,6 +46,7 @@ async def inspect(request: Request, engine: Any) -> Response:
     """GET /images/{name}/json."""
     if request.query.flag("manifests") and request.query.get("platform"):
         raise InvalidArgument("conflicting options: manifests and platform options cannot both be set")
+    engine.images.check_platform(request.params["name"], _platform(request.query.get("platform")))
     found = engine.images.inspect(request.params["name"])
     if request.version < (1, 44):
         found["VirtualSize"] = found["Size"]
@@ -58,6 +55,7 @@ async def inspect(request: Request, engine: Any) -> Response:
 
 async def history(request: Request, engine: Any) -> Response:
     """GET /images/{name}/history."""
+    engine.images.check_platform(request.params["name"], _platform(request.query.get("platform")))
     return json_response(engine.images.history(request.params["name"]))
 
 
@@ -72,8 +70,8 @@ async def remove(request: Request, engine: Any) -> Response:
     query = request.query
     if not request.params["name"].strip():
         raise InvalidArgument("image name cannot be blank")
-    if query.all("platforms"):
-        raise Unsupported("platforms is not supported: images here have one platform each")
+    for platform in query.all("platforms"):
+        engine.images.check_platform(request.params["name"], _platform(platform))
     return json_response(engine.images.remove(request.params["name"], query.flag("force"), not query.flag("noprune")))
 
 
@@ -85,17 +83,8 @@ async def prune(request: Request, engine: Any) -> Response:
 async def load(request: Request, engine: Any) -> Response:
     """POST /images/load."""
     query = request.query
-    messages = engine.images.load_archive(request.stream(), _platform(query.get("platform")), query.flag("quiet"))
-
-    async def lines() -> AsyncIterator[bytes]:
-        try:
-            for message in await messages:
-                yield _line(message)
-        except Exception as error:
-            text = error_text(error)
-            yield _line({"errorDetail": {"message": text}, "error": text})
-
-    return streaming(lines(), JSON)
+    messages = engine.images.load_messages(request.stream(), _platform(query.get("platform")), query.flag("quiet"))
+    return streaming(message_lines(messages), JSON)
 
 
 def _platform(text: str) -> str:
@@ -131,11 +120,10 @@ async def import_image(request: Request, engine: Any) -> Response:
     """POST /images/create with fromSrc (handed on by distribution.py)."""
     query = request.query
     source = query.get("fromSrc")
-    if source != "-":
-        raise Unsupported("import from a URL is not supported: fetch it and import the file")
     name = new_name(query.get("repo"), query.get("tag")) if query.get("repo") else ""
     wanted = ImportRequest(source, name, query.get("message"), query.all("changes"), query.get("platform"))
-
+    if source != "-":
+        return streaming(message_lines(await engine.images.import_url(wanted)), JSON)
     return json_response({"status": await engine.images.import_archive(request.stream(), wanted)})
 
 

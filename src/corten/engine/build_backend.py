@@ -5,6 +5,7 @@ A RUN step is a container like any other (default capabilities, seccomp and limi
 """
 
 import asyncio
+import contextlib
 import os
 import stat
 import struct
@@ -25,6 +26,7 @@ from corten.build.ops import CommandFailed, Observer, RunStep
 from corten.build.stage import BuildImage, Layer
 from corten.engine.build_context import Context
 from corten.engine.records import CreateRequest, HealthConfig, HostConfig, LogConfig, Ulimit
+from corten.engine.remote import pieces_of
 from corten.image.content import Lease
 from corten.image.diff import STUBS, add_layer
 from corten.image.snapshot import copy_folder
@@ -199,22 +201,14 @@ class EngineBackend:
 
     async def download(self, url: str) -> tuple[str, bytes]:
         """ADD of a URL. Raises InvalidArgument with the reason."""
-        import aiohttp  # 250 ms that only this needs
-
         name = url.split("?")[0].split("#")[0].rstrip("/").rsplit("/", 1)[-1]
-        try:
-            timeout = aiohttp.ClientTimeout(total=3600, sock_connect=30, sock_read=60)
-            async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
-                if response.status >= 400:
-                    raise InvalidArgument(f"failed to GET {url} with status {response.status} {response.reason}: ")
-                content = b""
-                async for piece in response.content.iter_chunked(_CHUNK):
-                    content += piece
-                    if len(content) > _DOWNLOAD_LIMIT:
-                        raise InvalidArgument(f"{url}: longer than {_DOWNLOAD_LIMIT} bytes")
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise InvalidArgument(f'Get "{url}": {error}') from None
-        return name or "download", content
+        content = bytearray()
+        async with contextlib.aclosing(pieces_of(url)) as pieces:
+            async for piece in pieces:
+                content += piece
+                if len(content) > _DOWNLOAD_LIMIT:
+                    raise InvalidArgument(f"{url}: longer than {_DOWNLOAD_LIMIT} bytes")
+        return name or "download", bytes(content)
 
     # --- RUN
 

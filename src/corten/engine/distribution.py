@@ -5,15 +5,13 @@ image.pull and image.push. Answers are streams of docker's progress messages; wh
 raised, what fails later is raised out of the stream.
 """
 
-import asyncio
 import urllib.parse
-from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 from corten.base.errors import Error, Forbidden, Internal, InvalidArgument, NotFound, Unsupported
 from corten.base.files import parse_json
 from corten.engine.events import Events
+from corten.engine.messages import Messages, Stream
 from corten.image.host import refuse
 from corten.image.progress import Emit, plain
 from corten.image.pull import Puller, mismatch, translate
@@ -28,60 +26,8 @@ from corten.registry.client import Client, Registries
 from corten.registry.errors import RegistryUnauthorized
 from corten.registry.settings import HUB, Settings, registry_host
 
-Messages = AsyncGenerator[dict[str, Any], None]
-
-_BEHIND_LIMIT = 256  # messages a reader may be behind before bars are left out
 _SEARCH_URL = "https://index.docker.io/v1/search"
 _SEARCH_LIMIT_BYTES = 4 << 20
-
-
-class _Stream:
-    """Messages of one operation on their way to one reader."""
-
-    __slots__ = ("_arrived", "_queue", "_task")
-
-    def __init__(self, work: Callable[[Emit], Awaitable[None]]) -> None:
-        self._queue: deque[dict[str, Any]] = deque()
-        self._arrived = asyncio.Event()
-        self._task = asyncio.ensure_future(work(self.emit))
-        self._task.add_done_callback(lambda _: self._arrived.set())
-
-    def emit(self, message: dict[str, Any]) -> None:
-        if len(self._queue) >= _BEHIND_LIMIT and "progress" in message:
-            return
-        self._queue.append(message)
-        self._arrived.set()
-
-    async def begin(self) -> Messages:
-        """The messages, once there is one. Raises what the work raises before."""
-        try:
-            await self._arrived.wait()
-            if not self._queue:
-                await self._task
-        except BaseException:
-            await self._end()
-            raise
-        return self._messages()
-
-    async def _messages(self) -> Messages:
-        try:
-            while True:
-                while self._queue:
-                    yield self._queue.popleft()
-                if self._task.done():
-                    break
-                self._arrived.clear()
-                if not self._queue and not self._task.done():
-                    await self._arrived.wait()
-            await self._task
-        finally:
-            await self._end()
-
-    async def _end(self) -> None:
-        """The reader has gone or all is told: nothing goes on behind its back."""
-        if not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task])
 
 
 def settings_of(mirrors: list[str], insecure: list[str]) -> Settings:
@@ -121,7 +67,7 @@ class Distribution:
         async def work(emit: Emit) -> None:
             await self._pull(reference, wanted, credentials, emit)
 
-        return await _Stream(work).begin()
+        return await Stream(work).begin()
 
     async def _pull(
         self, reference: Reference, platform: Platform | None, credentials: Credentials, emit: Emit
@@ -190,7 +136,7 @@ class Distribution:
             emit(plain(f"The push refers to repository [{reference.name}]"))
             await self._push(reference, credentials, emit)
 
-        return await _Stream(work).begin()
+        return await Stream(work).begin()
 
     def _tagged(self, reference: Reference) -> list[tuple[Reference, Image]]:
         """The tags here under the reference's name, or the one it has."""

@@ -14,13 +14,16 @@ from corten.build.changes import CHANGES, working_directory
 from corten.build.dockerfile import parse as parse_dockerfile
 from corten.build.instructions import read_plan
 from corten.build.stage import BuildImage, StageState
+from corten.engine.messages import Stream
 from corten.engine.records import ContainerRecord, encode
+from corten.engine.remote import pieces_of
 from corten.engine.streams import FileSpan
 from corten.image.archive import inflate_into
 from corten.image.diff import add_layer
 from corten.image.host import NAME as HOST_NAME
 from corten.image.host import refuse
 from corten.image.load import load as load_images
+from corten.image.progress import Bar, Emit, plain
 from corten.image.records import Blob, Image
 from corten.image.save import BlobPiece
 from corten.image.save import save as save_pieces
@@ -74,11 +77,12 @@ def credentials_for(domain: str, auths: dict[str, dict[str, str]]) -> Credential
 # --- load and save
 
 
-async def load(images: "Images", body: AsyncIterator[bytes], platform: str, quiet: bool) -> list[dict[str, Any]]:
-    """Docker's messages of a load."""
+async def load(images: "Images", body: AsyncIterator[bytes], platform: str,
+               emit: Emit | None = None) -> list[dict[str, Any]]:
+    """Docker's last messages of a load; those of the layers on the way go to `emit`."""
     wanted = parse_platform(platform) if platform else None
     messages: list[dict[str, Any]] = []
-    for loaded in await load_images(images.store, body, wanted):
+    for loaded in await load_images(images.store, body, wanted, emit):
         for name, old in loaded.replaced.items():
             familiar = reference.parse(name).familiar()
             text = f"The image {familiar} already exists, renaming the old one with ID {old} to empty string\n"
@@ -99,7 +103,7 @@ def save(images: "Images", refs: list[str], platform: str) -> Iterator[bytes | F
         for image, names in _chosen(images, ref):
             refuse(image, "saved")
             if asked is not None and platform_of(image.config) != asked:
-                raise NotFound(f"image {ref} was found but does not provide the specified platform ({asked})")
+                raise NotFound(f"no suitable export target found for platform {asked}")
             entry = wanted.setdefault(image.id, (image, []))
             entry[1].extend(name for name in names if name not in entry[1])
     return _save(images, list(wanted.values()))
@@ -181,6 +185,26 @@ def apply_changes(config: dict[str, Any], lines: list[str]) -> dict[str, Any]:
 
 
 # --- import
+
+
+def import_url(images: "Images", request: ImportRequest) -> Stream:
+    """Messages of an import of what an http or https address answers; without a scheme it is http."""
+    url = request.source if "://" in request.source else f"http://{request.source}"
+
+    async def work(emit: Emit) -> None:
+        async def told() -> AsyncIterator[bytes]:
+            progress, size = Bar(emit, "Importing", "", 0), 0
+            async with contextlib.aclosing(pieces_of(url)) as pieces:
+                async for piece in pieces:
+                    if not size:
+                        emit(plain(f"Downloading from {url}"))
+                    size += len(piece)
+                    progress(size)
+                    yield piece
+
+        emit(plain(await import_archive(images, told(), request)))
+
+    return Stream(work)
 
 
 async def import_archive(images: "Images", body: AsyncIterator[bytes], request: ImportRequest) -> str:

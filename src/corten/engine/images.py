@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 from corten.base.errors import Forbidden, InvalidArgument, NotFound
 from corten.base.ids import is_id, is_id_prefix
 from corten.engine import image_remove, image_transfer, image_views
+from corten.engine.messages import Messages, Stream
 from corten.image.host import NAME as HOST_NAME
 from corten.image.host import add_host_image, mounts, refuse
+from corten.image.progress import Emit
 from corten.image.records import Image
 from corten.image.store import ImageStore
 from corten.oci import reference
+from corten.oci.platform import parse_platform, platform_of
 from corten.oci.reference import Reference
 from corten.registry.auth import Credentials
 
@@ -187,14 +190,34 @@ class Images:
 
     # --- files and containers in and out
 
-    async def load_archive(self, body: AsyncIterator[bytes], platform: str = "",
-                           quiet: bool = False) -> Items:
-        """POST /images/load; docker's messages."""
-        return await image_transfer.load(self, body, platform, quiet)
+    async def load_archive(self, body: AsyncIterator[bytes], platform: str = "", emit: Emit | None = None) -> Items:
+        """Docker's last messages of a load; those of the layers on the way go to `emit`."""
+        return await image_transfer.load(self, body, platform, emit)
+
+    def load_messages(self, body: AsyncIterator[bytes], platform: str = "", quiet: bool = False) -> Messages:
+        """All messages of a load as they come. POST /images/load."""
+        async def work(emit: Emit) -> None:
+            for message in await self.load_archive(body, platform, None if quiet else emit):
+                emit(message)
+
+        return Stream(work).messages()
+
+    def check_platform(self, ref: str, platform: str) -> None:
+        """Raise NotFound with docker's text when an image is not of the platform asked for; "" is any."""
+        if not platform:
+            return
+        wanted, own = parse_platform(platform), platform_of(self.find(ref).config)
+        if own != wanted:
+            raise NotFound(f"image with reference {ref} was found but its platform ({own}) does not match the "
+                           f"specified platform ({wanted})")
 
     def save(self, refs: Texts, platform: str = "") -> Iterator[Any]:
         """The pieces of GET /images/get: bytes, and FileSpans the server sends. Raises before the first piece."""
         return image_transfer.save(self, refs, platform)
+
+    async def import_url(self, request: image_transfer.ImportRequest) -> Messages:
+        """POST /images/create with fromSrc=URL; what fails before the first byte is raised."""
+        return await image_transfer.import_url(self, request).begin()
 
     async def import_archive(self, body: AsyncIterator[bytes], request: image_transfer.ImportRequest) -> str:
         """POST /images/create with fromSrc; the new image's id."""

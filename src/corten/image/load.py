@@ -3,14 +3,16 @@
 The oldest form (`repositories` and `<id>/json`, docker before 1.10) is refused: its ids are not digests of anything.
 """
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
 from corten.base.errors import InvalidArgument, NotFound, Unsupported
 from corten.base.files import parse_json
+from corten.base.ids import short_id
 from corten.image import unpack
-from corten.image.archive import Contents, ingest
+from corten.image.archive import Contents, inflate_into, ingest
 from corten.image.content import Lease
+from corten.image.progress import Emit, bar
 from corten.image.records import Image
 from corten.image.store import ImageStore
 from corten.oci import reference
@@ -20,11 +22,12 @@ from corten.oci.image_spec import (
     INDEXES,
     LAYERS_LIMIT,
     Descriptor,
+    chain_ids,
     parse_config,
     parse_index,
     parse_manifest,
 )
-from corten.oci.platform import Platform, host_platform, select
+from corten.oci.platform import Platform, host_platform, platform_of, select
 
 _IMAGES_LIMIT = 1000
 
@@ -38,8 +41,11 @@ class Loaded:
         self.image, self.names, self.replaced = image, names, replaced
 
 
-async def load(store: ImageStore, body: AsyncIterable[bytes], platform: Platform | None = None) -> list[Loaded]:
-    """Load every image of an archive; all its blobs are dropped again when it proves bad.
+async def load(store: ImageStore, body: AsyncIterable[bytes], platform: Platform | None = None,
+               emit: Emit | None = None) -> list[Loaded]:
+    """Load every image of an archive (of `platform` only); all its blobs are dropped again when it proves bad.
+
+    `emit` is told of the layers that are unpacked.
 
     Raises InvalidArgument (malformed, hostile), Unsupported, NotFound (no such platform in it), OSError.
     """
@@ -50,22 +56,36 @@ async def load(store: ImageStore, body: AsyncIterable[bytes], platform: Platform
                 contents = await ingest(store.content, lease, body, staging)
             finally:
                 store.snapshots.discard(staging)
-            return await _load(store, contents, lease, platform or host_platform())
+            return await _load(store, contents, lease, platform, emit or _silent)
     finally:
         store.collect()  # what the archive brought besides, or all of it
 
 
-async def _load(store: ImageStore, contents: Contents, lease: Lease, platform: Platform) -> list[Loaded]:
+def _silent(_: dict[str, Any]) -> None:
+    pass
+
+
+async def _load(store: ImageStore, contents: Contents, lease: Lease, platform: Platform | None,
+                emit: Emit) -> list[Loaded]:
     if "manifest.json" in contents.documents:
-        return await _docker_archive(store, contents)
+        loaded = await _docker_archive(store, contents, lease, platform, emit)
+        if platform is None or loaded or "index.json" not in contents.documents:
+            return _some(loaded, platform)
     if "index.json" in contents.documents:
-        return await _layout(store, contents, lease, platform)
+        return _some(await _layout(store, contents, lease, platform or host_platform(), emit), platform)
     if "repositories" in contents.documents:
         raise Unsupported("archives of the format before docker 1.10 are not supported")
     raise InvalidArgument("invalid archive: does not contain a manifest.json")
 
 
-async def _docker_archive(store: ImageStore, contents: Contents) -> list[Loaded]:
+def _some(loaded: list[Loaded], platform: Platform | None) -> list[Loaded]:
+    if platform is not None and not loaded:
+        raise NotFound(f"no image in the archive provides the specified platform ({platform})")
+    return loaded
+
+
+async def _docker_archive(store: ImageStore, contents: Contents, lease: Lease, platform: Platform | None,
+                          emit: Emit) -> list[Loaded]:
     """manifest.json: a list of {"Config", "RepoTags", "Layers"}, names of members."""
     items = parse_json(contents.documents["manifest.json"])
     if not isinstance(items, list) or len(items) > _IMAGES_LIMIT or not all(isinstance(item, dict) for item in items):
@@ -76,14 +96,30 @@ async def _docker_archive(store: ImageStore, contents: Contents) -> list[Loaded]
         layers = item.get("Layers") or []
         if not isinstance(config, str) or not isinstance(layers, list) or len(layers) > LAYERS_LIMIT:
             raise InvalidArgument("invalid manifest.json: bad Config or Layers")
-        digests = [contents.digest(layer) for layer in layers if isinstance(layer, str)]
-        _check_platform(parse_config(store.content.read(contents.digest(config))))
+        digests = [await _nameable(store, lease, contents.digest(layer)) for layer in layers if isinstance(layer, str)]
+        document = parse_config(store.content.read(contents.digest(config)))
+        _check_system(document)
+        if platform is not None and platform_of(document) != platform:
+            continue
         descriptors = [
             Descriptor(unpack.media_type_of(store.content, digest), digest, store.content.size(digest))
             for digest in digests
         ]
-        loaded.append(await _register(store, b"", contents.digest(config), descriptors, names))
+        loaded.append(await _register(store, b"", contents.digest(config), descriptors, names, emit))
     return loaded
+
+
+async def _nameable(store: ImageStore, lease: Lease, digest: str) -> str:
+    """The layer blob itself, or inflated when it is compressed in a way that no manifest has a name for."""
+    if unpack.kind_of(store.content, digest) not in ("bzip2", "xz"):
+        return digest
+
+    async def pieces() -> AsyncIterator[bytes]:
+        with open(store.content.open(digest), "rb", buffering=0) as stream:
+            while piece := stream.read(1 << 20):
+                yield piece
+
+    return await inflate_into(store.content, lease, pieces(), store.snapshots)
 
 
 def _names(tags: object) -> list[str]:
@@ -100,12 +136,13 @@ def _names(tags: object) -> list[str]:
     return names
 
 
-def _check_platform(config: dict[str, Any]) -> None:
+def _check_system(config: dict[str, Any]) -> None:
     if config.get("os", "linux") not in ("linux", ""):
         raise InvalidArgument(f"cannot load {config.get('os')} image on linux")
 
 
-async def _layout(store: ImageStore, contents: Contents, lease: Lease, platform: Platform) -> list[Loaded]:
+async def _layout(store: ImageStore, contents: Contents, lease: Lease, platform: Platform,
+                  emit: Emit) -> list[Loaded]:
     """index.json of an OCI layout: every manifest in it, of indexes the one for this platform."""
     loaded = []
     for entry in parse_index(contents.documents["index.json"]):
@@ -118,7 +155,7 @@ async def _layout(store: ImageStore, contents: Contents, lease: Lease, platform:
             lease.add(digest)
             if not store.content.has(digest):
                 raise InvalidArgument(f"invalid archive: blob {digest} is not in it")
-        loaded.append(await _register(store, manifest, parsed.config.digest, parsed.layers, names))
+        loaded.append(await _register(store, manifest, parsed.config.digest, parsed.layers, names, emit))
     return loaded
 
 
@@ -152,7 +189,14 @@ def _annotated_names(annotations: dict[str, str]) -> list[str]:
 
 
 async def _register(store: ImageStore, manifest: bytes, config: str, layers: list[Descriptor],
-                    names: list[str]) -> Loaded:
+                    names: list[str], emit: Emit) -> Loaded:
     before = {name: store.names[name] for name in names if name in store.names and store.names[name] != config}
+    diff_ids = parse_config(store.content.read(config))["rootfs"]["diff_ids"]
+    placed = zip(diff_ids, layers, chain_ids(diff_ids), strict=False)  # how many there are is register_image's affair
+    new = [(short_id(diff_id), layer.size) for diff_id, layer, chain in placed if chain not in store.layers]
+    for layer, size in new:
+        emit(bar("Loading layer", layer, 0, size))
     image = await store.register_image(manifest, config, layers, names)
+    for layer, size in new:
+        emit(bar("Loading layer", layer, size, size))
     return Loaded(image, names, before)

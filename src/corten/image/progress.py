@@ -27,7 +27,8 @@ def headed(status: str, subject: str) -> dict[str, Any]:
 def bar(status: str, layer: str, current: int, total: int) -> dict[str, Any]:
     """A message with a bar, in bytes."""
     detail = {"current": current, "total": total} if total > 0 else {"current": current}
-    return {"status": status, "progressDetail": detail, "progress": drawn(current, total), "id": layer}
+    message = {"status": status, "progressDetail": detail, "progress": drawn(current, total)}
+    return {**message, "id": layer} if layer else message
 
 
 def drawn(current: int, total: int) -> str:
@@ -53,6 +54,6 @@ class Bar:
 
     def __call__(self, current: int) -> None:
         now = time.monotonic()
-        if current != self._told and (current >= self._total or now - self._last >= _INTERVAL_S):
+        if current != self._told and (0 < self._total <= current or now - self._last >= _INTERVAL_S):
             self._last, self._told = now, current
             self._emit(bar(self._status, self._layer, current, self._total))

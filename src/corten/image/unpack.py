@@ -52,13 +52,18 @@ def _names(value: object) -> list[bytes]:
     return [str(name).encode("latin-1") for name in value] if isinstance(value, list) else []
 
 
-def media_type_of(content: ContentStore, digest: str) -> str:
-    """The media type of a layer blob, told from its first bytes. Raises Unsupported for what no manifest can name."""
+def kind_of(content: ContentStore, digest: str) -> str:
+    """How a blob is compressed, as `compression_of` says."""
     descriptor = content.open(digest)
     try:
-        kind = compression_of(os.pread(descriptor, 6, 0))
+        return compression_of(os.pread(descriptor, 6, 0))
     finally:
         os.close(descriptor)
+
+
+def media_type_of(content: ContentStore, digest: str) -> str:
+    """The media type of a layer blob, told from its first bytes. Raises Unsupported for what no manifest can name."""
+    kind = kind_of(content, digest)
     if kind not in _MEDIA_TYPES:
         raise Unsupported(f"layers compressed by {kind} are not supported")
     return _MEDIA_TYPES[kind]
