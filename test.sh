@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-packages=(python3-venv busybox-static docker-registry nftables iproute2 util-linux procps curl git gcc libc6-dev \
+packages=(python3-venv busybox-static docker-registry nftables iptables iproute2 util-linux procps curl git gcc libc6-dev \
           bind9-dnsutils libseccomp2 skopeo umoci tmux vim-tiny make apache2-utils openssl ca-certificates \
           qemu-system-x86 user-mode-linux kmod e2fsprogs zstd xz-utils lz4 uidmap dbus systemd systemd-sysv)
 missing=()

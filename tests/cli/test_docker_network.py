@@ -7,6 +7,7 @@ import time
 import urllib.request
 
 import pytest
+from corten_command import corten
 from daemon_process import DOCKER
 
 pytestmark = pytest.mark.skipif(DOCKER is None, reason="needs the docker CLI")
@@ -183,3 +184,39 @@ def test_a_new_volume_shows_what_the_image_has(engine):
     assert "busybox" in inside or "sh" in inside
     assert docker(engine, "run", "--rm", "-v", "fresh:/x", "busybox", "ls", "/x") == ""
     assert docker(engine, "run", "--rm", "-v", "empty:/srv:nocopy", "busybox", "ls", "/srv") == ""
+
+
+def test_the_way_of_the_packets_is_shown(engine):
+    port = free_port()
+    docker(engine, "run", "-d", "--name", "web", "-p", f"{port}:80", "-p", "127.0.0.1::90", "busybox", "sh", "-c", SERVE)
+    assert get("127.0.0.1", port) == "hello\n"
+    shown = corten(engine.socket, "network", "inspect", "--trace", "web")
+    assert shown.returncode == 0, shown.stderr
+    assert re.search(rf"0\.0\.0\.0:{port} -> \S+:80/tcp  answers", shown.stdout)
+    assert "DOES NOT ANSWER\n    - nothing listens on 90/tcp in the container" in shown.stdout
+    assert corten(engine.socket, "network", "inspect", "--trace", "-f", "{{.Name}}", "web").stdout == "web\n"
+    docker(engine, "stop", "-t", "0", "web")
+    shown = corten(engine.socket, "network", "inspect", "--trace", "web", "gone")
+    assert shown.returncode == 1
+    assert "container web is not running" in shown.stderr and "gone" in shown.stderr
+    status = engine.api("GET", "/v1.51/corten/containers/gone/network-trace").status
+    assert status == 404
+    docker(engine, "rm", "-f", "web")
+
+
+def test_dual_stack_by_the_cli(engine):
+    docker(engine, "network", "create", "--ipv6", "--subnet", "fd00:dead:7::/64", "six")
+    try:
+        docker(engine, "run", "-d", "--name", "fixed6", "--network", "six", "--ip6", "fd00:dead:7::77", "busybox",
+               "sleep", "60")
+        found = json.loads(docker(engine, "inspect", "fixed6"))[0]["NetworkSettings"]["Networks"]["six"]
+        assert (found["GlobalIPv6Address"], found["IPv6Gateway"], found["GlobalIPv6PrefixLen"]) == (
+            "fd00:dead:7::77", "fd00:dead:7::1", 64)
+        assert "fd00:dead:7::77/64" in docker(engine, "exec", "fixed6", "ip", "-6", "a")
+        assert docker(engine, "run", "--rm", "--sysctl", "net.ipv4.ip_default_ttl=42", "busybox", "cat",
+                      "/proc/sys/net/ipv4/ip_default_ttl") == "42"
+        docker(engine, "run", "--rm", "--network", "host", "--sysctl", "net.ipv4.ip_default_ttl=42", "busybox", "true",
+               fails="not allowed in host network namespace")
+    finally:
+        docker(engine, "rm", "-f", "fixed6")
+        docker(engine, "network", "rm", "six")

@@ -16,7 +16,7 @@ from corten.linux.netlink import Batch, Interface, NetlinkError, Network, Socket
 from corten.linux.routes import routes
 from corten.network.driver import vlan_of
 from corten.network.ipam import mac_of
-from corten.network.plug import BridgePort, Plug, furnish, give
+from corten.network.plug import BridgePort, Plug, furnish, give, remove_inside
 from corten.network.ruleset import link_local
 
 _SETTLE_ATTEMPTS, _SETTLE_PAUSE_S = 40, 0.0005
@@ -145,22 +145,27 @@ class Bridges:
 
         Raises Internal, InvalidArgument (a kernel without this kind of link).
         """
-        made: list[str] = []
+        made: list[Plug] = []
         try:
             if plugs:
                 batch = Batch()
                 for device, plug in plugs:
                     plug.create(batch, netns_fd, self._device_index(device))
-                    made.append(plug.host_name)
+                    made.append(plug)
                 self.socket.run(batch)
             furnish([plug for _, plug in plugs], netns_fd)
             for device, plug in plugs:
                 if isinstance(plug, BridgePort):
                     self._settle(plug.host_name)
                     self._settle(device)  # it had no carrier before its first port
-        except OSError as error:
-            for name in filter(None, made):
-                self.unplug(name)
+        except (OSError, Internal) as error:
+            for plug in made:
+                if plug.host_name:
+                    self.unplug(plug.host_name)
+                else:
+                    remove_inside(netns_fd, plug.mac)
+            if isinstance(error, Internal):
+                raise
             if error.errno == errno.EOPNOTSUPP:
                 raise InvalidArgument(f"network: {error.strerror}: this kernel has no such links") from None
             raise Internal(f"network: {error.strerror}") from None

@@ -121,8 +121,9 @@ def _mode(options: Mapping[str, str], driver: str, what: str) -> str:
     allowed = _MODES.get(f"{driver}_{what}", ("",))
     value = options.get(f"{driver}_{what}") or allowed[0]
     if value not in allowed:
+        default = f"'{allowed[0]}' mode" if what == "mode" else f"'{allowed[0]}'"
         raise InvalidArgument(
-            f"requested {driver} {what} '{value}' is not valid, '{allowed[0]}' is the {driver} driver default")
+            f"requested {driver} {what} '{value}' is not valid, {default} is the {driver} driver default")
     return value
 
 
