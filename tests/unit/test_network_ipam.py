@@ -97,13 +97,17 @@ def test_ipv6_subnets_and_their_addresses():
 
 @given(st.text(max_size=20), st.lists(st.builds(
     lambda number, prefix: IPv6Network((number << 64, prefix), strict=False),
-    st.integers(0xFD << 56, (0xFE << 56) - 1), st.integers(16, 64)), max_size=5))
+    st.integers(0xFD << 56, (0xFE << 56) - 1), st.integers(9, 64)), max_size=5))
 def test_unique_local_subnets_are_private_and_free(seed, taken):
     found = ipam.unique_local_subnet(seed, taken)
     assert found.prefixlen == 64 and found.subnet_of(IPv6Network("fd00::/8"))
     assert not any(found.overlaps(other) for other in taken)
     again = ipam.unique_local_subnet(seed, [*taken, found])
     assert again != found and not again.overlaps(found)
+    elsewhere = ipam.unique_local_subnet(seed, [*taken, found.supernet(new_prefix=48)])
+    assert not elsewhere.overlaps(found.supernet(new_prefix=48))
+    with pytest.raises(ipam.PoolsExhausted):
+        ipam.unique_local_subnet(seed, [IPv6Network("fd00::/8")])
 
 
 @given(st.text(max_size=30))

@@ -59,15 +59,25 @@ def user_subnet(taken: Collection[IPv4Network]) -> IPv4Network:
 
 
 def unique_local_subnet(seed: str, taken: Collection[IPv6Network]) -> IPv6Network:
-    """The first free /64 of fdXX:XXXX:XXXX::/48, whose 40 bits follow from `seed`. Raises PoolsExhausted."""
-    prefix = b"\xfd" + hashlib.sha256(b"corten" + seed.encode()).digest()[:5]
+    """The first free /64 of fdXX:XXXX:XXXX::/48, whose 40 bits follow from `seed`. Raises PoolsExhausted.
+
+    When something routes all of that /48 the next one that follows from `seed` is taken.
+    """
     blocked = {int(net.network_address) for net in taken if net.prefixlen == 64}
-    wide = [net for net in taken if net.prefixlen != 64]
-    for number in range(1 << 16):
-        found = IPv6Network((prefix + number.to_bytes(2, "big") + bytes(8), 64))
-        if int(found.network_address) not in blocked and not any(found.overlaps(other) for other in wide):
-            return found
+    for attempt in range(_PREFIXES):
+        prefix = b"\xfd" + hashlib.sha256(f"corten{attempt}{seed}".encode()).digest()[:5]
+        ours = IPv6Network((prefix + bytes(10), 48))
+        wide = [net for net in taken if net.prefixlen != 64 and net.overlaps(ours)]
+        if any(net.prefixlen <= 48 for net in wide):
+            continue
+        for number in range(1 << 16):
+            found = IPv6Network((prefix + number.to_bytes(2, "big") + bytes(8), 64))
+            if int(found.network_address) not in blocked and not any(found.overlaps(other) for other in wide):
+                return found
     raise PoolsExhausted("all predefined address pools have been fully subnetted")
+
+
+_PREFIXES = 16
 
 
 def hosts(subnet: Network, within: Network | None = None) -> tuple[int, int]:
