@@ -71,6 +71,8 @@ def load_bundle(id: str, path: str, root: str = "", config: str = "") -> Bundle:
     if spec is None:
         raise NotFound(f"JSON specification file {CONFIG} not found")
     rootfs = _check(spec)
+    if not config:
+        _check_shape(path, spec)
     extension = _load_object(f"{path}/{ROOTFS}") or {}
     overlay = extension if extension.get("lower") or extension.get("upper") else None
     if overlay:
@@ -78,6 +80,14 @@ def load_bundle(id: str, path: str, root: str = "", config: str = "") -> Bundle:
     if not rootfs.startswith("/"):
         rootfs = os.path.normpath(f"{path}/{rootfs}")
     return Bundle(id, path, spec, rootfs, overlay, root or os.path.dirname(path), extension.get("init") is True)
+
+
+def _check_shape(path: str, spec: dict[str, Any]) -> None:
+    """The types of all fields. An engine's own bundle was made from typed requests: that time is saved."""
+    if not os.path.exists(f"{path}/{ROOTFS}"):
+        from corten.oci import config_shape
+
+        config_shape.check(spec)
 
 
 def _load_object(path: str) -> dict[str, Any] | None:
@@ -94,7 +104,7 @@ def _load_object(path: str) -> dict[str, Any] | None:
 def _check(spec: dict[str, Any]) -> str:
     """The parts without which nothing can begin; the rest is checked by who uses it. Returns root.path."""
     version = spec.get("ociVersion")
-    if not isinstance(version, str) or not version.startswith("1."):
+    if not isinstance(version, str) or not version.startswith(("0.", "1.")):  # 0.x had the same fields, but fewer
         raise InvalidArgument(f"unsupported ociVersion: {version!r}")
     root = spec.get("root")
     if not isinstance(root, dict) or not isinstance(root.get("path"), str) or not root["path"]:
