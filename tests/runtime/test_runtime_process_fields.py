@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from corten.base.errors import InvalidArgument
+from corten.base.errors import InvalidArgument, Unsupported
 
 
 def one(boxes, *arguments, process=None, linux=None, output=True, **more):
@@ -81,3 +81,32 @@ def test_a_domainname_and_its_sysctl_agree(boxes):
     spec["linux"]["sysctl"] = {"kernel/domainname": "two"}
     with pytest.raises(InvalidArgument, match="conflicts with the domainname"):
         boxes.run(spec=spec)
+
+
+@pytest.mark.parametrize(("process", "linux", "text"), [
+    ({"apparmorProfile": "docker-default"}, {}, "AppArmor"), ({"selinuxLabel": "system_u:r:x:s0"}, {}, "SELinux"),
+    ({}, {"mountLabel": "system_u:r:x:s0"}, "SELinux"), ({}, {"intelRdt": {"closID": "x"}}, "intelRdt"),
+    ({}, {"personality": {"domain": "LINUX", "flags": ["x"]}}, "personality.flags"),
+])
+def test_what_the_kernel_has_not_is_refused_by_name(boxes, process, linux, text):
+    if os.path.isdir("/sys/kernel/security/apparmor") or os.path.isdir("/sys/fs/selinux"):
+        pytest.skip("machine: it has a security module that takes labels")
+    spec = boxes.spec("true", **process)
+    spec["linux"].update(linux)
+    try:
+        text_found = str(boxes.run(spec=spec).failure)
+    except Unsupported as error:
+        text_found = str(error)
+    assert text in text_found
+
+
+def test_unconfined_is_no_profile(boxes):
+    assert one(boxes, "echo", "fine", process={"apparmorProfile": "unconfined"}) == "fine\n"
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "1.0.2-dev", "1.1.0", "1.2.1", "1.3.0", "1.99.0"])
+def test_every_version_1_is_taken_and_unknown_fields_are_passed_over(boxes, version):
+    spec = boxes.spec("echo", "fine")
+    spec.update(ociVersion=version, later={"x": 1})
+    spec["linux"]["later"] = spec["process"]["later"] = [1]
+    assert boxes.run(spec=spec, plain=True).output == "fine\n"

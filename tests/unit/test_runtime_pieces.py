@@ -13,7 +13,7 @@ from corten.linux import capabilities, mount, rlimit, schedule
 from corten.runtime import net_devices, sync
 from corten.runtime.bundle import load_bundle
 from corten.runtime.errors import EXECUTE, LOOK_UP, StepFailed, from_exception
-from corten.runtime.mount_options import Mount, parse_mounts, parse_propagation
+from corten.runtime.mount_options import Mount, label_mounts, parse_mounts, parse_propagation
 from corten.runtime.options import FLAG, MANY, TEXT, parse
 from corten.runtime.plan import check_sysctl
 
@@ -107,7 +107,7 @@ def test_ids_that_would_be_paths_are_refused(bad):
 
 
 @pytest.mark.parametrize("change", [
-    {"ociVersion": "0.9"}, {"ociVersion": None}, {"root": None}, {"root": {}}, {"mounts": {}}, {"linux": []},
+    {"ociVersion": "2.0.0"}, {"ociVersion": None}, {"root": None}, {"root": {}}, {"mounts": {}}, {"linux": []},
 ])
 def test_bundles_that_cannot_be_are_refused(tmp_path, change):
     spec = {"ociVersion": "1.0.2", "root": {"path": "rootfs"}, "process": {"args": ["x"], "cwd": "/"}, **change}
@@ -192,3 +192,11 @@ def test_rlimits():
     assert rlimit.parse([{"type": "RLIMIT_NOFILE", "soft": 5, "hard": (1 << 64) - 1}]) == [(7, 5, -1)]
     with pytest.raises(InvalidArgument):
         rlimit.parse([{"type": "RLIMIT_SILLY"}])
+
+
+def test_a_mount_label_goes_to_new_file_systems_alone():
+    mounts = parse_mounts([
+        {"destination": "/a", "type": "tmpfs"}, {"destination": "/b", "type": "bind", "source": "/"},
+        {"destination": "/c", "type": "proc"}, {"destination": "/d", "type": "tmpfs", "options": ["context=own"]}])
+    label_mounts(mounts, "label")
+    assert [one.data for one in mounts] == [[("context", "label")], [], [], [("context", "own")]]

@@ -59,6 +59,7 @@ PROPAGATION = {
 }
 # words of the superblock that fsconfig takes as flags, and words that mean nothing to a new mount
 _SUPERBLOCK = frozenset(("sync", "dirsync", "lazytime", "mand", "silent", "iversion"))
+_LABELLED = frozenset(("tmpfs", "devpts", "mqueue"))
 _NOTHING = frozenset(("defaults", "async", "nomand", "nolazytime", "loud", "remount", "noiversion"))
 
 
@@ -155,6 +156,13 @@ def parse_mounts(entries: list[dict[str, Any]] | None, folder: str = "/") -> lis
         if one.bind and not one.source.startswith("/"):
             one.source = os.path.normpath(f"{folder}/{one.source}")
     return found
+
+
+def label_mounts(mounts: list[Mount], label: str) -> None:
+    """linux.mountLabel: the SELinux context of file systems that are made for the container."""
+    for one in mounts:
+        if label and one.kind in _LABELLED and not one.bind and all(key != "context" for key, _ in one.data):
+            one.data.append(("context", label))
 
 
 def parse_propagation(word: str | None) -> tuple[int, bool]:

@@ -13,7 +13,7 @@ from corten.linux.cgroup_devices import with_defaults
 from corten.runtime import borrowed_mounts, net_devices
 from corten.runtime.bundle import Bundle
 from corten.runtime.devices import Device, parse_devices
-from corten.runtime.mount_options import Mount, parse_mounts, parse_propagation
+from corten.runtime.mount_options import Mount, label_mounts, parse_mounts, parse_propagation
 from corten.runtime.program import Program
 
 TYPE_CHECKING = False
@@ -47,6 +47,8 @@ class Plan:
         linux = spec.get("linux") or {}
         if linux.get("intelRdt"):
             raise Unsupported("linux.intelRdt is not supported: no resctrl file system is managed here")
+        if linux.get("mountLabel") and not os.path.isdir("/sys/fs/selinux"):
+            raise Unsupported("linux.mountLabel: SELinux is not enabled on this kernel")
         if not isinstance(spec.get("process"), dict):
             raise InvalidArgument("process property must be set in config.json")
         self.bundle = bundle
@@ -71,6 +73,7 @@ class Plan:
         self._take_names(spec, linux)
         self.net_devices = net_devices.parse(linux.get("netDevices"), self.kinds)
         self.mounts = parse_mounts(spec.get("mounts"), bundle.path)
+        label_mounts(self.mounts, linux.get("mountLabel") or "")
         self.sources: dict[Mount | Device, int] = {}  # what sources.py has opened for them
         self.devices: list[Device] = parse_devices(linux.get("devices"))
         self.masked_paths: list[str] = linux.get("maskedPaths") or []
