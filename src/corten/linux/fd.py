@@ -1,5 +1,6 @@
 """Descriptors: where they lie in a child, what they are, writing to one."""
 
+import errno
 import fcntl
 import os
 import stat
@@ -31,13 +32,16 @@ def open_proc() -> int:
     return descriptor
 
 
-def write_at(folder: int, path: str, data: bytes) -> None:
-    """One write to an existing file below a folder of the kernel's own (proc, cgroup). Raises OSError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
+def write_proc(proc: int, path: str, data: bytes) -> None:
+    """One write to a file below a proc file system's root, proven to be procfs's own (CVE-2025-52881). OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
     try:
-        os.write(descriptor, data)
-    except OSError as error:
-        raise OSError(error.errno, f"write: {error.strerror}", path) from None
+        if filesystem_type(descriptor) != PROC_SUPER_MAGIC:
+            raise OSError(errno.EXDEV, "open: not a file of procfs", path)
+        try:
+            os.write(descriptor, data)
+        except OSError as error:
+            raise OSError(error.errno, f"write: {error.strerror}", path) from None
     finally:
         os.close(descriptor)
 

@@ -177,7 +177,7 @@ def _take_console(init: Init) -> None:
 def _set_sysctls(init: Init) -> None:
     """Kernel settings of our namespaces, written through the host's /proc: no file of the image is ever in the way."""
     for name, value in init.plan.sysctls:
-        fd.write_at(init.proc, sysctl_path(name), value.encode())
+        fd.write_proc(init.proc, sysctl_path(name), value.encode())
 
 
 def _hide_paths(init: Init) -> None:

@@ -96,7 +96,7 @@ def set_limits(program: Program, proc: int) -> None:
     """oom_score_adj, rlimits, scheduling; past what we may without CAP_SYS_RESOURCE it is best effort."""
     if program.oom_score_adj is not None:
         try:
-            fd.write_at(proc, "self/oom_score_adj", str(program.oom_score_adj).encode())
+            fd.write_proc(proc, "self/oom_score_adj", str(program.oom_score_adj).encode())
         except PermissionError:
             if capabilities.has_own(capabilities.CAP_SYS_RESOURCE):
                 raise
@@ -115,12 +115,12 @@ def set_labels(program: Program, proc: int) -> None:
     """The AppArmor profile and SELinux label that execve switches to; an error where the kernel has no such module."""
     if program.apparmor and program.apparmor != "unconfined":
         try:
-            fd.write_at(proc, "self/attr/apparmor/exec", f"exec {program.apparmor}".encode())
+            fd.write_proc(proc, "self/attr/apparmor/exec", f"exec {program.apparmor}".encode())
         except FileNotFoundError:
             raise Unsupported("process.apparmorProfile: AppArmor is not enabled on this kernel") from None
     if program.selinux:
         try:
-            fd.write_at(proc, "self/attr/exec", program.selinux.encode())
+            fd.write_proc(proc, "self/attr/exec", program.selinux.encode())
         except (FileNotFoundError, OSError):
             raise Unsupported("process.selinuxLabel: SELinux is not enabled on this kernel") from None
 

@@ -1,0 +1,223 @@
+"""Images and neighbours that lie in wait for the runtime: links at every place it touches, targets that are swapped."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from runtime_box import read_console
+
+SWAPPER = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+first, second = (os.fsencode(name) for name in sys.argv[1:3])
+print("swapping", flush=True)
+while os.getppid() != 1:
+    libc.renameat2(-100, first, -100, second, 2)  # RENAME_EXCHANGE
+"""
+
+
+def tree(folder):
+    """Every entry below a folder with what would show a change."""
+    found = {}
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            state = os.lstat(f"{place}/{name}")
+            found[f"{place}/{name}"] = (state.st_mode, state.st_uid, state.st_size, state.st_mtime_ns)
+    return found
+
+
+@pytest.fixture
+def canary(boxes):
+    folder = f"{boxes.folder}/canary"
+    os.makedirs(f"{folder}/etc")
+    Path(folder, "etc/passwd").write_text("unchanged\n")
+    Path(folder, "null").write_text("unchanged\n")
+    before = tree(folder)
+    yield folder
+    assert tree(folder) == before
+
+
+def replace(boxes, name, target):
+    place = f"{boxes.lower}/{name}"
+    if os.path.isdir(place) and not os.path.islink(place):
+        os.rmdir(place)
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    os.symlink(target, place)
+
+
+@pytest.mark.parametrize("name", ["proc", "sys"])
+def test_proc_and_sys_are_no_links(boxes, canary, name):
+    replace(boxes, name, canary)
+    result = boxes.run("true")
+    assert "must be mounted on ordinary directory" in str(result.failure)
+
+
+@pytest.mark.parametrize("name", ["dev", "dev/pts", "dev/null", "dev/console", "dev/ptmx", "dev/fd", "etc/target"])
+def test_links_where_the_runtime_writes(boxes, canary, name):
+    """Without a /dev of the container's own: nodes, links, console and a mount go into the image's folders."""
+    replace(boxes, name, f"{'../' * 12}{canary}/{'null' if name.endswith('null') else 'etc'}")
+
+    def change(spec):
+        spec["mounts"] = [one for one in spec["mounts"] if one["destination"] not in ("/dev", "/dev/pts")]
+        spec["mounts"].append({"destination": "/etc/target/deep", "type": "tmpfs", "source": "tmpfs"})
+
+    boxes.run("sh", "-c", "echo x > /dev/null; echo y > /etc/target/deep/file", change=change)
+
+
+def test_the_console_is_the_terminal_itself(boxes, canary):
+    for name in ("dev/console", "dev/ptmx", "dev/tty"):
+        replace(boxes, name, f"{canary}/etc/passwd")
+
+    def change(spec):
+        spec["mounts"] = [one for one in spec["mounts"] if one["destination"] != "/dev"]
+        spec["mounts"].insert(1, {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+                                  "options": ["newinstance", "ptmxmode=0666"]})
+
+    spec = boxes.spec("sh", "-c", "stat -c '%F' /proc/self/fd/0 -L; tty; echo end", terminal=True)
+    change(spec)
+    child, _ = boxes.start(spec)
+    assert child.failure is None, child.failure
+    text = read_console(child, "end", 60)
+    assert "character special file" in text and "/dev/" in text.splitlines()[1]
+    os.close(child.console)
+
+
+def test_a_kernel_setting_goes_to_the_kernel(boxes):
+    """The image's /proc is made up: what is written is the kernel's, and the file in the image stays as it is."""
+    lie = f"{boxes.folder}/lie"
+    for name in ("sys/net/ipv4", "self/attr"):
+        os.makedirs(f"{lie}/{name}")
+    for name in ("sys/net/ipv4/ip_forward", "self/oom_score_adj", "self/attr/exec"):
+        Path(lie, name).write_text("lie\n")
+
+    def change(spec):
+        spec["mounts"] = [{"destination": "/real", "type": "proc", "source": "proc"},
+                          *(one for one in spec["mounts"] if one["destination"] != "/proc"),
+                          {"destination": "/proc", "type": "bind", "source": lie, "options": ["bind"]}]
+        spec["linux"]["sysctl"] = {"net.ipv4.ip_forward": "1"}
+        spec["process"]["oomScoreAdj"] = 100
+        spec["linux"]["maskedPaths"] = spec["linux"]["readonlyPaths"] = []
+
+    result = boxes.run("cat", "/real/sys/net/ipv4/ip_forward", "/real/self/oom_score_adj", change=change)
+    assert (result.output, result.failure) == ("1\n100\n", None)
+    assert Path(lie, "sys/net/ipv4/ip_forward").read_text() == "lie\n"
+    assert Path(lie, "self/oom_score_adj").read_text() == "lie\n"
+
+
+def test_targets_that_are_swapped_all_the_time(boxes, canary):
+    """A folder of a volume changes places with a link to the outside, while containers are mounted on it."""
+    volume = f"{boxes.folder}/volume"
+    os.makedirs(f"{volume}/target")
+    os.symlink(f"{'../' * 12}{canary}/etc", f"{volume}/link")
+    attacker = subprocess.Popen([sys.executable, "-c", SWAPPER, f"{volume}/target", f"{volume}/link"],
+                                stdout=subprocess.PIPE, text=True)
+    attacker.stdout.readline()
+
+    def change(spec):
+        spec["mounts"] += [
+            {"destination": "/volume", "type": "bind", "source": volume, "options": ["bind"]},
+            {"destination": "/volume/target/a", "type": "tmpfs", "source": "tmpfs"},
+            {"destination": "/volume/target", "type": "bind", "source": boxes.lower, "options": ["bind", "ro"]},
+        ]
+        spec["linux"]["devices"] = [{"path": "/volume/target/node", "type": "c", "major": 1, "minor": 3}]
+        spec["linux"]["readonlyPaths"] = ["/volume/target"]
+        spec["linux"]["maskedPaths"] = ["/volume/target"]
+
+    try:
+        for _ in range(500):
+            boxes.run("true", change=change)
+    finally:
+        attacker.kill()
+        attacker.wait()
+        attacker.stdout.close()
+    assert os.listdir(f"{canary}/etc") == ["passwd"]
+
+
+WITHOUT_NULL = """
+import os, sys
+from corten.linux import mount, namespaces
+from runtime_box import Boxes
+namespaces.unshare(namespaces.CLONE_NEWNS)
+mount.set_propagation("/", mount.MS_PRIVATE, True)
+boxes = Boxes()
+try:
+    place = f"{boxes.folder}/not-null"
+    open(place, "w").close()
+    tree = mount.copy_tree(place, recursive=False)
+    target = os.open("/dev/null", os.O_PATH)
+    mount.attach(tree, target)
+    spec = boxes.spec("true")
+    spec["linux"]["maskedPaths"] = ["/etc/passwd"]
+    print(boxes.run(spec=spec).failure)
+finally:
+    boxes.close()
+"""
+
+
+def test_masks_are_made_of_the_null_device_alone():
+    if os.geteuid() != 0 or not os.path.exists("/bin/busybox"):
+        pytest.skip("machine: needs root and a static busybox")
+    folder = str(Path(__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((folder, *sys.path))}
+    found = subprocess.run([sys.executable, "-c", WITHOUT_NULL], capture_output=True, text=True, env=environment,
+                           check=False)
+    assert "mask paths: open_tree /dev/null" in found.stdout, found.stderr
+
+
+@pytest.mark.parametrize("lie", ["/etc/passwd", "../../../../../../dev/zero"])
+def test_the_images_null_device_masks_nothing(boxes, lie):
+    replace(boxes, "dev/null", lie)
+
+    def change(spec):
+        spec["mounts"] = [one for one in spec["mounts"] if not one["destination"].startswith("/dev")]
+        spec["linux"]["maskedPaths"] = ["/etc/passwd"]
+
+    result = boxes.run("stat", "-c", "%t:%T", "/etc/passwd", change=change)
+    assert result.output == "1:3\n"
+
+
+def test_the_hosts_devices_never_change(boxes):
+    names = ("null", "zero", "full", "random", "urandom", "tty")
+    before = [os.stat(f"/dev/{name}") for name in names]
+
+    def change(spec):
+        spec["process"]["user"] = {"uid": 1000, "gid": 1000}
+        spec["linux"]["devices"] = [{"path": f"/dev/{name}", "type": "c", "major": os.major(state.st_rdev),
+                                     "minor": os.minor(state.st_rdev), "fileMode": 0o600, "uid": 7, "gid": 7}
+                                    for name, state in zip(names, before, strict=True)]
+
+    null = os.open("/dev/null", os.O_RDWR)
+    try:
+        spec = boxes.spec("true")
+        change(spec)
+        child, _ = boxes.start(spec, output=null)
+        assert child.failure is None, child.failure
+    finally:
+        os.close(null)
+    after = [os.stat(f"/dev/{name}") for name in names]
+    assert [(one.st_mode, one.st_uid, one.st_gid, one.st_ctime_ns) for one in before] == [
+        (one.st_mode, one.st_uid, one.st_gid, one.st_ctime_ns) for one in after]
+
+
+def test_an_exec_of_the_runtime_cannot_be_looked_into(boxes):
+    """A container's root watches for new processes and tries to open their memory; none but its own lets it."""
+    watcher = ("while :; do for p in /proc/[0-9]*; do head -c 1 $p/environ >/dev/null 2>&1 && "
+               "grep -q corten $p/maps 2>/dev/null && echo SEEN $p; done; done")
+    spec = boxes.spec("sh", "-c", watcher)
+    read, write = os.pipe()
+    child, bundle = boxes.start(spec, write)
+    os.close(write)
+    try:
+        for _ in range(20):
+            assert boxes.exec(child, bundle, "true").code == 0
+    finally:
+        os.kill(child.pid, 9)
+    deadline = time.monotonic() + 60
+    text = b""
+    while time.monotonic() < deadline and (part := os.read(read, 65536)):
+        text += part
+    os.close(read)
+    assert b"SEEN" not in text
