@@ -84,7 +84,7 @@ class Daemon:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "corten.daemon.main", "-H", f"unix://{self.socket}", *self.flags],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=REPOSITORY)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise AssertionError(f"the daemon ended:\n{self.output()}")

@@ -20,7 +20,8 @@ import root as roots
 HERE = os.path.dirname(os.path.abspath(__file__))
 UNIT = """[Unit]
 Description=the command
-After=dbus.socket multi-user.target
+Requires=dbus.socket
+After=dbus.socket basic.target
 [Service]
 Type=oneshot
 ExecStart=/srv/run.sh

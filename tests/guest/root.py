@@ -5,6 +5,7 @@ as the tests outside, and nothing of it reaches the machine.
 """
 
 import fcntl
+import glob
 import hashlib
 import os
 import shutil
@@ -15,7 +16,7 @@ import tempfile
 from kernel import CACHE
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PACKAGES = ("base-files", "base-passwd", "bash", "busybox-static", "coreutils", "dash", "dbus", "e2fsprogs", "findutils", "gcc",
+PACKAGES = ("base-files", "base-passwd", "bash", "busybox-static", "coreutils", "dash", "dbus", "debianutils", "e2fsprogs", "findutils", "gcc",
             "grep", "iproute2", "kmod", "libc-bin", "libc6-dev", "libseccomp2", "login", "mount", "nftables", "passwd",
             "procps", "python3", "python3-venv", "sed", "systemd", "systemd-sysv", "tar", "uidmap", "util-linux")
 LEFT_OUT = ("/usr/share/doc/", "/usr/share/man/", "/usr/share/locale/", "/usr/share/info/", "/boot/", "/usr/share/zoneinfo/")
@@ -105,6 +106,8 @@ def pack(path, extra):
             if os.path.lexists(f"{REPOSITORY}/{name}"):
                 archive.add(f"{REPOSITORY}/{name}", f"corten/{name}", recursive=False)
         archive.add(f"{REPOSITORY}/.venv", "corten/.venv", filter=_needed)
+        for folder in glob.glob(f"{REPOSITORY}/src/**/__pycache__", recursive=True):  # compiling is slow where emulated
+            archive.add(folder, f"corten/{folder.removeprefix(REPOSITORY).lstrip('/')}")
         for name, text in extra.items():
             scratch = f"{path}.extra"
             with open(scratch, "w") as file:
@@ -117,4 +120,4 @@ def pack(path, extra):
 def _needed(entry):
     parts = entry.name.split("/")
     package = parts[parts.index("site-packages") + 1] if entry.name.count("site-packages/") else ""
-    return None if package.split("-")[0].split(".")[0] in NOT_NEEDED or parts[-1] == "__pycache__" else entry
+    return None if package.split("-")[0].split(".")[0] in NOT_NEEDED else entry

@@ -16,8 +16,13 @@ def test_the_runtime_on_the_unified_tree(guest):
 
 
 def test_limits_on_the_unified_tree(guest):
-    """6.12: cpuset, time offsets, the device program, limits, freezing, nftables under a whole engine."""
+    """6.12: cpuset, time offsets, the device program, limits and freezing by the runtime."""
     guest("tests/runtime/test_runtime_container.py -k 'limit or time_offsets or memory or freeze or device'", kernel="6.12")
+
+
+def test_the_engine_on_the_unified_tree(guest):
+    """6.12: daemon, zygote and pump; containers over the API. (After two kill -9 in a row 6.12 cannot tell a code.)"""
+    guest("tests/api/test_containers.py tests/kernel/test_zygote.py -k 'not kill_9 and not bad_request'", kernel="6.12")
 
 
 def test_the_oldest_kernel(guest):
