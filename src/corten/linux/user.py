@@ -1,6 +1,7 @@
 """Becoming a user, by numbers, and mapping users. Names are no matter of this layer: no NSS, no /etc/passwd."""
 
 import ctypes
+import errno
 import os
 
 from corten.base.errors import InvalidArgument
@@ -12,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_PROGRAM_FOLDERS = ("/usr/bin", "/usr/local/bin", "/bin", "/usr/sbin")
 _HIGHEST = 0xFFFFFFFF  # (uid_t)-1 is nobody's
 
 
@@ -73,6 +75,40 @@ def default_maps() -> tuple[str, str]:
     return found[0], found[1]
 
 
+def write_maps(pid: int, uid_map: str, gid_map: str) -> None:
+    """Map the users of the new user namespace of a process. user_namespaces(7).
+
+    A user may map his own id alone, and gives up setgroups(2) for it; more takes the set-user-ID programs newuidmap(1)
+    and newgidmap(1), which go by /etc/subuid. Raises OSError with the file or program as its path.
+    """
+    if os.geteuid() and (uid_map, gid_map) != _own_maps(uid_map, gid_map):
+        _run_map_program("newuidmap", pid, uid_map)
+        _run_map_program("newgidmap", pid, gid_map)
+        return
+    if os.geteuid():
+        write_file(f"/proc/{pid}/setgroups", b"deny")
+    write_file(f"/proc/{pid}/uid_map", uid_map.encode())
+    write_file(f"/proc/{pid}/gid_map", gid_map.encode())
+
+
+def _own_maps(uid_map: str, gid_map: str) -> tuple[str, str]:
+    """What a user may write himself with these ids inside."""
+    return (f"{uid_map.split(' ')[0]} {os.geteuid()} 1\n", f"{gid_map.split(' ')[0]} {os.getegid()} 1\n")
+
+
+def _run_map_program(name: str, pid: int, lines: str) -> None:
+    for folder in _PROGRAM_FOLDERS:
+        path = f"{folder}/{name}"
+        try:
+            child = os.posix_spawn(path, [name, str(pid), *lines.split()], {})
+        except FileNotFoundError:
+            continue
+        if os.waitpid(child, 0)[1]:
+            raise OSError(errno.EPERM, f"{name}: {os.strerror(errno.EPERM)}", lines.replace("\n", " ").strip())
+        return
+    raise OSError(errno.ENOENT, f"execve: {os.strerror(errno.ENOENT)}", name)
+
+
 def open_mapped_namespace(uid_map: str, gid_map: str) -> int:
     """A descriptor of a new user namespace with these maps, for an id-mapped mount. Takes root. Raises OSError.
 
@@ -87,8 +123,7 @@ def open_mapped_namespace(uid_map: str, gid_map: str) -> int:
             os._exit(0)
         os.close(pidfd)
         try:
-            write_file(f"/proc/{pid}/uid_map", uid_map.encode())
-            write_file(f"/proc/{pid}/gid_map", gid_map.encode())
+            write_maps(pid, uid_map, gid_map)
             return namespaces.open_of(pid, "user")
         finally:
             os.close(write)

@@ -7,7 +7,8 @@ namespace, time offsets) is set in the caller around it. Only a single-threaded 
 import errno
 import os
 
-from corten.linux import cgroup, namespaces, process
+from corten.linux import cgroup, namespaces, process, user
+from corten.linux.fd import write_file
 from corten.linux.proc import read_text
 from corten.runtime import borrowed_mounts, hooks, init, joined_user, net_devices, sources, state, sync
 from corten.runtime.bundle import Bundle
@@ -217,7 +218,7 @@ def _clone(bundle: Bundle, plan: Plan, stdio: tuple[int, int, int], group: int) 
     try:
         _enter_joined(plan, restore)
         if plan.user_namespace_path:
-            pid, pidfd = joined_user.clone(plan.user_namespace_path, plan.clone_flags)
+            pid, pidfd = joined_user.clone(lambda: joined_user.enter_path(plan.user_namespace_path), plan.clone_flags)
         else:
             pid, pidfd = namespaces.clone3(plan.clone_flags, group)
         if pid == 0:
@@ -276,7 +277,7 @@ def _enter_joined(plan: Plan, restore: list[tuple[int, int]]) -> None:
     if plan.time_offsets:
         restore.append((namespaces.open_own("time"), namespaces.CLONE_NEWTIME))
         namespaces.unshare(namespaces.CLONE_NEWTIME)
-        _write("/proc/self/timens_offsets", plan.time_offsets)
+        write_file("/proc/self/timens_offsets", plan.time_offsets.encode())
 
 
 def _map_users(plan: Plan, pid: int) -> None:
@@ -284,19 +285,8 @@ def _map_users(plan: Plan, pid: int) -> None:
     if plan.user_namespace_path:
         plan.uid_map, plan.gid_map = read_text(f"/proc/{pid}/uid_map"), read_text(f"/proc/{pid}/gid_map")
     else:
-        _write(f"/proc/{pid}/uid_map", plan.uid_map)
-        _write(f"/proc/{pid}/gid_map", plan.gid_map)
+        user.write_maps(pid, plan.uid_map, plan.gid_map)
     cgroup.join(plan.cgroup, pid)
-
-
-def _write(path: str, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, text.encode())
-    except OSError as error:
-        raise OSError(error.errno, f"write: {error.strerror}", path) from None
-    finally:
-        os.close(descriptor)
 
 
 def destroy(bundle: Bundle) -> None:

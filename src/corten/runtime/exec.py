@@ -12,7 +12,7 @@ import os
 from corten.base.errors import InvalidArgument
 from corten.linux import cgroup, namespaces, seccomp, vfork
 from corten.oci.runtime_spec import VERSION
-from corten.runtime import init, sync
+from corten.runtime import init, joined_user, sync
 from corten.runtime.bundle import cgroup_path
 from corten.runtime.create import Child
 from corten.runtime.plan import ExecPlan
@@ -66,7 +66,11 @@ def spawn_exec(
     ours, theirs = sync.make_pair()
 
     def clone(group: int) -> tuple[int, int]:
-        pid, pidfd = namespaces.clone3(0, group)
+        if plan.as_user:
+            wanted = plan.joined & (namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWPID)
+            pid, pidfd = joined_user.clone(lambda: namespaces.setns(plan.container, wanted), 0)
+        else:
+            pid, pidfd = namespaces.clone3(0, group)
         if pid == 0:
             init.main_exec(plan, theirs, stdio)
         return pid, pidfd
@@ -116,6 +120,8 @@ def lend(lender: Lender, container: Target, process: dict[str, Any], fds: list[i
 def _plan(container: Target, process: dict[str, Any]) -> ExecPlan:
     plan = ExecPlan(container.id, container.spec, process, container.pidfd, container.pid)
     plan.cgroup = cgroup_path(container.id, container.spec)
+    if plan.as_user and not cgroup.exists(plan.cgroup):
+        plan.cgroup = ""  # the container was made without
     return plan
 
 
@@ -166,7 +172,7 @@ def _clone(container: Target, plan: ExecPlan, clone: Callable[[int], tuple[int, 
 def _in_pid_namespace(plan: ExecPlan, clone: Callable[[int], tuple[int, int]], group: int) -> tuple[int, int]:
     """Clone while our children are born in the container's pid namespace, if it has one of its own."""
     global _own_pid_namespace
-    own = plan.joined & namespaces.CLONE_NEWPID
+    own = plan.joined & namespaces.CLONE_NEWPID and not plan.as_user
     if own:
         if _own_pid_namespace[0] != os.getpid():
             _own_pid_namespace = os.getpid(), namespaces.open_own("pid")

@@ -57,7 +57,7 @@ class Init:
 def _let_go(init: Init) -> None:
     """Keep stdio, the channel and what is passed on; nobody in the container may look into this process's memory."""
     gc.disable()  # a collected object of the parent's would close a descriptor number that is ours now
-    process.set_dumpable(False)
+    process.set_dumpable(init.plan.unprivileged)  # an unprivileged parent could not map our users otherwise
     kept = [init.channel] + [extra for extra in (init.listener, init.plan.container) if extra >= 0]
     numbers = fd.arrange(init.stdio, kept, 3 + init.plan.preserve_fds)
     init.channel = numbers.pop(0)
@@ -86,6 +86,7 @@ def _tie_to_parent(init: Init) -> None:
 def _enter_cgroup(init: Init) -> None:
     """Join the group in every v1 hierarchy (we were born in the v2 one); its namespace begins where we stand then."""
     sync.expect(init.channel, sync.GO)  # the parent has made the groups meanwhile; for a user namespace, all the rest
+    process.set_dumpable(False)
     if init.plan.user_namespace:
         user.become(0, 0, [])
     else:
@@ -193,7 +194,7 @@ def _pivot(init: Init) -> None:
 
 
 def _set_limits(init: Init) -> None:
-    program.set_limits(init.plan.program, init.proc)
+    program.set_limits(init.plan.program, init.proc, init.plan.user_namespace)
 
 
 def _set_labels(init: Init) -> None:
@@ -320,8 +321,9 @@ def _join_container(init: Init) -> None:
     if plan.cpus:
         os.sched_setaffinity(0, plan.cpus)
     root = os.open(plan.chroot, os.O_PATH | os.O_CLOEXEC, dir_fd=init.proc) if plan.chroot else -1
-    if plan.joined & ~namespaces.CLONE_NEWPID:
-        namespaces.setns(plan.container, plan.joined & ~namespaces.CLONE_NEWPID)
+    joined = plan.joined & ~(namespaces.CLONE_NEWPID | (namespaces.CLONE_NEWUSER if plan.as_user else 0))
+    if joined:
+        namespaces.setns(plan.container, joined)
     if root >= 0:
         borrowed_mounts.enter(root)
     if plan.joined & namespaces.CLONE_NEWUSER:

@@ -1,4 +1,4 @@
-"""A new container in a user namespace that exists already.
+"""A process in a user namespace that exists already: a container's first, or one that a user executes in his.
 
 Its other namespaces must belong to that one, so whoever makes them has to be inside; and a process that has entered it
 cannot come back. So one in between enters, makes the init as a sibling of its own (CLONE_PARENT), and ends.
@@ -10,16 +10,23 @@ from corten.linux import namespaces, process
 from corten.runtime import sync
 from corten.runtime.errors import from_exception
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _STEP = "join the user namespace"
 
 
-def clone(path: str, flags: int) -> tuple[int, int]:
-    """As namespaces.clone3: (pid, pidfd) in the caller, whose child it is, (0, -1) in the child. Raises StepFailed."""
+def clone(enter: "Callable[[], None]", flags: int) -> tuple[int, int]:
+    """As namespaces.clone3: (pid, pidfd) in the caller, whose child it is, (0, -1) in the child.
+
+    `enter` joins the user namespace, and what the child is to be born in. Raises StepFailed.
+    """
     ours, theirs = sync.make_pair()
     between, descriptor = namespaces.clone3(0)
     if between == 0:
         try:
-            _enter(path)
+            enter()
             pid, pidfd = namespaces.clone3(flags & ~namespaces.CLONE_NEWUSER | namespaces.CLONE_PARENT)
             if pid == 0:
                 return 0, -1
@@ -39,7 +46,8 @@ def clone(path: str, flags: int) -> tuple[int, int]:
     return process.pid_of(pidfd), pidfd
 
 
-def _enter(path: str) -> None:
+def enter_path(path: str) -> None:
+    """Join the user namespace at a path, after a look at its kind. Raises OSError."""
     joined = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         namespaces.check_type(joined, "user", path)

@@ -150,8 +150,9 @@ class ExecPlan:
     """What one exec in a running container does; the counterpart of Plan."""
 
     __slots__ = (
-        "cgroup", "chroot", "container", "cpus", "die_with_parent", "first_cpus", "hooks", "id", "joined", "keyring",
-        "left", "lent", "listener", "preserve_fds", "program", "reaper", "sub_cgroups", "user_namespace",
+        "as_user", "cgroup", "chroot", "container", "cpus", "die_with_parent", "first_cpus", "hooks", "id", "joined",
+        "keyring", "left", "lent", "listener", "preserve_fds", "program", "reaper", "sub_cgroups", "unprivileged",
+        "user_namespace",
     )
 
     def __init__(self, id: str, spec: dict[str, Any], process: dict[str, Any], pidfd: int, pid: int) -> None:
@@ -161,6 +162,7 @@ class ExecPlan:
         self.container = pidfd
         self.cgroup = ""
         self.sub_cgroups: dict[str, str] = {}
+        self.unprivileged = False  # nothing has to be mapped: undumpable from the first moment
         self.keyring = f"_ses.{id}"
         self.die_with_parent = True
         self.preserve_fds = 0
@@ -176,6 +178,7 @@ class ExecPlan:
         self.first_cpus = schedule.parse_list(affinity.get("initial"))
         self.cpus = schedule.parse_list(affinity.get("final"))
         self.user_namespace = bool(self.joined & namespaces.CLONE_NEWUSER)
+        self.as_user = self.user_namespace and os.geteuid() != 0  # enters it before all others, see joined_user.py
         self.program = Program(process, linux)
 
 

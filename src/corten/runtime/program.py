@@ -92,13 +92,13 @@ def _parse_personality(entry: dict[str, Any] | None) -> int | None:
 # --- steps in the child, in the order in which they are done
 
 
-def set_limits(program: Program, proc: int) -> None:
-    """oom_score_adj, rlimits, scheduling; past what we may without CAP_SYS_RESOURCE it is best effort."""
+def set_limits(program: Program, proc: int, user_namespace: bool) -> None:
+    """oom_score_adj, rlimits, scheduling; past what we may without the host's CAP_SYS_RESOURCE it is best effort."""
     if program.oom_score_adj is not None:
         try:
             fd.write_proc(proc, "self/oom_score_adj", str(program.oom_score_adj).encode())
         except PermissionError:
-            if capabilities.has_own(capabilities.CAP_SYS_RESOURCE):
+            if not user_namespace and capabilities.has_own(capabilities.CAP_SYS_RESOURCE):
                 raise
     rlimit.apply(program.rlimits)
     if program.scheduler:
