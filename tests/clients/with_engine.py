@@ -1,4 +1,6 @@
-"""Run a command against an engine of its own: `with_engine.py [--socket /var/run/docker.sock] COMMAND ARGUMENT...`.
+"""Run a command against an engine of its own: `with_engine.py [--socket PATH] [--programs] COMMAND ARGUMENT...`.
+
+`--socket`: a link to the engine's socket for as long as the command runs; `--programs`: images of python and a registry.
 
 Starts a registry that stands in for the hub and a daemon in roots of its own, both with the images that suites expect
 (made on the spot from busybox), sets DOCKER_HOST and runs the command; its exit code is ours. With ENGINE_SOCKET in
@@ -14,6 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from daemon_process import Daemon, call
 from images import busybox_layer, docker_archive, entry, folder, layer
+from machine_images import python_layers, registry_layers
 from registry_server import running_registry
 
 IMAGES = ("busybox:latest", "busybox:buildroot-2014.02", "alpine:latest", "alpine:3.10", "hello-world:latest")
@@ -52,11 +55,23 @@ def load_images(engine, archive):
     assert answer.status == 200, answer.body
 
 
-def fill(registry):
+def program_images():
+    """(names, layers, config) of what suites run besides a shell."""
+    python = python_layers()
+    for names in (("python:3.13-alpine", "python:latest", "python:3.9"), ("python:3.14-alpine",)):
+        yield names, python, {**CONFIG, "Cmd": ["python3"], "Labels": {"name": names[0]}}
+    yield ("registry:2",), registry_layers(), {
+        **CONFIG, "Entrypoint": ["/bin/registry", "serve"], "Cmd": ["/etc/docker/registry/config.yml"],
+        "ExposedPorts": {"5000/tcp": {}}, "Volumes": {"/var/lib/registry": {}}}
+
+
+def fill(registry, programs):
     """The hub's official images, by their full names."""
-    for name in IMAGES:
-        repository, _, tag = name.partition(":")
-        registry.put_image(f"library/{repository}", tag, layers(), CONFIG)
+    images = [(IMAGES, layers(), CONFIG), *(program_images() if programs else ())]
+    for names, content, config in images:
+        for name in names:
+            repository, _, tag = name.partition(":")
+            registry.put_image(f"library/{repository}", tag, content, config)
 
 
 @contextlib.contextmanager
@@ -73,20 +88,24 @@ def linked(link, target):
 
 
 def main(arguments):
-    link = ""
+    link, programs = "", False
     if arguments[:1] == ["--socket"]:
         link, arguments = arguments[1], arguments[2:]
+    if arguments[:1] == ["--programs"]:
+        programs, arguments = True, arguments[1:]
     foreign = os.environ.get("ENGINE_SOCKET")
     with contextlib.ExitStack() as stack:
         if foreign:
             engine = Foreign(foreign.removeprefix("unix://"))
         else:
             registry = stack.enter_context(running_registry())
-            fill(registry)
+            fill(registry, programs)
             engine = Daemon("--registry-mirror", f"http://{registry.host}", *os.environ.get("DAEMON_FLAGS", "").split())
         stack.callback(engine.close)
         engine.start()
         load_images(engine, f"/var/tmp/corten-images-{os.getpid()}.tar")
+        if programs and not foreign:
+            engine.docker("pull", "python:latest")
         stack.enter_context(linked(link, engine.socket))
         environment = {**os.environ, "DOCKER_HOST": f"unix://{engine.socket}"}
         code = subprocess.run(arguments, env=environment).returncode

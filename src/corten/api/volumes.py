@@ -39,7 +39,7 @@ async def prune_volumes(request: Request, engine: Any) -> Response:
     if request.version < (1, 42):  # before, a prune took named volumes too
         filters.setdefault("all", ["true"])
     removed, freed = await engine.volumes.prune(filters)
-    return json_response({"VolumesDeleted": removed or None, "SpaceReclaimed": freed})
+    return json_response({"VolumesDeleted": removed, "SpaceReclaimed": freed})
 
 
 ROUTES = [

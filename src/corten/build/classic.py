@@ -26,6 +26,7 @@ from corten.build.ops import Backend, CommandFailed, MakeFolder, Operation, Run,
 from corten.build.solver import Solver
 from corten.build.stage import BuildImage, StageState, scratch
 from corten.build.variables import Expander
+from corten.oci.platform import parse_platform
 
 _BUILDKIT = ("the --{} option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ "
              "to learn how to build images with BuildKit enabled")
@@ -287,11 +288,10 @@ def check_platform(text: str) -> None:
     """Only the machine's own platform is built. Raises InvalidArgument, Unsupported."""
     if not text:
         return
+    parse_platform(text)
     parts = text.lower().split("/")
     architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(parts[-1] if len(parts) < 3 else parts[1])
     architecture = architecture or (parts[1] if len(parts) > 1 else parts[0])
-    if len(parts) > 3 or not all(parts):
-        raise InvalidArgument(f'"{text}": unknown operating system or architecture')
     if (len(parts) > 1 and parts[0] != "linux") or architecture not in (ARCHITECTURE, "linux"):
         raise Unsupported(f"platform {text} is not supported: this machine builds linux/{ARCHITECTURE} only")
 

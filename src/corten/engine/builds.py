@@ -107,7 +107,7 @@ class Builds:
         Without `everything`, entries whose image still leads to a tagged one, or is used by a container, stay.
         """
         if self.running:
-            return {"CachesDeleted": [], "SpaceReclaimed": 0}  # their steps are not tied to a name yet
+            return {"CachesDeleted": None, "SpaceReclaimed": 0}  # their steps are not tied to a name yet
         store = self.engine.images.store
         named = {image_id for image_id in store.images if store.names_of(image_id)}
         kept = _ancestry(store, named) | {record.image_id for record in self.engine.containers}
@@ -122,7 +122,8 @@ class Builds:
             store.forget(image_id)
         freed = store.collect().bytes_freed
         self.engine.events.publish("builder", "prune", "", {"reclaimed": str(freed)})
-        return {"CachesDeleted": sorted(short_id(image_id) for image_id in deleted), "SpaceReclaimed": freed}
+        names = sorted(short_id(image_id) for image_id in deleted)
+        return {"CachesDeleted": names or None, "SpaceReclaimed": freed}
 
 
 def _ancestry(store: Any, ids: set[str]) -> set[str]:

@@ -30,6 +30,7 @@ from corten.engine.spec import MASKED_PATHS, READONLY_PATHS, as_list, capabiliti
 from corten.engine.spec_mounts import DEFAULT_SHM_BYTES
 from corten.engine.spec_resources import device_rules
 from corten.image.worker import in_thread
+from corten.oci.platform import parse_platform
 from corten.zygote.log_format import CONFIG_NAME, Limits
 
 if TYPE_CHECKING:
@@ -169,6 +170,7 @@ def _check_platform(name: str, image: "Image", platform: str) -> None:
     """`os[/arch[/variant]]` against the image's. Raises NotFound with Docker's text."""
     if not platform:
         return
+    parse_platform(platform)
     system, architecture = image.config.get("os", "linux"), image.config.get("architecture", "")
     wanted = platform.lower().split("/")
     if wanted[0] != system or (len(wanted) > 1 and _ALIASES.get(wanted[1], wanted[1]) != architecture):

@@ -15,6 +15,15 @@ _ARCHITECTURES = {
     "x86_64": ("amd64", ""), "x86-64": ("amd64", ""), "aarch64": ("arm64", ""), "armhf": ("arm", "v7"),
     "armel": ("arm", "v6"), "armv7l": ("arm", "v7"), "armv6l": ("arm", "v6"), "i386": ("386", ""), "i686": ("386", ""),
 }
+# what Go knows, as containerd's platforms package lists it
+_SYSTEMS = frozenset((
+    "aix", "android", "darwin", "dragonfly", "freebsd", "hurd", "illumos", "ios", "js", "linux", "macos", "nacl",
+    "netbsd", "openbsd", "plan9", "solaris", "windows", "zos",
+))
+_KNOWN = frozenset((
+    "386", "amd64", "amd64p32", "arm", "armbe", "arm64", "arm64be", "loong64", "mips", "mipsle", "mips64", "mips64le",
+    "ppc", "ppc64", "ppc64le", "riscv", "riscv64", "s390", "s390x", "sparc", "sparc64", "wasm",
+))
 _ARM = re.compile(r"v[5-8]", re.ASCII)
 _AMD64 = re.compile(r"v[2-9]", re.ASCII)
 
@@ -64,7 +73,12 @@ def parse_platform(text: str) -> Platform:
         raise InvalidArgument(f'"{text}": cannot parse platform specifier: invalid argument')
     if len(parts) > 1:
         return Platform(*parts)
-    return host_platform() if parts[0].lower() == "linux" else Platform("linux", parts[0])
+    word = parts[0].lower()
+    if word in _SYSTEMS:
+        return Platform(word, host_platform().architecture)
+    if word not in _KNOWN and word not in _ARCHITECTURES:
+        raise InvalidArgument(f'"{text}": unknown operating system or architecture: invalid argument')
+    return Platform("linux", word)
 
 
 def platform_of(fields: object) -> Platform | None:
