@@ -1,4 +1,4 @@
-"""Registries over HTTP: /images/create, /images/{name}/push, /auth, /distribution/{name}/json and /images/search.
+"""Registries over HTTP: /images/create, /images/{name}/push, /auth, /distribution/{name}/… and /images/search.
 
 Translates only; progress is one JSON object a line. Source: Docker Engine API, Image and Distribution sections.
 """
@@ -9,8 +9,9 @@ from corten.api.messages import message_lines
 from corten.api.request import Request
 from corten.api.response import JSON, Response, json_response, streaming
 from corten.api.router import Route
-from corten.base.errors import InvalidArgument, Unsupported
+from corten.base.errors import InvalidArgument
 from corten.base.files import parse_json
+from corten.oci.platform import Platform, platform_of
 from corten.registry.auth import Credentials, credentials_from, parse_header
 
 _BODY_LIMIT_BYTES = 64 << 10
@@ -36,11 +37,20 @@ async def create(request: Request, engine: Any) -> Response:
 
 async def push(request: Request, engine: Any) -> Response:
     """POST /images/{name}/push."""
-    if request.query.get("platform"):
-        raise Unsupported("push: platform is not supported: images here have one platform each")
     name, tag = request.params["name"], request.query.get("tag")
-    messages = await engine.distribution.push(name, tag, _credentials(request))
+    platform = _platform(request.query.get("platform"))
+    messages = await engine.distribution.push(name, tag, _credentials(request), platform)
     return streaming(message_lines(messages), JSON)
+
+
+def _platform(text: str) -> Platform | None:
+    """The platform of a push: an OCI platform object as JSON. Raises InvalidArgument."""
+    if not text:
+        return None
+    found = platform_of(parse_json(text, limit_bytes=_BODY_LIMIT_BYTES, limit_depth=4))
+    if found is None:
+        raise InvalidArgument("invalid platform: os and architecture are needed")
+    return found
 
 
 async def auth(request: Request, engine: Any) -> Response:
@@ -58,6 +68,12 @@ async def inspect(request: Request, engine: Any) -> Response:
     return json_response(await engine.distribution.inspect(request.params["name"], _credentials(request)))
 
 
+async def referrers(request: Request, engine: Any) -> Response:
+    """GET /distribution/{name}/referrers: signatures and attestations of an image at its registry. Not docker's."""
+    name, kind = request.params["name"], request.query.get("artifactType")
+    return json_response(await engine.distribution.referrers(name, kind, _credentials(request)))
+
+
 async def search(request: Request, engine: Any) -> Response:
     """GET /images/search."""
     query = request.query
@@ -70,5 +86,6 @@ ROUTES = [
     Route("POST", "/images/{name:path}/push", push, ends_with_client=True),
     Route("POST", "/auth", auth),
     Route("GET", "/distribution/{name:path}/json", inspect),
+    Route("GET", "/distribution/{name:path}/referrers", referrers),
     Route("GET", "/images/search", search),
 ]

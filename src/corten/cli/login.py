@@ -41,18 +41,30 @@ def read(config_dir: str) -> Config:
     return found if isinstance(found, dict) else {}
 
 
-def _helper(name: str, action: str, text: str) -> Config | None:
+def _helper(name: str, action: str, text: str) -> tuple[str, str]:
+    """(what a credential helper says, what went wrong): docker-credential-helpers' protocol, in docker's words."""
     import subprocess
 
+    program = f"docker-credential-{name}"
     try:
-        done = subprocess.run(
-            [f"docker-credential-{name}", action], input=text, capture_output=True, text=True, check=False)
+        done = subprocess.run([program, action], input=text, capture_output=True, text=True, check=False)
     except OSError:
-        return None
-    if done.returncode or not done.stdout.strip():
-        return None
-    found = jsonio.loads(done.stdout)
-    return found if isinstance(found, dict) else None
+        return "", f'err: exec: "{program}": executable file not found in $PATH, out: ``'
+    output = done.stdout.strip()
+    return output, f"err: exit status {done.returncode}, out: `{output}`" if done.returncode else ""
+
+
+def _ask_helper(name: str, key: str) -> Config:
+    output, fault = _helper(name, "get", key)
+    if fault:
+        if "credentials not found" not in output:
+            sys.stderr.write(f"WARNING: error getting credentials - {fault}\n")
+        return {}
+    try:
+        found = jsonio.loads(output)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {}
 
 
 def _section(config: Config, name: str) -> Config:
@@ -66,8 +78,8 @@ def credentials(config_dir: str, registry: str) -> Config:
     key = key_of(registry)
     helper = _section(config, "credHelpers").get(key) or config.get("credsStore")
     if helper:
-        found = _helper(str(helper), "get", key)
-        if found and found.get("Secret"):
+        found = _ask_helper(str(helper), key)
+        if found.get("Secret"):
             secret = str(found["Secret"])
             if found.get("Username") == "<token>":
                 return {"identitytoken": secret, "serveraddress": key}
@@ -147,23 +159,31 @@ def login(cli: Cli, values: Values) -> None:
     user, password = _ask(values)
     found = cli.client.call("POST", "/auth", None, {"username": user, "password": password, "serveraddress": key})
     token = str(found.get("IdentityToken") or "") if isinstance(found, dict) else ""
+    _keep(cli, key, user, password, token)
+    status = found.get("Status") if isinstance(found, dict) else ""
+    cli.out(str(status or "Login Succeeded"))
+
+
+def _keep(cli: Cli, key: str, user: str, password: str, token: str) -> None:
+    """A login that worked: to the helper where one is set, else into config.json."""
     config = read(cli.config_dir)
     helper = _section(config, "credHelpers").get(key) or config.get("credsStore")
+    entry: Config = {}
     if helper:
-        _helper(str(helper), "store", jsonio.dumps(
+        _, fault = _helper(str(helper), "store", jsonio.dumps(
             {"ServerURL": key, "Username": "<token>" if token else user, "Secret": token or password}))
+        if fault:
+            raise Failure(f"Error saving credentials: error storing credentials - {fault}")
     else:
-        entry: Config = {"auth": _base64(f"{user}:{'' if token else password}".encode())}
+        entry["auth"] = _base64(f"{user}:{'' if token else password}".encode())
         if token:
             entry["identitytoken"] = token
         else:
             cli.error(f"\nWARNING! Your credentials are stored unencrypted in '{cli.config_dir}/config.json'.")
-        auths = _section(config, "auths")
-        auths[key] = entry
-        config["auths"] = auths
-        _save(cli.config_dir, config)
-    status = found.get("Status") if isinstance(found, dict) else ""
-    cli.out(str(status or "Login Succeeded"))
+    auths = _section(config, "auths")
+    auths[key] = entry
+    config["auths"] = auths
+    _save(cli.config_dir, config)
 
 
 def logout(cli: Cli, values: Values) -> None:
@@ -174,7 +194,9 @@ def logout(cli: Cli, values: Values) -> None:
     cli.out(f"Removing login credentials for {server or HUB}")
     helper = _section(config, "credHelpers").get(key) or config.get("credsStore")
     if helper:
-        _helper(str(helper), "erase", key)
+        _, fault = _helper(str(helper), "erase", key)
+        if fault:
+            cli.error(f"WARNING: could not erase credentials:\n{key}: error erasing credentials - {fault}")
     auths = _section(config, "auths")
     for name in (key, f"https://{key}", f"http://{key}"):
         auths.pop(name, None)

@@ -28,7 +28,14 @@ FLAGS: tuple[tuple[tuple[str, ...], str, dict[str, object]], ...] = (
     (("-G", "--group"), "group", {"help": "Group that may use the socket besides root"}),
     (("-b", "--bridge"), "bridge", {"help": "Name of the default network's bridge"}),
     (("--bip",), "bip", {"help": "Address of the bridge with its prefix, 172.17.0.1/16"}),
-    (("--registry-mirror",), "registry_mirrors", {"action": "append", "help": "Preferred mirror; may be repeated"}),
+    (("--registry-mirror",), "registry_mirrors",
+     {"action": "append", "help": "Preferred mirror of docker.io: URL, or of any registry: NAME=URL; may be repeated"}),
+    (("--registry-certs",), "registry_certs",
+     {"action": "append", "help": "Folder of authorities and client certificates, laid out as /etc/docker/certs.d"}),
+    (("--registry-search",), "search_url", {"help": "URL to search instead of docker.io's index"}),
+    (("--max-concurrent-downloads",), "max_concurrent_downloads", {"type": int, "help": "Layers of one pull at once"}),
+    (("--max-concurrent-uploads",), "max_concurrent_uploads", {"type": int, "help": "Layers of one push at once"}),
+    (("--max-download-attempts",), "max_download_attempts", {"type": int, "help": "Tries without any progress"}),
     (("--insecure-registry",), "insecure_registries",
      {"action": "append", "help": "Registry that may be spoken to without TLS; may be repeated"}),
     (("--log-driver",), "log_driver", {"help": "Log driver of containers that name none"}),
@@ -58,6 +65,9 @@ def parse(arguments: list[str]) -> DaemonConfig:
     if config.debug:
         config.log_level = "debug"
     _check_hosts(config, given.tlsverify)
+    for name in ("max_concurrent_downloads", "max_concurrent_uploads", "max_download_attempts"):
+        if getattr(config, name) < 1:
+            raise InvalidArgument(f"invalid --{name.replace('_', '-')}: {getattr(config, name)}: must be positive")
     if config.bip:
         try:
             ipaddress.ip_interface(config.bip)

@@ -5,20 +5,21 @@ image.pull and image.push. Answers are streams of docker's progress messages; wh
 raised, what fails later is raised out of the stream.
 """
 
-import urllib.parse
+from contextlib import suppress
 from typing import Any
 
-from corten.base.errors import Error, Forbidden, Internal, InvalidArgument, NotFound, Unsupported
-from corten.base.files import parse_json
+from corten.base.errors import Error, Forbidden, InvalidArgument, NotFound, Unsupported
 from corten.engine.events import Events
 from corten.engine.messages import Messages, Stream
+from corten.engine.registry_search import search
+from corten.engine.settings import DaemonConfig
 from corten.image.host import refuse
 from corten.image.progress import Emit, plain
 from corten.image.pull import Puller, mismatch, translate
 from corten.image.push import Pusher
 from corten.image.records import Image
 from corten.image.store import ImageStore
-from corten.oci.image_spec import CONFIG_LIMIT, INDEXES, parse_config, parse_index, parse_manifest
+from corten.oci.image_spec import CONFIG_LIMIT, INDEXES, OCI_INDEX, parse_config, parse_index, parse_manifest
 from corten.oci.platform import Platform, parse_platform, platform_of
 from corten.oci.reference import DEFAULT_DOMAIN, Reference, parse, parse_with_tag
 from corten.registry.auth import Credentials, credentials_from
@@ -26,16 +27,22 @@ from corten.registry.client import Client, Registries
 from corten.registry.errors import RegistryUnauthorized
 from corten.registry.settings import HUB, Settings, registry_host
 
-_SEARCH_URL = "https://index.docker.io/v1/search"
-_SEARCH_LIMIT_BYTES = 4 << 20
-
-
-def settings_of(mirrors: list[str], insecure: list[str]) -> Settings:
-    """The daemon's flags `--registry-mirror` (docker.io only, as docker has it) and `--insecure-registry`.
-
-    Raises InvalidArgument.
-    """
-    return Settings({DEFAULT_DOMAIN: mirrors} if mirrors else {}, insecure)
+def settings_of(config: DaemonConfig) -> Settings:
+    """What the daemon's flags say about registries. Raises InvalidArgument."""
+    mirrors: dict[str, list[str]] = {}
+    for text in config.registry_mirrors:
+        domain, separator, url = text.rpartition("=")
+        mirrors.setdefault(domain if separator else DEFAULT_DOMAIN, []).append(url)
+    for domain in mirrors:
+        if parse(f"{domain}/x").domain != domain:
+            raise InvalidArgument(f"invalid --registry-mirror: {domain!r} is not a registry's name")
+    settings = Settings(mirrors, config.insecure_registries)
+    settings.certificate_folders = (*config.registry_certs, *settings.certificate_folders)
+    settings.search_url = config.search_url or settings.search_url
+    settings.parallel_downloads = config.max_concurrent_downloads
+    settings.parallel_uploads = config.max_concurrent_uploads
+    settings.attempts = config.max_download_attempts
+    return settings
 
 
 class Distribution:
@@ -121,16 +128,20 @@ class Distribution:
 
     # --- push
 
-    async def push(self, name: str, tag: str, credentials: Credentials) -> Messages:
-        """Messages of a push; `tag` "" means every tag of that name here.
+    async def push(
+        self, name: str, tag: str, credentials: Credentials, platform: Platform | None = None
+    ) -> Messages:
+        """Messages of a push; `tag` "" means every tag of that name here; `platform` is what it must be of.
 
-        Raises InvalidArgument (name), Forbidden (the host image).
+        Raises InvalidArgument (name), Forbidden (the host image), NotFound (another platform).
         """
         reference = parse_with_tag(name, tag)
         if reference.digest:
             raise InvalidArgument("cannot import digest reference")
-        for _, image in self._tagged(reference):
+        for one, image in self._tagged(reference):
             refuse(image, "pushed")
+            if platform and (text := mismatch(image, one, platform)):
+                raise NotFound(text)
 
         async def work(emit: Emit) -> None:
             emit(plain(f"The push refers to repository [{reference.name}]"))
@@ -191,35 +202,35 @@ class Distribution:
         wanted = reference.digest or reference.tag
         await client.head_manifest(wanted)  # asks for the login in docker's words
         data, described = await client.manifest(wanted)
+        platforms: list[dict[str, Any]] = []
         if described.media_type in INDEXES:
             platforms = [entry.platform for entry in parse_index(data, described.media_type) if entry.platform]
         else:
-            manifest = parse_manifest(data, described.media_type)
-            described.media_type = described.media_type or manifest.media_type
-            config = parse_config(await client.small_blob(manifest.config, CONFIG_LIMIT))
-            own = platform_of(config)
-            platforms = [own.json()] if own else []
+            with suppress(Unsupported):  # an artifact, of no platform
+                manifest = parse_manifest(data, described.media_type)
+                described.media_type = described.media_type or manifest.media_type
+                own = platform_of(parse_config(await client.small_blob(manifest.config, CONFIG_LIMIT)))
+                platforms = [own.json()] if own else []
         return {"Descriptor": described.json(), "Platforms": platforms}
+
+    async def referrers(self, name: str, artifact_type: str, credentials: Credentials) -> dict[str, Any]:
+        """The answer to GET /distribution/{name}/referrers: an index of what refers to the manifest under a name.
+
+        `artifact_type` "" means all. Raises InvalidArgument, NotFound, Unauthorized, Internal.
+        """
+        reference = parse(name).with_default_tag()
+        client = await self.registries.client(registry_host(reference.domain), reference.path, credentials)
+        digest = reference.digest
+        if not digest:
+            _, described = await client.manifest(reference.tag)
+            digest = described.digest
+        found = await client.referrers(digest)
+        wanted = [entry for entry in found if artifact_type in ("", entry.get("artifactType", ""))]
+        return {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": wanted}
 
     async def search(self, term: str, limit: int, filters: dict[str, list[str]]) -> list[dict[str, Any]]:
         """The answer to GET /images/search, asked of the hub. Raises InvalidArgument, Unsupported, Internal."""
-        if limit == 0:
-            limit = 25
-        if not 1 <= limit <= 100:
-            raise InvalidArgument(f"limit {limit} is outside the range of [1, 100]")
-        for key in filters:
-            if key not in ("is-automated", "is-official", "stars"):
-                raise InvalidArgument(f"invalid filter '{key}'")
-        first = term.partition("/")[0]
-        if "/" in term and ("." in first or ":" in first or first == "localhost") and first != DEFAULT_DOMAIN:
-            raise Unsupported(f"search at {first} is not supported: only docker.io can be searched")
-        query = urllib.parse.urlencode({"q": term.removeprefix(f"{DEFAULT_DOMAIN}/"), "n": limit})
-        status, _, body = await self.registries.transport.small(
-            "GET", f"{_SEARCH_URL}?{query}", {"X-Docker-Token": "true"}, None, _SEARCH_LIMIT_BYTES
-        )
-        if status != 200:
-            raise Internal(f"Unexpected status code {status}")
-        return [item for item in _results(body) if _passes(item, filters)][:limit]
+        return await search(self.registries.transport, term, limit, filters)
 
 
 def _attributes(image: Image, reference: Reference) -> dict[str, str]:
@@ -234,27 +245,3 @@ def _login_host(address: str) -> str:
         return HUB
     parse(f"{host}/x")
     return host
-
-
-def _results(body: bytes) -> list[dict[str, Any]]:
-    found = parse_json(body, limit_bytes=_SEARCH_LIMIT_BYTES)
-    items = found.get("results") if isinstance(found, dict) else None
-    return [
-        {
-            "star_count": item.get("star_count") or 0, "is_official": bool(item.get("is_official")),
-            "name": item.get("name") or "", "is_automated": False, "description": item.get("description") or "",
-        }
-        for item in (items if isinstance(items, list) else ()) if isinstance(item, dict)
-    ]
-
-
-def _passes(item: dict[str, Any], filters: dict[str, list[str]]) -> bool:
-    for value in filters.get("is-official", ()):
-        if value.lower() in ("true", "1") and not item["is_official"]:
-            return False
-        if value.lower() in ("false", "0") and item["is_official"]:
-            return False
-    if any(value.lower() in ("true", "1") for value in filters.get("is-automated", ())):
-        return False
-    stars = [int(value) for value in filters.get("stars", ()) if value.isascii() and value.isdigit()]
-    return all(item["star_count"] >= least for least in stars)

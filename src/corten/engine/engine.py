@@ -55,9 +55,7 @@ class Engine:
         self.db = Database(self.layout.database)
         self.events = Events()
         self.images = Images(self, config.storage_driver)
-        self.distribution = Distribution(
-            self.images.store, self.events, settings_of(config.registry_mirrors, config.insecure_registries)
-        )
+        self.distribution = Distribution(self.images.store, self.events, settings_of(config))
         self.volumes = Volumes(self.layout, self.db, self.events)
         self.networks = Networks(self.layout, self.db, self.events, config.bridge, config.bip)
         self.containers = Containers(self)

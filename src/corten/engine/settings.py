@@ -7,8 +7,9 @@ class DaemonConfig:
     """Names are those of dockerd's flags. `hosts` are unix:// addresses; `bip` is an address with prefix or None."""
 
     __slots__ = ("bip", "bridge", "data_root", "debug", "exec_root", "group", "hosts", "insecure_registries",
-                 "log_driver", "log_level", "log_options", "pidfile", "read_only_hosts", "registry_mirrors",
-                 "storage_driver", "tls_ca", "tls_certificate", "tls_key")
+                 "log_driver", "log_level", "log_options", "max_concurrent_downloads", "max_concurrent_uploads",
+                 "max_download_attempts", "pidfile", "read_only_hosts", "registry_certs", "registry_mirrors",
+                 "search_url", "storage_driver", "tls_ca", "tls_certificate", "tls_key")
 
     def __init__(self) -> None:
         self.hosts: list[str] = [f"unix://{SOCKET}"]
@@ -19,7 +20,12 @@ class DaemonConfig:
         self.pidfile = ""  # default: <exec root>/corten.pid
         self.bridge = ""  # default: the networks choose
         self.bip: str | None = None
-        self.registry_mirrors: list[str] = []
+        self.registry_mirrors: list[str] = []  # URLs, for docker.io, or REGISTRY=URL
+        self.registry_certs: list[str] = []  # folders like /etc/docker/certs.d, asked before the usual ones
+        self.search_url = ""  # default: docker.io's index
+        self.max_concurrent_downloads = 3  # of one pull
+        self.max_concurrent_uploads = 5  # of one push
+        self.max_download_attempts = 5  # without any progress
         self.insecure_registries: list[str] = []
         self.log_driver = "json-file"  # of containers that name none, with its options
         self.log_options: dict[str, str] = {}

@@ -93,17 +93,18 @@ class System:
         }
 
     def _registry(self) -> Object:
-        config = self.engine.config
-        mirrors = list(config.registry_mirrors)
-        hub = {"Mirrors": mirrors, "Name": "docker.io", "Official": True, "Secure": True}
-        insecure: Object = {
-            name: {"Mirrors": [], "Name": name, "Official": False, "Secure": False}
-            for name in config.insecure_registries
-        }
+        settings = self.engine.distribution.registries.settings
+        mirrors = settings.mirrors.get("docker.io", [])
+        names = ["docker.io", *settings.mirrors, *settings.insecure]
         return {
             "IndexServerAddress": "https://index.docker.io/v1/",
             "RegistryConfig": {
-                "IndexConfigs": {"docker.io": hub, **insecure}, "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
+                "IndexConfigs": {
+                    name: {"Mirrors": settings.mirrors.get(name, []), "Name": name, "Official": name == "docker.io",
+                           "Secure": name not in settings.insecure}
+                    for name in names if "/" not in name
+                },
+                "InsecureRegistryCIDRs": [*(name for name in names if "/" in name), "::1/128", "127.0.0.0/8"],
                 "Mirrors": mirrors or None,
             },
         }

@@ -152,6 +152,13 @@ def parse_index(data: bytes, media_type: str = "") -> list[Descriptor]:
     return [parse_descriptor(item, "manifest") for item in manifests]
 
 
+def raw_entries(data: bytes) -> list[dict[str, Any]]:
+    """The entries of an index as they are written, artifact types and all, each checked. Raises InvalidArgument."""
+    parse_index(data, OCI_INDEX)
+    entries: list[dict[str, Any]] = _object(parse_json(data, MANIFEST_LIMIT), "index")["manifests"]
+    return entries
+
+
 def parse_config(data: bytes) -> dict[str, Any]:
     """An image config from its exact bytes, with `rootfs.diff_ids` and `config` checked. Raises InvalidArgument."""
     value = _object(parse_json(data, CONFIG_LIMIT), "image config")

@@ -8,13 +8,14 @@ import hashlib
 import random
 import re
 import urllib.parse
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
 
 from corten.base.errors import InvalidArgument
 from corten.base.files import parse_json
 from corten.oci.digest import is_digest
 from corten.oci.distribution_spec import ACCEPT, Challenge, parse_challenges
-from corten.oci.image_spec import MANIFEST_LIMIT, Descriptor
+from corten.oci.image_spec import MANIFEST_LIMIT, OCI_INDEX, Descriptor, raw_entries
 from corten.oci.reference import check_tag
 from corten.registry.auth import Authenticator, Credentials, Tokens, scope
 from corten.registry.errors import LoginFailed, NoCredentials, RegistryError, Unreachable, from_answer, status_line
@@ -207,12 +208,7 @@ class Client:
         Raises RegistryError kinds, Unreachable, InvalidArgument (too long, wrong digest).
         """
         answer = await self.send("GET", self.url(f"manifests/{reference}"), {"Accept": ACCEPT})
-        if answer.status != 200:
-            raise await self.failure(answer)
-        try:
-            data = await self._registries.transport.read(answer, MANIFEST_LIMIT)
-        finally:
-            answer.release()
+        data = await self._whole(answer, MANIFEST_LIMIT)
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         if ":" in reference and reference != digest:
             raise InvalidArgument(f"manifest verification failed for digest {reference}")
@@ -237,37 +233,62 @@ class Client:
             return None
         raise from_answer(answer.status, ", ".join(answer.headers.getall("WWW-Authenticate", [])), b"")
 
-
     async def small_blob(self, descriptor: Descriptor, limit_bytes: int) -> bytes:
         """A blob that fits in memory, its digest checked. Raises RegistryError kinds, Unreachable, InvalidArgument."""
-        answer = await self.send("GET", self.url(f"blobs/{descriptor.digest}"))
-        if answer.status != 200:
-            raise await self.failure(answer)
-        try:
-            data = await self._registries.transport.read(answer, limit_bytes)
-        finally:
-            answer.release()
+        data = await self._whole(await self.send("GET", self.url(f"blobs/{descriptor.digest}")), limit_bytes)
         if "sha256:" + hashlib.sha256(data).hexdigest() != descriptor.digest:
             raise InvalidArgument(f"content digest mismatch: {descriptor.digest}")
         return data
 
     async def tags(self) -> list[str]:
-        """Every tag of the repository, page by page. Raises RegistryError kinds, Unreachable, InvalidArgument."""
+        """Every tag of the repository. Raises RegistryError kinds, Unreachable, InvalidArgument."""
         found: list[str] = []
-        url = self.url("tags/list")
-        for _ in range(_PAGES_LIMIT):
-            answer = await self.send("GET", url)
-            if answer.status != 200:
-                raise await self.failure(answer)
-            page = parse_json(await self._registries.transport.read(answer, MANIFEST_LIMIT))
-            answer.release()
+        async for data in self._pages(self.url("tags/list")):
+            page = parse_json(data)
             tags = page.get("tags") if isinstance(page, dict) else None
             found += [check_tag(tag) for tag in tags or () if isinstance(tag, str)]
+        return found
+
+    async def referrers(self, digest: str) -> list[dict[str, Any]]:
+        """Descriptors of the manifests whose subject is `digest` (signatures, attestations), as the registry has them.
+
+        From the referrers API, or from the tag `sha256-<hex>` where the registry does not know it (distribution-spec
+        1.1, "Listing Referrers", "Referrers Tag Schema"). Raises RegistryError kinds, Unreachable, InvalidArgument.
+        """
+        found: list[dict[str, Any]] = []
+        try:
+            async for data in self._pages(self.url(f"referrers/{digest}"), OCI_INDEX):
+                found += raw_entries(data)
+        except RegistryError as error:
+            if error.status != 404:
+                raise
+            answer = await self.send("GET", self.url(f"manifests/{digest.replace(':', '-', 1)}"), {"Accept": OCI_INDEX})
+            if answer.status == 404:
+                answer.release()
+                return []
+            found = raw_entries(await self._whole(answer, MANIFEST_LIMIT))
+        return found
+
+    async def _whole(self, answer: "aiohttp.ClientResponse", limit_bytes: int) -> bytes:
+        """The body of an answer that should be 200."""
+        if answer.status != 200:
+            raise await self.failure(answer)
+        try:
+            return await self._registries.transport.read(answer, limit_bytes)
+        finally:
+            answer.release()
+
+    async def _pages(self, url: str, accept: str = "*/*") -> AsyncIterator[bytes]:
+        """The bodies of a listing, following its Link headers; never to another origin."""
+        for _ in range(_PAGES_LIMIT):
+            answer = await self.send("GET", url, {"Accept": accept})
+            yield await self._whole(answer, MANIFEST_LIMIT)
             link = _NEXT.search(answer.headers.get("Link", ""))
             if not link:
-                break
+                return
             url = urllib.parse.urljoin(url, link[1])
-        return found
+            if origin_of(url) != self._authenticator.origin:
+                raise InvalidArgument(f"the list goes on at another origin: {origin_of(url)}")
 
     async def login(self) -> None:
         """Show the credentials at /v2/. Raises RegistryUnauthorized, LoginFailed, NoCredentials, Unreachable."""

@@ -23,7 +23,8 @@ class Settings:
 
     __slots__ = (
         "attempts", "backoff_s", "certificate_folders", "connect_timeout_s", "insecure", "minimum_rate", "mirrors",
-        "parallel_downloads", "parallel_uploads", "rate_window_s", "read_timeout_s", "token_hosts", "trust_loopback",
+        "parallel_downloads", "parallel_uploads", "rate_window_s", "read_timeout_s", "search_url", "token_hosts",
+        "trust_loopback",
     )
 
     def __init__(
@@ -35,7 +36,8 @@ class Settings:
         self.insecure = list(insecure or [])
         self.token_hosts = {**KNOWN_TOKEN_HOSTS, **(token_hosts or {})}
         self.trust_loopback = True
-        self.certificate_folders = ("/etc/corten/certs.d", "/etc/docker/certs.d")
+        self.certificate_folders: tuple[str, ...] = ("/etc/corten/certs.d", "/etc/docker/certs.d")
+        self.search_url = "https://index.docker.io/v1/search"
         self.connect_timeout_s = 15.0
         self.read_timeout_s = 60.0
         self.attempts = 5
