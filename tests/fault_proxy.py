@@ -4,11 +4,14 @@
         pull from proxy.host ...
         proxy.seen          # [(method, path, headers), ...]
 
-`rule(request) -> Fault | None` is asked for every request; None forwards it unharmed.
+`rule(request) -> Fault | None` is asked for every request; None forwards it unharmed. It serves as HTTP proxy too (absolute
+URLs, CONNECT): everything goes to the one target.
 """
 
 import contextlib
 import http.client
+import select
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -68,6 +71,23 @@ class _Handler(BaseHTTPRequestHandler):
             self._relay(answer.status, kept, data, fault)
         finally:
             connection.close()
+
+    def do_CONNECT(self):
+        """A tunnel to the target, whatever host was asked for."""
+        with self.proxy.lock:
+            self.proxy.seen.append((self.command, self.path, {name.lower(): value for name, value in self.headers.items()}))
+        host, _, port = self.proxy.target.partition(":")
+        with socket.create_connection((host, int(port)), timeout=30) as other:
+            self.send_response(200)
+            self.end_headers()
+            pair = {self.connection: other, other: self.connection}
+            while True:
+                for ready in select.select(list(pair), [], [], 30)[0]:
+                    data = ready.recv(65536)
+                    if not data:
+                        self.close_connection = True
+                        return
+                    pair[ready].sendall(data)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _any
 

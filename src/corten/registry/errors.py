@@ -82,6 +82,8 @@ def explain(error: BaseException, host: str, port: int | None) -> str:
     import aiohttp
 
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(error.__cause__, ssl.SSLError):  # after the handshake: what the other side says of it
+        cause = error.__cause__
     address = f"{host}:{port}"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return f"dial tcp: lookup {host}{_nameserver()}: no such host"
@@ -91,7 +93,8 @@ def explain(error: BaseException, host: str, port: int | None) -> str:
     if isinstance(cause, ssl.SSLError):
         if "WRONG_VERSION_NUMBER" in str(cause) or "record layer" in str(cause):
             return "http: server gave HTTP response to HTTPS client"
-        return f"tls: {cause.reason or cause}"
+        alert = (cause.reason or "").partition("ALERT_")[2].lower().replace("_", " ")
+        return f"remote error: tls: {alert}" if alert else f"tls: {cause.reason or cause}"
     if isinstance(error, TimeoutError):
         return f"dial tcp {address}: i/o timeout"
     if isinstance(error, aiohttp.ServerDisconnectedError):

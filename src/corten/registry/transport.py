@@ -102,10 +102,11 @@ class Transport:
         parts = urllib.parse.urlsplit(url)
         host = parts.netloc.lower()
         data = body() if callable(body) else body
+        context = self._context(host) if parts.scheme == "https" else False
         try:
             return await self._open().request(
                 method, yarl.URL(url, encoded=True), headers=headers, data=data, allow_redirects=False,
-                proxy=_proxy(url), ssl=self._context(host) if parts.scheme == "https" else False,
+                proxy=_proxy(url), ssl=context,
             )
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             default = 443 if parts.scheme == "https" else 80
@@ -161,7 +162,10 @@ class Transport:
         return self._session
 
     def _context(self, host: str) -> ssl.SSLContext:
-        """TLS for `host[:port]`: the system's authorities and the host's own folder; unproven where that is allowed."""
+        """TLS for `host[:port]`: the system's authorities and the host's own folder; unproven where that is allowed.
+
+        Raises InvalidArgument for a folder that cannot be used.
+        """
         context = self._contexts.get(host)
         if context is None:
             context = ssl.create_default_context()
@@ -174,16 +178,28 @@ class Transport:
 
 
 def _load_folder(context: ssl.SSLContext, folder: str) -> bool:
-    """Authorities `*.crt` and client pairs `*.cert`+`*.key` as docker lays them out; whether it holds a `*.crt`."""
+    """Authorities `*.crt` and client pairs `*.cert`+`*.key` as docker lays them out; whether it holds a `*.crt`.
+
+    Raises InvalidArgument for half a pair and for what cannot be read, so that nobody goes on without it.
+    """
     try:
-        names = sorted(os.listdir(folder))
+        names = set(os.listdir(folder))
     except OSError:
         return False
-    for name in names:
-        if name.endswith(".crt"):
-            context.load_verify_locations(cafile=f"{folder}/{name}")
-        elif name.endswith(".cert"):
-            context.load_cert_chain(f"{folder}/{name}", f"{folder}/{name.removesuffix('.cert')}.key")
+    for name in sorted(names):
+        stem, _, kind = name.rpartition(".")
+        if kind == "cert" and f"{stem}.key" not in names:
+            raise InvalidArgument(
+                f"missing key {stem}.key for client certificate {name}. CA certificates must use the extension .crt")
+        if kind == "key" and f"{stem}.cert" not in names:
+            raise InvalidArgument(f"missing client certificate {stem}.cert for key {name}")
+        try:
+            if kind == "crt":
+                context.load_verify_locations(cafile=f"{folder}/{name}")
+            elif kind == "cert":
+                context.load_cert_chain(f"{folder}/{name}", f"{folder}/{stem}.key")
+        except OSError as error:  # ssl.SSLError is one
+            raise InvalidArgument(f"{folder}/{name}: {error.strerror or error}") from None
     return any(name.endswith(".crt") for name in names)
 
 
