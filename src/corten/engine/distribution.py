@@ -27,6 +27,7 @@ from corten.registry.client import Client, Registries
 from corten.registry.errors import RegistryUnauthorized
 from corten.registry.settings import HUB, Settings, registry_host
 
+
 def settings_of(config: DaemonConfig) -> Settings:
     """What the daemon's flags say about registries. Raises InvalidArgument."""
     mirrors: dict[str, list[str]] = {}
