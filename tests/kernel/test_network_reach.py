@@ -293,14 +293,15 @@ def test_a_running_daemon_notices_a_flush_and_rules_changed_by_hand(host):
 def test_the_administrators_chain_is_asked_first_and_kept(host):
     published(host)
     table = host.networks.firewall.table
-    subprocess.run(["nft", "add", "rule", "inet", table, "user", "tcp", "dport", "80", "drop"], check=True)
+    subprocess.run(["nft", "add", "rule", "inet", table, "user", "meta", "l4proto", "tcp",
+                    "ct", "original", "proto-dst", "8080", "drop"], check=True)
     assert host.neighbour.silent("192.0.2.2", 8080)
     assert host.networks.firewall.whole()
     host.networks.firewall.install()
     assert host.neighbour.silent("192.0.2.2", 8080)
     host.loop.run(host.networks.teardown())
     rules = subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
-    assert "tcp dport 80 drop" in rules and "corten" not in rules.replace(table, "")
+    assert "proto-dst 8080 drop" in rules and "corten" not in rules.replace(table, "")
     subprocess.run(["nft", "flush", "chain", "inet", table, "user"], check=True)
     host.loop.run(host.networks.teardown())
     assert subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout == ""
