@@ -188,3 +188,51 @@ def test_import_from_a_url(engine, web, scheme):
         with pytest.raises(InvalidArgument, match=source):
             asyncio.run(engine.images.import_url(bad))
     assert len(engine.images.list()) == 2
+
+
+def test_garbage_is_collected_while_everything_comes_in(engine, tmp_path):
+    """Loads and imports of images that share layers against prunes that take all they can, many rounds."""
+    shared = [layer([folder(f"s{at}"), *(entry(f"s{at}/{name}", b"%d" % name) for name in range(50))]) for at in range(2)]
+    for at in range(3):
+        docker_archive(tmp_path / f"{at}.tar", [*shared, layer([entry("own", b"%d" % at)])], [f"race{at}:1"], compress=bool(at % 2))
+    plain = layer([folder("i"), entry("i/x", b"imported")])
+    store, done = engine.images.store, []
+
+    def whole(image):
+        """It may be gone by now; if it is here, all of it is."""
+        if image.id in store.images:
+            for short in image.layers:
+                assert os.listdir(store.snapshots.path(short))
+            assert all(store.content.has(piece.digest) for piece in image.record.blobs) and store.content.has(image.id)
+
+    async def loader(at):
+        for _ in range(8):
+            await engine.images.load_archive(pieces(tmp_path / f"{at}.tar"))
+            if (found := store.by_name(f"docker.io/library/race{at}:1")) is not None:
+                whole(found)
+        done.append(at)
+
+    async def importer():
+        for _ in range(8):
+            image_id = await engine.images.import_archive(one(plain), ImportRequest("-", "docker.io/library/race-i:1", "", [], ""))
+            if image_id in store.images:
+                whole(store.images[image_id])
+        done.append("import")
+
+    async def pruner():
+        rounds = 0
+        while len(done) < 4:
+            engine.images.prune({"dangling": ["false"]})
+            rounds += 1
+            await asyncio.sleep(0)
+        return rounds
+
+    async def all_of_it():
+        found = await asyncio.gather(*(loader(at) for at in range(3)), importer(), pruner())
+        return found[-1]
+
+    assert asyncio.run(all_of_it()) > 50
+    engine.images.prune({"dangling": ["false"]})
+    assert store.usage_bytes() == 0 and store.layers == {} and store.content.all() == []
+    store.snapshots.flush()
+    assert not any(os.listdir(f"{store.snapshots.root}/regions/{region}") for region in os.listdir(f"{store.snapshots.root}/regions"))

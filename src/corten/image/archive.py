@@ -87,6 +87,7 @@ async def ingest(content: ContentStore, lease: Lease, body: AsyncIterable[bytes]
     except BaseException as error:
         await feed.put(error if isinstance(error, Exception) else InvalidArgument("the load was given up"))
         await asyncio.wait([reading])
+        reading.exception()  # the same, or that it was told to stop
         raise
     return await reading
 

@@ -20,6 +20,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from types import TracebackType
@@ -144,8 +145,12 @@ class Lease:
         self.names: set[str] = set()
 
     def add(self, name: str) -> None:
-        """Hold a digest (blob or chain id) or a snapshot's short id; it need not exist yet."""
-        self.names.add(name)
+        """Hold a digest (blob or chain id) or a snapshot's short id; it need not exist yet. From any thread.
+
+        Waits for a sweep under way: what is there afterwards stays.
+        """
+        with self._store.sweeping:
+            self.names.add(name)
 
     def __enter__(self) -> "Lease":
         self._store._leases.add(self)
@@ -159,11 +164,12 @@ class Lease:
 class ContentStore:
     """The layout below `root`. Synchronous; one daemon owns it."""
 
-    __slots__ = ("_leases", "root")
+    __slots__ = ("_leases", "root", "sweeping")
 
     def __init__(self, root: str) -> None:
         self.root = root
         self._leases: set[Lease] = set()
+        self.sweeping = threading.Lock()  # held by gc from its look at the leases to its last removal
 
     def make(self) -> None:
         """Make the folders at start, and clear away what a killed daemon left half-written (but for downloads)."""

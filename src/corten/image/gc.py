@@ -1,7 +1,7 @@
 """Sweeping: which layers, folders and blobs nothing needs any more. Marks are read from records, nothing is counted.
 
 Runs on the loop without a pause, so it cannot come between a pull's look and its record; what an operation under way
-needs, it holds by a lease.
+needs, it holds by a lease, which threads too can only take while nothing is swept.
 """
 
 import time
@@ -23,8 +23,12 @@ class Swept:
 
 def collect(store: "ImageStore") -> Swept:
     """Remove layers no image names, folders no layer or container uses, blobs no image or layer names."""
+    with store.content.sweeping:
+        return _sweep(store, store.content.leased())
+
+
+def _sweep(store: "ImageStore", leased: set[str]) -> Swept:
     swept = Swept()
-    leased = store.content.leased()
     needed = {chain for image in store.images.values() for chain in image.record.chain_ids} | leased
     for chain in [chain for chain in store.layers if chain not in needed]:
         layer = store.layers[chain]

@@ -86,6 +86,12 @@ def _object(value: object, what: str) -> dict[str, Any]:
     return value
 
 
+def _is_schema_2(value: dict[str, Any]) -> bool:
+    """Whether schemaVersion is the integer 2: other parsers take neither true nor 2.0 for it."""
+    version = value.get("schemaVersion")
+    return isinstance(version, int) and not isinstance(version, bool) and version == 2
+
+
 def _strings(value: object, what: str) -> dict[str, str]:
     found = _object(value if value is not None else {}, what)
     if not all(isinstance(text, str) for text in found.values()):
@@ -118,12 +124,12 @@ def parse_manifest(data: bytes, media_type: str = "") -> Manifest:
     value = _object(parse_json(data, MANIFEST_LIMIT), "manifest")
     if value.get("schemaVersion") == 1 or "fsLayers" in value:
         raise Unsupported("schema 1 image manifests are no longer supported: rebuild or re-push the image as schema 2")
-    if value.get("schemaVersion") != 2:
+    if not _is_schema_2(value):
         raise InvalidArgument("invalid manifest: schemaVersion is not 2")
     if "manifests" in value:
         raise InvalidArgument("invalid manifest: it is an index, or both at once")
     own = value.get("mediaType") or media_type or OCI_MANIFEST
-    if own not in MANIFESTS or (media_type and media_type != own):
+    if not isinstance(own, str) or own not in MANIFESTS or (media_type and media_type != own):
         raise InvalidArgument(f"invalid manifest: media type {own!r}, served as {media_type!r}")
     config = parse_descriptor(value.get("config"), "config")
     if config.media_type not in CONFIGS:
@@ -143,8 +149,10 @@ def parse_index(data: bytes, media_type: str = "") -> list[Descriptor]:
     value = _object(parse_json(data, MANIFEST_LIMIT), "index")
     own = value.get("mediaType") or media_type or OCI_INDEX
     manifests = value.get("manifests")
-    if value.get("schemaVersion") != 2 or own not in INDEXES or "layers" in value or "config" in value:
-        raise InvalidArgument("invalid index: not an image index, or a manifest at once")
+    if not isinstance(own, str) or own not in INDEXES or not _is_schema_2(value):
+        raise InvalidArgument("invalid index: not an image index")
+    if "layers" in value or "config" in value:
+        raise InvalidArgument("invalid index: it is a manifest, or both at once")
     if media_type and media_type != own:
         raise InvalidArgument(f"invalid index: media type {own!r}, served as {media_type!r}")
     if not isinstance(manifests, list) or len(manifests) > 1000:
