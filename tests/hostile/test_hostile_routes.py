@@ -16,6 +16,7 @@ from test_hostile_layers import NAMES, attacks, leftover
 
 from corten.base.errors import Error
 from corten.engine.image_transfer import ImportRequest
+from corten.image.gc import forget_downloads
 
 pytestmark = needs_root
 __all__ = ["shared_engine"]
@@ -114,7 +115,7 @@ def test_pull(archives):
         for image_id in list(local.store.images):
             local.store.forget(image_id)
         local.store.collect()
-        local.store.content.drop_partial()
+        forget_downloads(local.store)
         assert not local.left_behind() and local.store.usage_bytes() == 0
 
 

@@ -12,9 +12,30 @@ from corten.cli.errors import Failure
 from corten.cli.stream import write_all
 
 Message = dict[str, object]
+_FIRST_S = 0.5  # before this a rate says nothing
+_DRAW_S = 0.1
 
 
-def _bar(detail: object, columns: int, started: dict[str, float], key: str) -> str:
+class Pace:
+    """How fast something goes, from its first step on; `now` in seconds, `at` in bytes."""
+
+    __slots__ = ("_at", "_began")
+
+    def __init__(self, now: float, at: int) -> None:
+        self._began, self._at = now, at
+
+    def text(self, now: float, at: int, total: int) -> str:
+        """`  12.3MB/s 4s`: bytes a second and the seconds left; nothing in the first moment and at the end."""
+        spent, done = now - self._began, at - self._at
+        if spent < _FIRST_S or done <= 0 or at >= total:
+            return ""
+        rate = done / spent
+        left = int((total - at) / rate)
+        return f"  {human_size(int(rate))}/s" + (f" {left}s" if left else "")
+
+
+def bar(detail: object, columns: int, paces: dict[str, Pace], key: str, now: float) -> str:
+    """What stands behind a status: bar, sizes, rate and time left, as far as the terminal's `columns` allow."""
     if not isinstance(detail, dict):
         return ""
     current, total = detail.get("current") or 0, detail.get("total") or 0
@@ -29,12 +50,22 @@ def _bar(detail: object, columns: int, started: dict[str, float], key: str) -> s
     if columns > 110:
         text = " [" + "=" * filled + ">" + " " * max(0, 50 - filled) + "]"
     text += f" {human_size(current):>8}/{human_size(total)}"
-    if current > 0 and columns > 50:
-        spent = time.monotonic() - started.setdefault(key, time.monotonic())
-        left = spent / (current / total) - spent
-        if current < total and left >= 1:
-            text += f" {int(left)}s"
+    if columns > 50:
+        text += paces.setdefault(key, Pace(now, current)).text(now, current, total)
     return text
+
+
+def sent(pieces: Iterator[bytes], total: int, descriptor: int, what: str) -> Iterator[bytes]:
+    """Pass pieces on, drawing on a terminal how far they are: `total` bytes, 0 when nobody knows."""
+    screen, current, shown = _Screen(descriptor), 0, 0.0
+    for piece in pieces:
+        yield piece
+        current += len(piece)
+        now = time.monotonic()
+        if now - shown >= _DRAW_S:
+            screen.show({"id": what, "status": "Sending", "progressDetail": {"current": current, "total": total}})
+            shown = now
+    screen.show({"id": what, "status": "Sent", "progressDetail": {"current": current, "total": total or current}})
 
 
 class _Screen:
@@ -43,7 +74,7 @@ class _Screen:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.lines: dict[str, int] = {}
-        self.started: dict[str, float] = {}
+        self.paces: dict[str, Pace] = {}
 
     def show(self, message: Message) -> None:
         key = str(message.get("id") or "")
@@ -64,19 +95,19 @@ class _Screen:
             columns = os.get_terminal_size(self.descriptor).columns
         except OSError:
             columns = 80
-        text += _line(message, _bar(detail, columns, self.started, f"{key} {message.get('status')}"))
+        text += _line(message, bar(detail, columns, self.paces, f"{key} {message.get('status')}", time.monotonic()))
         if up:
             text += f"\r\x1b[{up}B"
         write_all(self.descriptor, text.encode("utf-8", "replace"))
 
 
-def _line(message: Message, bar: str) -> str:
+def _line(message: Message, drawn: str) -> str:
     if message.get("stream"):
         return str(message["stream"])
     key = f"{message['id']}: " if message.get("id") else ""
     status = str(message.get("status", ""))
-    end = "\r" if bar else "\n"
-    return f"{key}{status}{bar}{end}"
+    end = "\r" if drawn else "\n"
+    return f"{key}{status}{drawn}{end}"
 
 
 def show(messages: Iterator[Message], descriptor: int, aux: Callable[[object], None] | None = None) -> None:

@@ -9,7 +9,7 @@ from corten.cli.client import quote
 from corten.cli.errors import Failure
 from corten.cli.images import _platform
 from corten.cli.main import Cli
-from corten.cli.progress import show
+from corten.cli.progress import sent, show
 from corten.cli.reference import check, domain_of, full_name, is_valid, split_name
 
 _PIECE = 1 << 20
@@ -109,7 +109,11 @@ def load(cli: Cli, values: Values) -> None:
     quiet = values.flag("quiet") or not os.isatty(1)
     query = [("quiet", "1" if quiet else "0")]
     query += _platform(values)
-    reply = cli.client.open("POST", "/images/load", query, pieces_of(descriptor), {"Content-Type": "application/x-tar"})
+    body = pieces_of(descriptor)
+    if not quiet:
+        name = os.path.basename(path) if path not in ("", "-") else "stdin"
+        body = sent(body, os.fstat(descriptor).st_size, 1, name)
+    reply = cli.client.open("POST", "/images/load", query, body, {"Content-Type": "application/x-tar"})
     if "json" in reply.headers.get("content-type", ""):
         show(reply.objects(), 1)
         return

@@ -233,8 +233,16 @@ class ContentStore:
 
     def disk_bytes(self) -> int:
         """What all blobs, whole and half-fetched, take on the disk."""
-        files = [item.stat() for place in ("blobs/sha256", "ingest") for item in os.scandir(f"{self.root}/{place}")]
-        return sum(blocks for _, blocks in {(file.st_ino, file.st_blocks) for file in files}) * 512
+        files = [*self._files("blobs/sha256").values(), *self._files("ingest").values()]
+        return sum({file.st_ino: file.st_blocks for file in files}.values()) * 512
+
+    def _files(self, folder: str) -> dict[str, os.stat_result]:
+        """What is in one of our folders; threads rename and remove files meanwhile."""
+        found = {}
+        for name in os.listdir(f"{self.root}/{folder}"):
+            with suppress(FileNotFoundError):
+                found[name] = os.lstat(f"{self.root}/{folder}/{name}")
+        return found
 
     def remove(self, digest: str) -> int:
         """Delete a blob; returns the bytes freed, 0 when it was not there. Only gc decides this."""
@@ -262,9 +270,7 @@ class ContentStore:
 
     def unfinished(self) -> dict[str, os.stat_result]:
         """Downloads that came to an end, or stopped on the way, without being recorded: their files by digest."""
-        with os.scandir(f"{self.root}/ingest") as entries:
-            found = {PREFIX + entry.name: entry.stat(follow_symlinks=False) for entry in entries}
-        return {digest: file for digest, file in found.items() if is_digest(digest)}
+        return {PREFIX + name: file for name, file in self._files("ingest").items() if is_digest(PREFIX + name)}
 
     def settle(self, digests: Iterable[str]) -> None:
         """Downloads that need no next try: recorded, or given up."""
