@@ -8,12 +8,12 @@ is not counted), and the ratio to the last runtime named. Needs root and a stati
 """
 
 import argparse
+import glob
 import json
 import os
 import select
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +24,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 STEPS = ("create", "start", "delete")
 
 
-def make_bundle(folder: str, name: str, filtered: bool) -> str:
+def make_bundle(folder: str, name: str, filtered: bool, parent: str) -> str:
     """A bundle of its own for each runtime: a busybox root and the spec an engine would write."""
     bundle = f"{folder}/{name}"
     os.makedirs(f"{bundle}/rootfs/bin")
@@ -34,7 +34,7 @@ def make_bundle(folder: str, name: str, filtered: bool) -> str:
     os.symlink("busybox", f"{bundle}/rootfs/bin/true")
     document = spec(["true"])
     linux = document["linux"]
-    linux["cgroupsPath"] = f"/bench-{os.getpid()}/{name}"
+    linux["cgroupsPath"] = f"{parent}/bench-{os.getpid()}/{name}"
     if filtered:
         linux["seccomp"] = seccomp()
     else:
@@ -73,13 +73,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--seccomp", action="store_true", help="with an engine's default filter")
+    parser.add_argument("--parent", default="", help="the cgroup in which the containers' are made, e.g. /busy")
     parser.add_argument("runtimes", nargs="*")
     options = parser.parse_args()
     named = [entry.partition("=")[::2] for entry in options.runtimes]
     named = named or [("corten-oci", f"{ROOT}/corten-oci"), ("runc", shutil.which("runc") or "runc")]
     folder = tempfile.mkdtemp(prefix="corten-bench-", dir="/var/tmp")
     try:
-        bundles = {name: make_bundle(folder, name, options.seccomp) for name, _ in named}
+        bundles = {name: make_bundle(folder, name, options.seccomp, options.parent) for name, _ in named}
         found: dict[str, list[list[float]]] = {name: [] for name, _ in named}
         for turn in range(options.rounds + 2):
             for name, command in named:
@@ -88,8 +89,9 @@ def main() -> None:
                     found[name].append(times)
     finally:
         shutil.rmtree(folder)
-        subprocess.run(["sh", "-c", f"rmdir /sys/fs/cgroup/*/bench-{os.getpid()} /sys/fs/cgroup/bench-{os.getpid()}"],
-                       stderr=subprocess.DEVNULL, check=False)
+        for mounts in ("/sys/fs/cgroup", "/sys/fs/cgroup/*"):
+            for place in glob.glob(f"{mounts}{options.parent}/bench-{os.getpid()}"):
+                os.rmdir(place)
     base = statistics.median(sum(times) for times in found[named[-1][0]])
     print(f"{'ms':<14}" + "".join(f"{step:>9}" for step in STEPS) + f"{'all':>9}{'ratio':>8}")
     for name, rounds in found.items():

@@ -85,6 +85,14 @@ def html_escaped(text: str) -> str:
 
 def indented(value: object, width: int = 4) -> str:
     """JSON over several lines, as `inspect` prints it."""
-    import json
+    return _indented(value, " " * width, "\n")
 
-    return json.dumps(value, ensure_ascii=False, indent=width)
+
+def _indented(value: object, step: str, end: str) -> str:
+    if isinstance(value, dict) and value:
+        items = [f"{dumps(key)}: {_indented(inner, step, end + step)}" for key, inner in value.items()]
+        return "{" + f"{end}{step}" + f",{end}{step}".join(items) + end + "}"
+    if isinstance(value, (list, tuple)) and value:
+        items = [_indented(inner, step, end + step) for inner in value]
+        return "[" + f"{end}{step}" + f",{end}{step}".join(items) + end + "]"
+    return dumps(value)

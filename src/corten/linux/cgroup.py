@@ -11,7 +11,6 @@ import errno
 import os
 import time
 
-from corten.linux import cgroup_devices, cgroup_limits
 from corten.linux.cgroup_hierarchies import hierarchies as hierarchies
 from corten.linux.cgroup_hierarchies import read_words
 from corten.linux.fd import write_file
@@ -136,6 +135,8 @@ def apply(path: str, resources: dict[str, Any], fresh: bool = False) -> None:
     parent = os.path.dirname(path)
     if fresh and "cpuset" in found.v1 and (parent == "/" or parent not in _ready):  # the root does not clone
         fill_cpuset(found.v1["cpuset"] + path)
+    from corten.linux import cgroup_devices, cgroup_limits  # not for those who only join, freeze or remove
+
     cgroup_limits.write_all(_placed(path, resources))
     rules = resources.get("devices")
     if rules and "devices" in found.v1:
@@ -146,6 +147,8 @@ def apply(path: str, resources: dict[str, Any], fresh: bool = False) -> None:
 
 def _placed(path: str, resources: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Each limit as (folder, file, value); one whose controller the machine lacks is Unsupported."""
+    from corten.linux import cgroup_limits
+
     found = hierarchies()
     settings = cgroup_limits.v1_settings(resources) if found.v1 else cgroup_limits.v2_settings(resources)
     placed = []
@@ -160,6 +163,8 @@ def _placed(path: str, resources: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 def update(path: str, resources: dict[str, Any]) -> None:
     """Change limits of a group in use: only what `resources` names. Raises InvalidArgument, Unsupported, OSError."""
+    from corten.linux import cgroup_limits
+
     found = hierarchies()
     if not found.v1:
         resources = cgroup_limits.complete_v2(resources, lambda name: read_words(f"{found.unified}{path}/{name}"))

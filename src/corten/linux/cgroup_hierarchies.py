@@ -1,6 +1,9 @@
 """Where the machine has its control groups: v1 hierarchies by controller, the v2 tree, or both side by side."""
 
-from corten.linux.cgroup_limits import V1_CONTROLLERS
+V1_CONTROLLERS = frozenset((
+    "cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "net_cls", "net_prio", "blkio", "perf_event", "hugetlb",
+    "pids", "rdma", "misc",
+))
 
 
 class Hierarchies:

@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 
     Setting = tuple[str, str, str]
 
-V1_CONTROLLERS = frozenset((
-    "cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "net_cls", "net_prio", "blkio", "perf_event", "hugetlb",
-    "pids", "rdma", "misc",
-))
 _THROTTLES = (
     ("throttleReadBpsDevice", "blkio.throttle.read_bps_device", "rbps"),
     ("throttleWriteBpsDevice", "blkio.throttle.write_bps_device", "wbps"),

@@ -4,9 +4,11 @@ Starts in milliseconds, so it reads options by a table and imports nothing big. 
 object in the log (--log), never a traceback.
 """
 
+import gc
 import os
 import sys
 
+from corten.base import import_cache
 from corten.base.errors import Error, InvalidArgument
 from corten.runtime.command_table import COMMANDS, GLOBAL
 from corten.runtime.errors import EXECUTE, StepFailed, from_exception
@@ -73,6 +75,8 @@ def _report(options: "Options", error: BaseException, name: str) -> None:
 
 def main() -> None:
     """The entry point. Exit codes: 0, the program's own (run, exec), 1 a failure, 255 exec's, 3 unknown command."""
+    gc.disable()  # a life of milliseconds
+    import_cache.install()
     options: Options = {}
     name = ""
     try:
@@ -87,6 +91,7 @@ def main() -> None:
         _report(options, InvalidArgument("config.json is nested too deep"), name)
         code = 1
     sys.stderr.flush()
+    import_cache.save()
     os._exit(code)  # nothing is left to do that the kernel does not do faster
 
 

@@ -2,6 +2,7 @@
 
 import os
 
+from corten.base import jsonio
 from corten.base.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from corten.base.files import atomic_write
 from corten.runtime import container, state
@@ -148,9 +149,7 @@ def run(call: "Call") -> int:
 
 def show_state(call: "Call") -> int:
     """state: the state document."""
-    import json
-
-    print(json.dumps(state.describe(call.load()), indent=2))
+    print(jsonio.indented(state.describe(call.load()), 2))
     return 0
 
 

@@ -11,7 +11,7 @@ import os
 import select
 
 from corten.base.errors import Conflict, InvalidArgument, NotFound
-from corten.linux import cgroup, process
+from corten.linux import process
 from corten.runtime import state, sync
 from corten.runtime.errors import StepFailed
 
@@ -94,6 +94,8 @@ def kill(record: State, signum: int, everyone: bool = False) -> None:
 
     Where the init is no pid 1 of a namespace of its own, its end ends nobody else: SIGKILL is for all then.
     """
+    from corten.linux import cgroup
+
     if everyone or (signum == SIGKILL and record.shared_pids):
         if not cgroup.processes(record.cgroup):
             raise NotFound("container not running")
@@ -132,6 +134,8 @@ def delete(root: str, id: str, force: bool = False) -> None:
         raise Conflict(f"cannot delete container {id} that is not stopped: {status}")
     if status != "stopped":
         _kill_and_wait(record)
+    from corten.linux import cgroup
+
     cgroup.remove(record.cgroup)
     if record.bundle == record.folder:
         os.unlink(f"{record.folder}/{state.STATE}")  # the bundle is its owner's, an engine's

@@ -8,11 +8,11 @@ process itself: the calls that this takes may be among those that wait for the a
 from __future__ import annotations
 
 import _socket
-import array
 import errno
-import json
 import os
+import sys
 
+from corten.base import jsonio
 from corten.linux import process
 from corten.oci.runtime_spec import VERSION
 from corten.runtime.errors import StepFailed
@@ -47,8 +47,8 @@ class Agent:
             listener = process.pidfd_getfd(pidfd, number)
             connection.settimeout(_PATIENCE_S)
             connection.connect(self.path)
-            rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [listener]))]
-            connection.sendmsg([json.dumps(told).encode()], rights, _socket.MSG_NOSIGNAL)
+            rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, listener.to_bytes(4, sys.byteorder))]
+            connection.sendmsg([jsonio.dumps(told).encode("utf-8", "surrogateescape")], rights, _socket.MSG_NOSIGNAL)
         except OSError as error:
             raise StepFailed(_STEP, "connect", error.errno or errno.EIO, self.path) from None
         finally:

@@ -13,8 +13,7 @@ from corten.base import jsonio
 from corten.base.errors import InvalidArgument, NotFound
 from corten.base.files import atomic_write, parse_json, read_bytes
 from corten.base.ids import check_id
-from corten.linux import cgroup, process
-from corten.oci.runtime_spec import VERSION
+from corten.linux import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,6 +67,8 @@ class State:
             return "stopped"
         if os.path.exists(f"{self.folder}/{START_SOCKET}"):
             return "created"
+        from corten.linux import cgroup
+
         return "paused" if cgroup.is_frozen(self.cgroup) else "running"
 
     def load_bundle(self) -> Bundle:
@@ -88,6 +89,8 @@ def is_alive(pid: int, start_time: int) -> bool:
 
 def save(bundle: Bundle, pid: int, start_time: int, *, shared_pids: bool = False, keyring: bool = True) -> None:
     """Write the record of a container into its state folder, which exists. Raises OSError."""
+    from corten.oci.runtime_spec import VERSION
+
     now_ns = time.time_ns()
     created = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_ns // 1_000_000_000))
     fields = {
@@ -146,6 +149,8 @@ def load_all(root: str) -> list[State]:
 
 def describe(record: State) -> dict[str, Any]:
     """What `state` and `list` tell of a container."""
+    from corten.oci.runtime_spec import VERSION
+
     status = record.status
     found: dict[str, Any] = {
         "ociVersion": VERSION, "id": record.id, "pid": 0 if status == "stopped" else record.pid, "status": status,
@@ -167,6 +172,8 @@ def _user_name(uid: int) -> str:
 
 def document(container: Bundle | State, status: str, pid: int) -> dict[str, Any]:
     """The state of the runtime spec, as hooks are told it."""
+    from corten.oci.runtime_spec import VERSION
+
     found: dict[str, Any] = {
         "ociVersion": VERSION, "id": container.id, "status": status, "pid": pid, "bundle": container.path,
     }

@@ -18,8 +18,8 @@ START may be sent early; it waits in the socket. The child holds the only copy o
 """
 
 import _socket
-import array
 import os
+import sys
 
 from corten.runtime.errors import StepFailed
 
@@ -47,7 +47,8 @@ def send(channel: int, message: bytes, descriptor: int = -1) -> None:
     """One message, with a descriptor if given. A peer that is gone is no error: it will be noticed by its exit."""
     end = _socket.socket(fileno=channel)
     try:
-        control = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [descriptor]))] if descriptor >= 0 else []
+        rights = descriptor.to_bytes(_FD_BYTES, sys.byteorder) if descriptor >= 0 else b""
+        control = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if rights else []
         end.sendmsg([message], control, _socket.MSG_NOSIGNAL)
     except (BrokenPipeError, ConnectionError):
         pass
@@ -70,7 +71,7 @@ def receive(channel: int, wait: bool = True) -> tuple[bytes, int]:
         end.detach()
     for level, kind, payload in control:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS and len(payload) >= _FD_BYTES:
-            return data, array.array("i", payload[:_FD_BYTES])[0]
+            return data, int.from_bytes(payload[:_FD_BYTES], sys.byteorder)
     return data, -1
 
 

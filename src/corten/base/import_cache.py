@@ -1,0 +1,111 @@
+"""The modules of a short-lived command from one file instead of sixty.
+
+The file holds what each module compiles to, beside the package's other compiled files. An entry counts only while its
+source has the age and length it had then, as for a .pyc; otherwise Python's own import does the work, and the file is
+written anew at the end. It may be deleted at any time, and is not needed: what cannot be written is left out.
+"""
+
+import marshal
+import posix
+import sys
+
+_FOLDER = __file__.rpartition("/base/")[0]
+_PATH = f"{_FOLDER}/__pycache__/commands.{sys.implementation.cache_tag}"
+_BORROWED = ("ctypes", "struct", "types", "__future__")  # of the standard library, and below
+_FunctionType = type(lambda: None)
+
+
+class _Cache:
+    """A finder and loader of `sys.meta_path`: name -> (source, mtime in ns, size, whether a package, marshalled code)."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, tuple[str, int, int, bool, bytes]] = {}
+        self.missed = True
+        try:
+            descriptor = posix.open(_PATH, posix.O_RDONLY | posix.O_CLOEXEC)
+            try:
+                data = posix.read(descriptor, 16 << 20)
+            finally:
+                posix.close(descriptor)
+            self.entries = marshal.loads(data)
+            self.missed = False
+        except (OSError, ValueError, EOFError, TypeError):
+            pass
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> object:
+        entry = self.entries.get(name)
+        if entry is None:
+            if name.startswith("corten.") or name.partition(".")[0] in _BORROWED:
+                self.missed = True
+            return None
+        source, mtime_ns, size, package, _ = entry
+        try:
+            found = posix.stat(source)
+        except OSError:
+            return None
+        if found.st_mtime_ns != mtime_ns or found.st_size != size:
+            self.missed = True
+            return None
+        spec = _ModuleSpec(name, self, origin=source, is_package=package)
+        spec.has_location = True
+        if package:
+            spec.submodule_search_locations = [source.rpartition("/")[0]]
+        return spec
+
+    def create_module(self, spec: object) -> None:
+        """An ordinary module."""
+
+    def exec_module(self, module: object) -> None:
+        name: str = module.__name__  # type: ignore[attr-defined]
+        _FunctionType(marshal.loads(self.entries[name][4]), module.__dict__)()
+
+    def save(self) -> None:
+        """Write what this process has imported besides what was there, if that is more. Never raises."""
+        if not self.missed:
+            return
+        for name, module in list(sys.modules.items()):
+            spec = getattr(module, "__spec__", None)
+            source = spec.origin if spec else None
+            ours = name == "corten" or name.startswith("corten.") or name.partition(".")[0] in _BORROWED
+            if not (ours and source and source.endswith(".py")) or spec.loader is self:
+                continue
+            try:
+                found = posix.stat(source)
+                code = marshal.dumps(spec.loader.get_code(name))
+            except (OSError, AttributeError, ValueError, ImportError):
+                continue
+            package = spec.submodule_search_locations is not None
+            self.entries[name] = (source, found.st_mtime_ns, found.st_size, package, code)
+        _write(marshal.dumps(self.entries))
+
+
+def _write(data: bytes) -> None:
+    temporary = f"{_PATH}.{posix.getpid()}"
+    try:
+        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
+        descriptor = posix.open(temporary, flags, 0o644)
+        try:
+            posix.write(descriptor, data)
+        finally:
+            posix.close(descriptor)
+        posix.rename(temporary, _PATH)
+    except OSError:
+        pass
+
+
+_ModuleSpec = type(sys.__spec__)
+_cache: _Cache | None = None
+
+
+def install() -> None:
+    """Let imports from now on come from the file; may be called again."""
+    global _cache
+    if _cache is None:
+        _cache = _Cache()
+        sys.meta_path.insert(0, _cache)  # type: ignore[arg-type]
+
+
+def save() -> None:
+    """Keep what was imported for the next process. Never raises."""
+    if _cache is not None:
+        _cache.save()
