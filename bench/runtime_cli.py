@@ -79,16 +79,18 @@ def main() -> None:
     named = [entry.partition("=")[::2] for entry in options.runtimes]
     named = named or [("corten-oci", f"{ROOT}/corten-oci"), ("runc", shutil.which("runc") or "runc")]
     folder = tempfile.mkdtemp(prefix="corten-bench-", dir="/var/tmp")
+    states = tempfile.mkdtemp(prefix="corten-bench-", dir="/run")  # where runtimes keep them
     try:
         bundles = {name: make_bundle(folder, name, options.seccomp, options.parent) for name, _ in named}
         found: dict[str, list[list[float]]] = {name: [] for name, _ in named}
         for turn in range(options.rounds + 2):
             for name, command in named:
-                times = life(command.split(), f"{folder}/{name}.state", bundles[name])
+                times = life(command.split(), f"{states}/{name}", bundles[name])
                 if turn >= 2:
                     found[name].append(times)
     finally:
         shutil.rmtree(folder)
+        shutil.rmtree(states)
         for mounts in ("/sys/fs/cgroup", "/sys/fs/cgroup/*"):
             for place in glob.glob(f"{mounts}{options.parent}/bench-{os.getpid()}"):
                 os.rmdir(place)

@@ -1,6 +1,6 @@
 """Files written whole or not at all, and JSON read strictly."""
 
-import os
+import posix
 
 from corten.base import jsonio
 from corten.base.errors import InvalidArgument
@@ -15,32 +15,33 @@ def atomic_write(path: str, data: bytes, mode: int = 0o600) -> None:
 
     Not synced to the disk: what must survive a power cut goes to the database. Raises OSError.
     """
-    temporary = f"{path}.{os.getpid()}.tmp"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    temporary = f"{path}.{posix.getpid()}.tmp"
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC | posix.O_NOFOLLOW
+    descriptor = posix.open(temporary, flags, mode)
     try:
         view = memoryview(data)
         while view:
-            view = view[os.write(descriptor, view):]
-        os.fchmod(descriptor, mode)
+            view = view[posix.write(descriptor, view):]
+        posix.fchmod(descriptor, mode)
     except BaseException:
-        os.unlink(temporary)
+        posix.unlink(temporary)
         raise
     finally:
-        os.close(descriptor)
-    os.rename(temporary, path)
+        posix.close(descriptor)
+    posix.rename(temporary, path)
 
 
 def read_bytes(path: str, limit_bytes: int = 1 << 20) -> bytes:
     """The whole of a small file. Raises OSError, InvalidArgument when it is longer than the limit."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         parts = []
         left = limit_bytes + 1
-        while left > 0 and (part := os.read(descriptor, min(left, 1 << 20))):
+        while left > 0 and (part := posix.read(descriptor, min(left, 1 << 20))):
             parts.append(part)
             left -= len(part)
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
     if left <= 0:
         raise InvalidArgument(f"{path}: longer than {limit_bytes} bytes")
     return b"".join(parts)

@@ -1,6 +1,6 @@
 """Identifiers: 64 hexadecimal digits, shown short as the first twelve."""
 
-import os
+import posix
 
 from corten.base.errors import InvalidArgument
 
@@ -10,7 +10,7 @@ _HEX = frozenset("0123456789abcdef")
 def new_id() -> str:
     """A fresh random id of 64 lower-case hexadecimal digits; its short form is never all decimal, as a number is."""
     while True:
-        candidate = os.urandom(32).hex()
+        candidate = posix.urandom(32).hex()
         if not candidate[:12].isdigit():
             return candidate
 

@@ -8,7 +8,7 @@ nothing to join, to kill or to remove then. Limits are cgroup_limits.py, numbers
 from __future__ import annotations
 
 import errno
-import os
+import posix
 import time
 
 from corten.linux.cgroup_hierarchies import hierarchies as hierarchies
@@ -50,8 +50,8 @@ def birthplace(path: str) -> int:
     if not (unified and path):
         return -1
     for attempt in (1, 2):
-        if attempt == 2 or os.path.dirname(path) not in _ready:
-            _prepare(os.path.dirname(path))
+        if attempt == 2 or _above(path) not in _ready:
+            _prepare(_above(path))
         try:
             _make(unified + path)
             break
@@ -67,7 +67,7 @@ def create(path: str, resources: dict[str, Any]) -> int:
     A child can be born in that one (CLONE_INTO_CGROUP), the others it must `join`. Raises InvalidArgument, Unsupported,
     OSError; what was made stays, for `remove`.
     """
-    parent = os.path.dirname(path)
+    parent = _above(path)
     if parent not in _ready:
         _prepare(parent)
     for attempt in (1, 2):
@@ -83,9 +83,13 @@ def create(path: str, resources: dict[str, Any]) -> int:
     return open_unified(path)
 
 
+def _above(path: str) -> str:
+    return path.rpartition("/")[0] or "/"
+
+
 def _make(place: str) -> None:
     try:
-        os.mkdir(place, 0o755)
+        posix.mkdir(place, 0o755)
     except FileExistsError:
         pass
 
@@ -122,7 +126,7 @@ def fill_cpuset(place: str) -> None:
     """Give a v1 cpuset that is empty the CPUs and nodes of its parent."""
     for name in ("cpuset.cpus", "cpuset.mems"):
         if not read_words(f"{place}/{name}"):
-            inherited = read_words(f"{os.path.dirname(place)}/{name}")
+            inherited = read_words(f"{_above(place)}/{name}")
             write_file(f"{place}/{name}", " ".join(inherited).encode())
 
 
@@ -132,7 +136,7 @@ def apply(path: str, resources: dict[str, Any], fresh: bool = False) -> None:
     `fresh`: the group has just been made, so that an empty cpuset is filled.
     """
     found = hierarchies()
-    parent = os.path.dirname(path)
+    parent = _above(path)
     if fresh and "cpuset" in found.v1 and (parent == "/" or parent not in _ready):  # the root does not clone
         fill_cpuset(found.v1["cpuset"] + path)
     from corten.linux import cgroup_devices, cgroup_limits  # not for those who only join, freeze or remove
@@ -156,7 +160,7 @@ def _placed(path: str, resources: dict[str, Any]) -> list[tuple[str, str, str]]:
         place = folder(path, controller)
         if not place:
             cgroup_limits.refuse(controller, name)
-        if ".rsvd." not in name or os.path.exists(f"{place}/{name}"):
+        if ".rsvd." not in name or posix.access(f"{place}/{name}", posix.F_OK):
             placed.append((place, name, value))
     return placed
 
@@ -179,7 +183,7 @@ def open_unified(path: str) -> int:
     if not (unified and path):
         return -1
     try:
-        return os.open(unified + path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return posix.open(unified + path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except FileNotFoundError:
         return -1
 
@@ -210,7 +214,7 @@ def join_below(path: str, parts: dict[str, str]) -> None:
         try:
             write_file(place, b"0")
         except OSError as error:
-            raise OSError(error.errno, f"adding pid to cgroups: {os.strerror(error.errno or 0)}", place) from None
+            raise OSError(error.errno, f"adding pid to cgroups: {posix.strerror(error.errno or 0)}", place) from None
 
 
 def path_of(pid: int) -> str:
@@ -227,6 +231,8 @@ def v1_folders(path: str) -> list[str]:
 
 def children(path: str) -> list[str]:
     """The names of the groups right below, in whichever hierarchy they are; [] when the group is absent."""
+    import os
+
     found: set[str] = set()
     for place in folders(path):
         try:
@@ -238,11 +244,13 @@ def children(path: str) -> list[str]:
 
 def exists(path: str) -> bool:
     """Whether the group is there in any hierarchy."""
-    return any(os.path.isdir(place) for place in folders(path))
+    return any(posix.access(place, posix.F_OK) for place in folders(path))
 
 
 def processes(path: str) -> list[int]:
     """The pids in the group and the groups below it, as this pid namespace numbers them."""
+    import os
+
     places = folders(path)
     if not places:
         return []
@@ -317,7 +325,7 @@ def kill(path: str, signum: int = SIGKILL) -> None:
         found = processes(path)
         for pid in found:
             try:
-                os.kill(pid, signum)
+                posix.kill(pid, signum)
             except ProcessLookupError:
                 continue
         if not found:
@@ -345,13 +353,13 @@ def remove(path: str) -> None:
         time.sleep(pause)
         busy = [place for place in busy if not _remove_tree(place)]
         if busy and time.monotonic() > deadline:
-            raise OSError(errno.EBUSY, f"rmdir: {os.strerror(errno.EBUSY)}", busy[0])
+            raise OSError(errno.EBUSY, f"rmdir: {posix.strerror(errno.EBUSY)}", busy[0])
         pause = min(pause * 2, 0.05)
 
 
 def _remove_one(place: str) -> bool:
     try:
-        os.rmdir(place)
+        posix.rmdir(place)
     except FileNotFoundError:
         return True
     except OSError:
@@ -361,6 +369,8 @@ def _remove_one(place: str) -> bool:
 
 def _remove_tree(place: str) -> bool:
     """The group and those below it, the innermost first; False while one is busy."""
+    import os
+
     return all(_remove_one(below) for below, _, _ in os.walk(place, topdown=False))
 
 

@@ -18,7 +18,9 @@ class Hierarchies:
         for line in mountinfo.splitlines():
             left, _, right = line.partition(" - ")
             kind, _, options = right.split(" ", 2)
-            point = left.split(" ")[4].encode().decode("unicode_escape")
+            point = left.split(" ")[4]
+            if "\\" in point:
+                point = point.encode().decode("unicode_escape")
             if kind == "cgroup2" and not self.unified:
                 self.unified = point
             elif kind == "cgroup" and point not in self.mounts:

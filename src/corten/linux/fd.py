@@ -2,8 +2,7 @@
 
 import errno
 import fcntl
-import os
-import stat
+import posix
 
 from corten.linux.process import close_range
 
@@ -11,6 +10,7 @@ PROC_SUPER_MAGIC = 0x9FA0
 DEVPTS_SUPER_MAGIC = 0x1CD1
 CGROUP2_SUPER_MAGIC = 0x63677270
 OVERLAYFS_SUPER_MAGIC = 0x794C7630
+
 
 def filesystem_type(descriptor: int) -> int:
     """The magic number of the file system a descriptor is on. fstatfs(2)."""
@@ -25,36 +25,36 @@ def filesystem_type(descriptor: int) -> int:
 
 def open_proc() -> int:
     """The caller's own /proc, proven to be one. Open it before entering a root that somebody else filled."""
-    descriptor = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = posix.open("/proc", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     if filesystem_type(descriptor) != PROC_SUPER_MAGIC:
-        os.close(descriptor)
+        posix.close(descriptor)
         raise OSError(0, "/proc is not a proc file system")
     return descriptor
 
 
 def write_proc(proc: int, path: str, data: bytes) -> None:
     """One write to a file below a proc file system's root, proven to be procfs's own (CVE-2025-52881). OSError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
+    descriptor = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC, dir_fd=proc)
     try:
         if filesystem_type(descriptor) != PROC_SUPER_MAGIC:
             raise OSError(errno.EXDEV, "open: not a file of procfs", path)
         try:
-            os.write(descriptor, data)
+            posix.write(descriptor, data)
         except OSError as error:
             raise OSError(error.errno, f"write: {error.strerror}", path) from None
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
 
 
 def write_file(path: str, data: bytes) -> None:
     """One write to an existing file of the kernel's own, by absolute path. Raises OSError with the path."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    descriptor = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
     try:
-        os.write(descriptor, data)
+        posix.write(descriptor, data)
     except OSError as error:
         raise OSError(error.errno, f"write: {error.strerror}", path) from None
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
 
 
 def arrange(stdio: tuple[int, int, int], kept: list[int], first: int = 3) -> list[int]:
@@ -65,10 +65,10 @@ def arrange(stdio: tuple[int, int, int], kept: list[int], first: int = 3) -> lis
     start = first + len(kept)
     high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, start) for descriptor in (*stdio, *kept)]
     for target, descriptor in enumerate(high[:3]):
-        os.dup2(descriptor, target)
+        posix.dup2(descriptor, target)
     numbers = list(range(first, start))
     for target, descriptor in zip(numbers, high[3:], strict=True):
-        os.dup2(descriptor, target, inheritable=False)
+        posix.dup2(descriptor, target, inheritable=False)
     close_range(start)
     return numbers
 
@@ -78,8 +78,10 @@ def give_pipe(descriptor: int, uid: int, gid: int) -> None:
 
     Never a device node (but a pty): /dev/null of the host would change hands for everyone.
     """
+    import stat
+
     try:
-        found = os.fstat(descriptor)
+        found = posix.fstat(descriptor)
     except OSError:
         return
     mode = found.st_mode
@@ -87,7 +89,7 @@ def give_pipe(descriptor: int, uid: int, gid: int) -> None:
     if found.st_uid == uid or not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or pty):
         return
     try:
-        os.fchown(descriptor, uid, -1 if pty else gid)
+        posix.fchown(descriptor, uid, -1 if pty else gid)
     except OSError:
         pass  # a pipe from a user namespace we do not own: its reopening will fail, nothing else
 
@@ -96,4 +98,4 @@ def write_all(descriptor: int, data: bytes) -> None:
     """All of `data`, however often write(2) has to be called; for blocking descriptors."""
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view):]
+        view = view[posix.write(descriptor, view):]

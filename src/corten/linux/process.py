@@ -4,7 +4,7 @@ What a short-lived command needs is done without ctypes, whose import costs it 4
 """
 
 import _signal  # type: ignore[import-not-found]
-import os
+import posix
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -53,7 +53,7 @@ def set_name(name: str) -> None:
 
 def pidfd_open(pid: int) -> int:
     """A descriptor of a process, immune to the reuse of its pid; close-on-exec. pidfd_open(2). OSError (ESRCH)."""
-    return os.pidfd_open(pid)
+    return posix.pidfd_open(pid)
 
 
 def pid_of(pidfd: int) -> int:
@@ -87,7 +87,7 @@ def close_range(first: int, last: int = ALL_DESCRIPTORS, flags: int = 0) -> None
 
 def exit_code(status: int) -> int:
     """A wait status as a shell tells it: the exit code, or 128 + the signal."""
-    return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+    return posix.WEXITSTATUS(status) if posix.WIFEXITED(status) else 128 + posix.WTERMSIG(status)
 
 
 def peek_exit(pidfd: int) -> int | None:
@@ -96,18 +96,18 @@ def peek_exit(pidfd: int) -> int | None:
     waitid(2) with WNOWAIT: who records the exit first and reaps then loses nothing when killed between the two.
     Raises ChildProcessError when it is not our child, or reaped already.
     """
-    found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    found = posix.waitid(posix.P_PIDFD, pidfd, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)
     if found is None:
         return None
-    return found.si_status if found.si_code == os.CLD_EXITED else 128 + found.si_status
+    return found.si_status if found.si_code == posix.CLD_EXITED else 128 + found.si_status
 
 
 def reap(pidfd: int) -> int | None:
     """As `peek_exit`, and the child's entry in the process table is gone afterwards."""
-    found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    found = posix.waitid(posix.P_PIDFD, pidfd, posix.WEXITED | posix.WNOHANG)
     if found is None:
         return None
-    return found.si_status if found.si_code == os.CLD_EXITED else 128 + found.si_status
+    return found.si_status if found.si_code == posix.CLD_EXITED else 128 + found.si_status
 
 
 def start_time(pid: int) -> int:
@@ -128,11 +128,11 @@ def state(pid: int) -> str:
 
 
 def _stat(pid: int) -> list[bytes]:
-    descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
     try:
-        data = os.read(descriptor, 4096)
+        data = posix.read(descriptor, 4096)
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
     return data[data.rindex(b")") + 2:].split()
 
 
@@ -141,11 +141,11 @@ def overwrite_arguments(proc: int, text: bytes) -> None:
 
     The kernel shows this memory as it is; fields 48, 49 of /proc/<pid>/stat say where. `proc`: a descriptor of /proc.
     """
-    descriptor = os.open("self/stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
+    descriptor = posix.open("self/stat", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=proc)
     try:
-        data = os.read(descriptor, 4096)
+        data = posix.read(descriptor, 4096)
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
     fields = data[data.rindex(b")") + 2:].split()
     start, end = int(fields[45]), int(fields[46])
     size = end - start

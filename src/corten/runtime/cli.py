@@ -5,14 +5,14 @@ object in the log (--log), never a traceback.
 """
 
 import gc
-import os
+import posix
 import sys
 
 from corten.base import import_cache
 from corten.base.errors import Error, InvalidArgument
 from corten.runtime.command_table import COMMANDS, GLOBAL
 from corten.runtime.errors import EXECUTE, StepFailed, from_exception
-from corten.runtime.options import parse, text
+from corten.runtime.options import absolute, parse, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _TRUTH = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": F
 
 def _program() -> str:
     """The name we were called by: whoever put us in another runtime's place reads that one's name."""
-    name = os.path.basename(sys.argv[0])
+    name = sys.argv[0].rpartition("/")[2]
     return name if name and name[0] != "-" and not name.endswith(".py") else NAME
 
 
@@ -48,9 +48,9 @@ def log(options: "Options", level: str, message: str) -> bool:
     else:
         line = f'time="{_stamp()}" level={level} msg={json.dumps(message)}'
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        os.write(descriptor, f"{line}\n".encode("utf-8", "surrogateescape"))
-        os.close(descriptor)
+        descriptor = posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC, 0o644)
+        posix.write(descriptor, f"{line}\n".encode("utf-8", "surrogateescape"))
+        posix.close(descriptor)
     except OSError:
         return False
     return True
@@ -92,19 +92,19 @@ def main() -> None:
         code = 1
     sys.stderr.flush()
     import_cache.save()
-    os._exit(code)  # nothing is left to do that the kernel does not do faster
+    posix._exit(code)  # nothing is left to do that the kernel does not do faster
 
 
 def _root(options: "Options") -> str:
     """The folder of states: --root, else the user's own below XDG_RUNTIME_DIR, else the machine's."""
     if "root" in options:
-        root = os.path.abspath(text(options, "root"))
+        root = absolute(text(options, "root"))
         if root == "/":
             raise InvalidArgument("Option --root argument should not be set to /")
         return root
-    own = os.environ.get("XDG_RUNTIME_DIR")
-    if own and os.geteuid() != 0:
-        return f"{own}/{NAME}"
+    own = posix.environ.get(b"XDG_RUNTIME_DIR")
+    if own and posix.geteuid() != 0:
+        return f"{own.decode('utf-8', 'surrogateescape')}/{NAME}"
     return DEFAULT_ROOT
 
 
@@ -141,7 +141,7 @@ def _call(options: "Options", command: "Command", found: "Options", rest: list[s
         rootless=_TRUTH[rootless.lower()], warn=lambda message: tell(options, "warning", message),
     )
     module, _, function = command.place.partition(".")
-    tell(options, "debug", f"{function} {' '.join(rest[:1])}, pid {os.getpid()}, root {call.root}")
+    tell(options, "debug", f"{function} {' '.join(rest[:1])}, pid {posix.getpid()}, root {call.root}")
     code: int = getattr(__import__(f"corten.runtime.{module}", fromlist=(function,)), function)(call)
     tell(options, "debug", f"{function} done: {code}")
     return code

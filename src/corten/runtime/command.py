@@ -1,10 +1,8 @@
 """One call of a command of corten-oci: what its options and words mean to every command alike."""
 
-import os
-
 from corten.base.errors import InvalidArgument
 from corten.runtime import state
-from corten.runtime.options import text
+from corten.runtime.options import absolute, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,4 +48,4 @@ class Call:
     def path(self, name: str) -> str:
         """An option that is a path, absolute whatever folder is entered later; "" when not given."""
         value = text(self.options, name)
-        return os.path.abspath(value) if value else ""
+        return absolute(value) if value else ""

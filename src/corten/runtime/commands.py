@@ -1,6 +1,6 @@
 """The commands of a container's life: create, start, run, state, kill, delete, pause, resume."""
 
-import os
+import posix
 
 from corten.base import jsonio
 from corten.base.errors import Conflict, InvalidArgument, NotFound, Unsupported
@@ -30,7 +30,7 @@ def hand_over(call: "Call", child: "Child") -> None:
     console = text(call.options, "console")
     if console:
         launch.send_descriptor(console, b"/dev/ptmx", child.console, "console")
-        os.close(child.console)
+        posix.close(child.console)
         child.console = -1
     elif child.console >= 0:
         from corten.linux import tty
@@ -57,15 +57,15 @@ def passed_on(call: "Call", environment: list[str]) -> int:
     sd_listen_fds(3): LISTEN_PID says whom they are for; the program is told by variables of its own.
     """
     count = 0
-    if os.environ.get("LISTEN_PID") == str(os.getpid()):
-        word = os.environ.get("LISTEN_FDS", "")
+    if posix.environ.get(b"LISTEN_PID") == b"%d" % posix.getpid():
+        word = posix.environ.get(b"LISTEN_FDS", b"").decode("ascii", "replace")
         count = int(word) if word.isascii() and word.isdigit() and len(word) < 4 else 0
         if count:
             environment += [f"LISTEN_FDS={count}", "LISTEN_PID=1"]
     total = count + call.number("preserve_fds")
     for number in range(3 + count, 3 + total):
         try:
-            os.fstat(number)
+            posix.fstat(number)
         except OSError:
             raise InvalidArgument(
                 f"unable to stat preserved-fd {number - 3 - count} (of {total - count}): no such file or directory"
@@ -135,7 +135,7 @@ def run(call: "Call") -> int:
             return start(call)
         child.start()
         if child.wait() == "failed" and child.failure:
-            os.waitpid(child.pid, 0)
+            posix.waitpid(child.pid, 0)
             raise told(child.failure)
         container.run_hooks(call.load(), "poststart", "running")
     except BaseException:

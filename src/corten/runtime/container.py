@@ -6,13 +6,11 @@ and reads until the end of file (it runs) or a failure.
 
 from __future__ import annotations
 
-import _socket
-import os
-import select
+import posix
 
 from corten.base.errors import Conflict, InvalidArgument, NotFound
 from corten.linux import process
-from corten.runtime import state, sync
+from corten.runtime import state
 from corten.runtime.errors import StepFailed
 
 TYPE_CHECKING = False
@@ -25,7 +23,7 @@ SIGKILL = 9
 
 def near(folder: str) -> tuple[int, str]:
     """A short name for the start socket, whatever the length of its folder (sun_path holds 108 bytes)."""
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = posix.open(folder, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     return descriptor, f"/proc/self/fd/{descriptor}/{state.START_SOCKET}"
 
 
@@ -36,18 +34,23 @@ def start(record: State) -> None:
         raise Conflict("cannot start a container that has stopped")
     if status != "created":
         raise Conflict("cannot start an already running container")
+
+    import _socket
+
+    from corten.runtime import sync
+
     descriptor, name = near(record.folder)
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
     try:
         connection.connect(name)
-        os.unlink(f"{record.folder}/{state.START_SOCKET}")
+        posix.unlink(f"{record.folder}/{state.START_SOCKET}")
         sync.send(connection.fileno(), sync.START)
         message = _follow(record, connection.fileno())
     except (ConnectionRefusedError, FileNotFoundError):
         raise Conflict("cannot start an already running container") from None
     finally:
         connection.close()
-        os.close(descriptor)
+        posix.close(descriptor)
     if message:
         raise sync.unpack_failure(message)
     run_hooks(record, "poststart", "running")
@@ -55,6 +58,8 @@ def start(record: State) -> None:
 
 def _follow(record: State, channel: int) -> bytes:
     """Until the program runs (no message) or has failed; a listener of its seccomp filter goes to its agent."""
+    from corten.runtime import sync
+
     while True:
         message, _ = sync.receive(channel)
         if message[:1] != sync.LISTENER:
@@ -71,7 +76,7 @@ def _follow(record: State, channel: int) -> bytes:
             process.pidfd_send_signal(pidfd, SIGKILL)
             raise
         finally:
-            os.close(pidfd)
+            posix.close(pidfd)
         sync.send(channel, sync.GO)
 
 
@@ -114,7 +119,7 @@ def kill(record: State, signum: int, everyone: bool = False) -> None:
     except ProcessLookupError:
         raise NotFound("container not running") from None
     finally:
-        os.close(pidfd)
+        posix.close(pidfd)
     if signum == SIGKILL and cgroup.is_frozen(record.cgroup):
         cgroup.thaw(record.cgroup)
 
@@ -126,8 +131,7 @@ def delete(root: str, id: str, force: bool = False) -> None:
     except NotFound:
         if not force:
             raise
-        if os.path.isdir(f"{root}/{id}"):
-            _remove_folder(f"{root}/{id}")  # a create that was killed before it wrote its record
+        _remove_folder(f"{root}/{id}")  # of a create that was killed before it wrote its record
         return
     status = record.status
     if status not in ("stopped", "created") and not force:
@@ -138,7 +142,7 @@ def delete(root: str, id: str, force: bool = False) -> None:
 
     cgroup.remove(record.cgroup)
     if record.bundle == record.folder:
-        os.unlink(f"{record.folder}/{state.STATE}")  # the bundle is its owner's, an engine's
+        posix.unlink(f"{record.folder}/{state.STATE}")  # the bundle is its owner's, an engine's
     else:
         _remove_folder(record.folder)
     if record.shared_mounts:
@@ -152,9 +156,13 @@ def delete(root: str, id: str, force: bool = False) -> None:
 
 
 def _remove_folder(folder: str) -> None:
-    for name in os.listdir(folder):
-        os.unlink(f"{folder}/{name}")
-    os.rmdir(folder)
+    try:
+        names = posix.listdir(folder)
+    except FileNotFoundError:
+        return
+    for name in names:
+        posix.unlink(f"{folder}/{name}")
+    posix.rmdir(folder)
 
 
 def _kill_and_wait(record: State) -> None:
@@ -164,6 +172,8 @@ def _kill_and_wait(record: State) -> None:
         return
     try:
         kill(record, SIGKILL)
+        import select
+
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
         if not poll.poll(_KILLED_WAIT_MS):
@@ -171,4 +181,4 @@ def _kill_and_wait(record: State) -> None:
     except NotFound:
         return
     finally:
-        os.close(pidfd)
+        posix.close(pidfd)

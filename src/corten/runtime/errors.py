@@ -4,7 +4,7 @@ The child knows its step, the system call and the path; that much crosses the ch
 """
 
 import errno as codes
-import os
+import posix
 
 from corten.base.errors import Error, Internal
 
@@ -45,7 +45,7 @@ def _text(step: str, syscall: str, errno: int, path: str) -> str:
 
 def go_strerror(errno: int) -> str:
     """An errno as Go prints it, which is what callers look for: `no such file or directory`."""
-    text = os.strerror(errno)
+    text = posix.strerror(errno)
     return text[:1].lower() + text[1:] if text[1:2].islower() else text
 
 
@@ -54,7 +54,8 @@ def from_exception(step: str, error: BaseException) -> StepFailed:
     if isinstance(error, StepFailed):
         return error
     if isinstance(error, OSError) and error.errno:
-        path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+        name = error.filename
+        path = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name or "")
         syscall, separator, note = (error.strerror or "").partition(": ")
         if not separator:
             return StepFailed(step, "", error.errno, path)

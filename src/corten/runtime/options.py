@@ -55,6 +55,15 @@ def parse(
     return found, rest
 
 
+def absolute(path: str) -> str:
+    """os.path.abspath, without the import of os (1.5 ms) for a path that is as it should be."""
+    if path.startswith("/") and "//" not in path and "/." not in path and not path.endswith("/"):
+        return path
+    import os
+
+    return os.path.abspath(path)
+
+
 def text(options: "Options", name: str, default: str = "") -> str:
     value = options.get(name, default)
     return value if isinstance(value, str) else default

@@ -6,7 +6,7 @@ process, named by pid and start time.
 
 from __future__ import annotations
 
-import os
+import posix
 import time
 
 from corten.base import jsonio
@@ -65,7 +65,7 @@ class State:
             return "creating"
         if not is_alive(self.pid, self.start_time):
             return "stopped"
-        if os.path.exists(f"{self.folder}/{START_SOCKET}"):
+        if posix.access(f"{self.folder}/{START_SOCKET}", posix.F_OK):
             return "created"
         from corten.linux import cgroup
 
@@ -96,7 +96,7 @@ def save(bundle: Bundle, pid: int, start_time: int, *, shared_pids: bool = False
     fields = {
         "ociVersion": VERSION, "id": bundle.id, "pid": pid, "startTime": start_time, "bundle": bundle.path,
         "rootfs": bundle.rootfs, "cgroup": bundle.cgroup, "created": f"{created}.{now_ns % 1_000_000_000:09d}Z",
-        "uid": os.geteuid(), "annotations": bundle.spec.get("annotations"), "hooks": _later_hooks(bundle.spec),
+        "uid": posix.geteuid(), "annotations": bundle.spec.get("annotations"), "hooks": _later_hooks(bundle.spec),
         "sharedPids": shared_pids, "sharedMounts": borrows_mounts(bundle.spec), "keyring": keyring, "unit": bundle.unit,
     }
     folder = f"{bundle.root}/{bundle.id}"
@@ -135,7 +135,7 @@ def load(root: str, id: str) -> State:
 def load_all(root: str) -> list[State]:
     """Every container below the root; folders without a readable record are passed over."""
     try:
-        names = sorted(os.listdir(root))
+        names = sorted(posix.listdir(root))
     except FileNotFoundError:
         return []
     found = []

@@ -18,7 +18,7 @@ START may be sent early; it waits in the socket. The child holds the only copy o
 """
 
 import _socket
-import os
+import posix
 import sys
 
 from corten.runtime.errors import StepFailed
@@ -77,16 +77,16 @@ def receive(channel: int, wait: bool = True) -> tuple[bytes, int]:
 
 def tell_listener(channel: int, listener: int) -> None:
     """Say by write(2) and read(2) alone which descriptor the kernel has given, and wait until an agent has it."""
-    os.write(channel, LISTENER + str(listener).encode())
-    if os.read(channel, 1) != GO:
-        os._exit(125)
+    posix.write(channel, LISTENER + str(listener).encode())
+    if posix.read(channel, 1) != GO:
+        posix._exit(125)
 
 
 def expect(channel: int, wanted: bytes) -> None:
     """Wait for one message. The parent gone (end of file) or out of step: this child has no purpose left."""
     message, _ = receive(channel)
     if message != wanted:
-        os._exit(125)
+        posix._exit(125)
 
 
 def pack_failure(failure: StepFailed) -> bytes:
