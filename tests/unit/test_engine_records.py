@@ -72,16 +72,16 @@ def test_a_field_not_done_yet_is_named(attribute):
     kind = {field.name: field.type for field in msgspec.structs.fields(HostConfig)}[attribute]
     value = hints.get(attribute, 5 if "int" in str(kind) else "x" if kind is str else [{"a": "b"}])
     with pytest.raises(Unsupported, match=rf"HostConfig\.{docker_name(attribute)} is not supported yet"):
-        refuse_unsupported(Config(), HostConfig(**{attribute: value}), {})
+        refuse_unsupported(Config(), HostConfig(**{attribute: value}))
 
 
 @pytest.mark.parametrize("option", ["apparmor=mine", "label=type:x", "seccomp=/file"])
 def test_security_options_not_done_yet(option):
     with pytest.raises(Unsupported):
-        refuse_unsupported(Config(), HostConfig(security_opt=[option]), {})
+        refuse_unsupported(Config(), HostConfig(security_opt=[option]))
 
 
 def test_neutral_values_pass():
     host = HostConfig(runtime="runc", isolation="default", memory_swappiness=-1, userns_mode="host",
                       security_opt=["no-new-privileges", "seccomp=unconfined"], ipc_mode="private")
-    refuse_unsupported(Config(), host, {})
+    refuse_unsupported(Config(), host)

@@ -55,7 +55,7 @@ async def create(
     if not host.log_config.type:
         host.log_config = LogConfig(
             type=engine.config.log_driver, config={**engine.config.log_options, **host.log_config.config})
-    refuse_unsupported(config, host, endpoints)
+    refuse_unsupported(config, host)
     validate.check_texts(config, host)
     validate.check_config(config)
     image = await engine.images.resolve(config.image)

@@ -88,6 +88,14 @@ def clear(endpoint: EndpointConfig) -> None:
     endpoint.ip_prefix_len = endpoint.global_ipv6_prefix_len = 0
 
 
+def link_local(endpoint: EndpointConfig) -> list[IPv4Interface | IPv6Interface]:
+    """The link-local addresses it asked for; they are its alone on its link, and leased from nobody."""
+    found: list[IPv4Interface | IPv6Interface] = []
+    for text in (endpoint.ipam_config.link_local_ips if endpoint.ipam_config else None) or ():
+        found.append(IPv6Interface((text, 64)) if ":" in text else IPv4Interface((text, 16)))
+    return found
+
+
 def addresses_of(endpoint: EndpointConfig) -> dict[int, IPv4Interface | IPv6Interface]:
     """The addresses an endpoint has now, with their prefixes, by IP version."""
     found: dict[int, IPv4Interface | IPv6Interface] = {}

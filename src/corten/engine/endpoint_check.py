@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from corten.base.errors import InvalidArgument, Unsupported
+from corten.base.errors import InvalidArgument
 from corten.engine import links
 from corten.engine.endpoint_ports import port_requests
 from corten.engine.network_records import Network
@@ -80,11 +80,13 @@ def check_endpoint(name: str, endpoint: EndpointConfig, network: Network | None,
 
 
 def _link_local_faults(text: str) -> list[str]:
+    """Stricter than docker, which lets a container take any address of others this way."""
     try:
-        ipam.parse_address(text)
+        if ipam.parse_address(text).is_link_local:
+            return []
     except InvalidArgument:
-        return [f"invalid link-local IP address: {text}"]
-    raise Unsupported("link-local addresses of endpoints are not supported yet")
+        pass
+    return [f"invalid link-local IP address: {text}"]
 
 
 def _address_faults(network: Network, version: int, text: str) -> list[str]:

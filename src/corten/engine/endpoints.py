@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from corten.base.errors import Error, Forbidden, Internal, InvalidArgument, NotFound
 from corten.base.ids import new_id
 from corten.engine import links
-from corten.engine.endpoint_addresses import addresses_of, clear, fill, lease
+from corten.engine.endpoint_addresses import addresses_of, clear, fill, lease, link_local
 from corten.engine.endpoint_check import check_endpoint
 from corten.engine.endpoint_ports import ports_of, published, reserve_ports, uplink
 from corten.engine.network_records import Network, host_end
@@ -141,7 +141,7 @@ def _plug(
     endpoint, options = record.networking[network.record.name], network.options
     given, sysctls = check_endpoint_options(endpoint.driver_opts or {})
     name, mac = given or default_name, endpoint.mac_address
-    interfaces = list(addresses_of(endpoint).values())
+    interfaces = [*addresses_of(endpoint).values(), *link_local(endpoint)]
     if not network.bridged:
         return SubLink(network.record.driver, options.mode, options.flag, name, mac, interfaces, gateways=gateways,
                        mtu=options.mtu, sysctls=sysctls)
@@ -162,7 +162,7 @@ def guards(networks: Networks, record: ContainerRecord) -> list[Guard]:
     for name, endpoint in record.networking.items():
         network = networks.named().get(name)
         if network and network.bridged and network.options.guard and endpoint.endpoint_id:
-            addresses = [interface.ip for interface in addresses_of(endpoint).values()]
+            addresses = [interface.ip for interface in (*addresses_of(endpoint).values(), *link_local(endpoint))]
             found.append(Guard(host_end(endpoint.endpoint_id), endpoint.mac_address, addresses))
     return found
 

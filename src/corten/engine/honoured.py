@@ -5,7 +5,7 @@ A field that is done is taken out of the table here; nothing is ever ignored in 
 
 from corten.base.errors import InvalidArgument, Unsupported
 from corten.engine import log_drivers
-from corten.engine.records import Config, EndpointConfig, HostConfig
+from corten.engine.records import Config, HostConfig
 from corten.engine.schema import Schema, docker_name
 
 # attribute -> values that ask for nothing (an empty or absent value never does)
@@ -18,7 +18,6 @@ HOST_CONFIG: dict[str, tuple[object, ...]] = {
     "kernel_memory": (),
 }
 CONFIG: dict[str, tuple[object, ...]] = {"args_escaped": (), "on_build": ()}
-ENDPOINT: dict[str, tuple[object, ...]] = {"driver_opts": ()}
 MOUNT: dict[str, tuple[object, ...]] = {"cluster_options": ()}
 
 
@@ -31,14 +30,12 @@ def _refuse(record: Schema, table: dict[str, tuple[object, ...]], at: str) -> No
             raise Unsupported(f"{at}{docker_name(attribute)} is not supported yet")
 
 
-def refuse_unsupported(config: Config, host: HostConfig, endpoints: dict[str, EndpointConfig]) -> None:
+def refuse_unsupported(config: Config, host: HostConfig) -> None:
     """Raise Unsupported naming the first field that asks for something not done yet; InvalidArgument for bad words."""
     _refuse(config, CONFIG, "Config.")
     _refuse(host, HOST_CONFIG, "HostConfig.")
     if host.runtime and host.runtime not in RUNTIMES:
         raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}")
-    for name, endpoint in endpoints.items():
-        _refuse(endpoint, ENDPOINT, f"NetworkingConfig.EndpointsConfig[{name}].")
     for mount in host.mounts or ():
         _refuse(mount, MOUNT, "HostConfig.Mounts.")
     log_drivers.check(host.log_config)

@@ -282,7 +282,7 @@ async def update(containers: "Containers", record: ContainerRecord, body: bytes)
     from corten.linux import cgroup
 
     asked = decode(body, UpdateRequest)
-    refuse_unsupported(record.config, asked, {})
+    refuse_unsupported(record.config, asked)
     async with containers.live(record.id).lock:
         merged = decode(_merged(record.host_config, asked), HostConfig)
         if asked.memory and not asked.memory_swap and 0 < merged.memory_swap < merged.memory:

@@ -111,6 +111,8 @@ def endpoint_json(endpoint: EndpointConfig, container: ContainerRecord, network:
             config["IPv4Address"] = endpoint.ipam_config.ipv4_address
         if endpoint.ipam_config.ipv6_address:
             config["IPv6Address"] = endpoint.ipam_config.ipv6_address
+        if endpoint.ipam_config.link_local_ips:
+            config["LinkLocalIPs"] = endpoint.ipam_config.link_local_ips
     return {
         "IPAMConfig": config, "Links": endpoint.links, "Aliases": endpoint.aliases,
         "MacAddress": endpoint.mac_address, "DriverOpts": endpoint.driver_opts, "GwPriority": endpoint.gw_priority,

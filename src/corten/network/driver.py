@@ -93,8 +93,9 @@ def _mtu(text: str) -> int:
 
 
 def _refuse_unknown(options: Mapping[str, str], known: Collection[str]) -> None:
+    """Names of other makers' drivers are labels to ours, as with docker: kept and shown."""
     for key in options:
-        if key not in known:
+        if key not in known and ("." not in key or key.startswith("com.docker.network.")):
             raise Unsupported(f"network option {key} is not supported")
 
 
