@@ -1,6 +1,7 @@
 """Networks, ports and volumes by the real docker CLI against a running daemon."""
 
 import json
+import os
 import re
 import socket
 import time
@@ -220,3 +221,20 @@ def test_dual_stack_by_the_cli(engine):
     finally:
         docker(engine, "rm", "-f", "fixed6")
         docker(engine, "network", "rm", "six")
+
+
+def test_address_pools_of_the_operator():
+    from daemon_process import Daemon
+    number = os.getpid() % 200
+    daemon = Daemon("--default-address-pool", f"base=10.251.{number}.0/24,size=28",
+                    "--default-address-pool", f"base=10.252.{number}.0/24,size=28").start()
+    try:
+        for number_of in range(3):
+            docker(daemon, "network", "create", f"pool{number_of}")
+        subnets = {row["IPAM"]["Config"][0]["Subnet"] for row in daemon.api("GET", "/networks").json if row["Name"].startswith("pool")}
+        assert len(subnets) == 3 and all(subnet.startswith("10.251.") and subnet.endswith("/28") for subnet in subnets)
+        assert daemon.api("GET", "/info").json["DefaultAddressPools"][0] == {"Base": f"10.251.{number}.0/24", "Size": 28}
+        for number_of in range(3):
+            docker(daemon, "network", "rm", f"pool{number_of}")
+    finally:
+        daemon.close()

@@ -41,8 +41,34 @@ def test_user_subnet_gives_up_only_when_nothing_is_free(taken):
         assert ipam.user_subnet(taken).prefixlen == 24
     except ipam.PoolsExhausted:
         for pool in ipam.USER_POOLS:
-            for subnet in pool.subnets(new_prefix=24):
+            for subnet in pool.base.subnets(new_prefix=pool.size):
                 assert any(subnet.overlaps(other) for other in taken)
+
+
+@given(st.integers(8, 24), st.integers(0, 6), st.lists(networks, max_size=20))
+def test_a_pool_of_the_operators_is_cut_to_the_size_asked_for(prefix, more, taken):
+    base = IPv4Network(f"10.0.0.0/{prefix}")
+    pool = ipam.parse_pool(f"base={base},size={prefix + more}")
+    try:
+        found = ipam.user_subnet(taken, [pool])
+        assert found.prefixlen == prefix + more and found.subnet_of(base)
+        assert not any(found.overlaps(other) for other in taken)
+        assert ipam.default_subnet(taken, [pool]) == found
+    except ipam.PoolsExhausted:
+        assert all(any(subnet.overlaps(other) for other in taken) for subnet in base.subnets(new_prefix=prefix + more))
+
+
+@pytest.mark.parametrize("text", ["", "base=10.0.0.0/8", "base=10.0.0.1/8,size=24", "base=x,size=24", "size=24", "base=10.0.0.0/16,size=8",
+                                  "base=10.0.0.0/16,size=32", "base=10.0.0.0/16,size=x", "base=10.0.0.0/16,size=24,more=1"])
+def test_pools_that_cannot_be(text):
+    with pytest.raises(InvalidArgument):
+        ipam.parse_pool(text)
+
+
+def test_an_ipv6_pool_is_for_ipv6_networks():
+    pools = [ipam.parse_pool("base=fd00:1::/48,size=64"), ipam.parse_pool("base=10.9.0.0/16,size=24")]
+    assert str(ipam.user_subnet([], pools)) == "10.9.0.0/24"
+    assert str(ipam.user_subnet([], pools, 6)) == "fd00:1::/64"
 
 
 def test_thousands_of_networks_fit():

@@ -28,6 +28,8 @@ FLAGS: tuple[tuple[tuple[str, ...], str, dict[str, object]], ...] = (
     (("-G", "--group"), "group", {"help": "Group that may use the socket besides root"}),
     (("-b", "--bridge"), "bridge", {"help": "Name of the default network's bridge"}),
     (("--bip",), "bip", {"help": "Address of the bridge with its prefix, 172.17.0.1/16"}),
+    (("--default-address-pool",), "address_pools",
+     {"action": "append", "help": "What automatic subnets are cut from: base=10.10.0.0/16,size=24; may be repeated"}),
     (("--registry-mirror",), "registry_mirrors",
      {"action": "append", "help": "Preferred mirror of docker.io: URL, or of any registry: NAME=URL; may be repeated"}),
     (("--registry-certs",), "registry_certs",

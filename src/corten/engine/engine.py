@@ -57,7 +57,7 @@ class Engine:
         self.images = Images(self, config.storage_driver)
         self.distribution = Distribution(self.images.store, self.events, settings_of(config))
         self.volumes = Volumes(self.layout, self.db, self.events)
-        self.networks = Networks(self.layout, self.db, self.events, config.bridge, config.bip)
+        self.networks = Networks(self.layout, self.db, self.events, config.bridge, config.bip, config.address_pools)
         self.containers = Containers(self)
         self.networks.containers = self.containers
         self.execs = Execs(self)

@@ -36,7 +36,7 @@ def default_record(networks: Networks) -> NetworkRecord:
     elif before and before.gateway and not any(before.subnet.overlaps(other) for other in taken):
         subnet, gateway = before.subnet, before.gateway
     else:
-        subnet = ipam.default_subnet(taken)
+        subnet = ipam.default_subnet(taken, networks.pools)
         gateway = ipam.gateway_of(subnet)
     record.subnet, record.gateway, record.bridge = str(subnet), str(gateway), networks.bridge
     record.options = {
@@ -133,11 +133,14 @@ def addresses(networks: Networks, record: NetworkRecord, request: CreateNetwork)
 
 def _choose(networks: Networks, record: NetworkRecord) -> None:
     taken = [*networks.bridges.host_networks(networks.devices()), *networks.subnets()]
-    record.subnet = str(ipam.user_subnet([net for net in taken if isinstance(net, IPv4Network)]))
+    record.subnet = str(ipam.user_subnet(taken, networks.pools or ipam.USER_POOLS))
 
 
 def _choose6(networks: Networks, record: NetworkRecord) -> None:
     taken = [*networks.bridges.host_networks(networks.devices()), *networks.subnets()]
+    if any(pool.base.version == 6 for pool in networks.pools):
+        record.subnet6 = str(ipam.user_subnet(taken, networks.pools, 6))
+        return
     record.subnet6 = str(ipam.unique_local_subnet(
         networks.seed, [net for net in taken if isinstance(net, IPv6Network)]))
 

@@ -7,6 +7,7 @@ Names are the resolver's (network_names.py).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from corten.base.errors import Conflict, Internal, InvalidArgument, NotFound
@@ -66,9 +67,11 @@ class Networks:
     containers: ContainerTable
 
     def __init__(
-        self, layout: Layout, db: Database, events: Events, bridge: str = "", bip: str | None = None
+        self, layout: Layout, db: Database, events: Events, bridge: str = "", bip: str | None = None,
+        pools: Sequence[str] = (),
     ) -> None:
-        """`bridge` is the default network's device (its name follows from the run root), `bip` its address.
+        """`bridge` is the default network's device (its name follows from the run root), `bip` its address,
+        `pools` are what automatic subnets are cut from (`base=…,size=…`).
 
         Raises InvalidArgument for an impossible bridge name or address.
         """
@@ -78,6 +81,7 @@ class Networks:
         self.bridge = bridge or bridge_name(layout.exec_root, EXEC_ROOT)
         driver.check_link_name(self.bridge)
         self.bip = ipam.parse_bridge_address(bip) if bip else None
+        self.pools = [ipam.parse_pool(text) for text in pools]
         self.bridges = Bridges()
         self.firewall = Firewall(table_name(self.bridge))
         self.reserver = Reserver(self._port_holders)

@@ -6,8 +6,8 @@ from corten.base.paths import DATA_ROOT, EXEC_ROOT, SOCKET
 class DaemonConfig:
     """Names are those of dockerd's flags. `hosts` are unix:// addresses; `bip` is an address with prefix or None."""
 
-    __slots__ = ("bip", "bridge", "data_root", "debug", "exec_root", "group", "hosts", "insecure_registries",
-                 "log_driver", "log_level", "log_options", "max_concurrent_downloads", "max_concurrent_uploads",
+    __slots__ = ("address_pools", "bip", "bridge", "data_root", "debug", "exec_root", "group", "hosts",
+                 "insecure_registries", "log_driver", "log_level", "log_options", "max_concurrent_downloads", "max_concurrent_uploads",
                  "max_download_attempts", "pidfile", "read_only_hosts", "registry_certs", "registry_mirrors",
                  "search_url", "storage_driver", "tls_ca", "tls_certificate", "tls_key")
 
@@ -20,6 +20,7 @@ class DaemonConfig:
         self.pidfile = ""  # default: <exec root>/corten.pid
         self.bridge = ""  # default: the networks choose
         self.bip: str | None = None
+        self.address_pools: list[str] = []  # base=10.10.0.0/16,size=24: what automatic subnets are cut from
         self.registry_mirrors: list[str] = []  # URLs, for docker.io, or REGISTRY=URL
         self.registry_certs: list[str] = []  # folders like /etc/docker/certs.d, asked before the usual ones
         self.search_url = ""  # default: docker.io's index

@@ -56,7 +56,7 @@ class System:
         """GET /info, docker's whole shape."""
         return {
             "ID": self._id, **self._counts(), **self._storage(), **_kernel_features(), **self._daemon(), **_machine(),
-            **self._registry(), **_runtimes(),
+            **self._registry(), **self._pools(), **_runtimes(),
         }
 
     def _counts(self) -> Object:
@@ -108,6 +108,10 @@ class System:
                 "Mirrors": mirrors or None,
             },
         }
+
+    def _pools(self) -> Object:
+        pools = [{"Base": str(pool.base), "Size": pool.size} for pool in self.engine.networks.pools]
+        return {"DefaultAddressPools": pools} if pools else {}
 
     async def df(self, kinds: set[str]) -> Object:
         """GET /system/df; `kinds` empty: all."""

@@ -6,7 +6,7 @@ name no subnet get a /64 of a unique local prefix of this host's own (RFC 4193).
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from ipaddress import (
     AddressValueError,
     IPv4Address,
@@ -20,6 +20,7 @@ from ipaddress import (
 )
 
 from corten.base.errors import Forbidden, InvalidArgument
+from corten.base.units import parse_number
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -27,35 +28,80 @@ Network = IPv4Network | IPv6Network
 DEFAULT_POOLS = tuple(IPv4Network((f"172.{second}.0.0", 16)) for second in range(17, 32)) + tuple(
     IPv4Network((f"192.168.{third}.0", 20)) for third in range(0, 256, 16)
 )
-USER_POOLS = (IPv4Network("172.18.0.0/15"), IPv4Network("172.20.0.0/14"), IPv4Network("172.24.0.0/13"),
-              IPv4Network("192.168.0.0/16"))
 USER_PREFIX = 24
+
+
+class Pool:
+    """A range that automatic networks are cut from: subnets of `base` with the prefix `size`."""
+
+    __slots__ = ("base", "size")
+
+    def __init__(self, base: Network, size: int) -> None:
+        self.base, self.size = base, size
+
+
+USER_POOLS = tuple(
+    Pool(IPv4Network(base), USER_PREFIX)
+    for base in ("172.18.0.0/15", "172.20.0.0/14", "172.24.0.0/13", "192.168.0.0/16")
+)
 
 
 class PoolsExhausted(Forbidden):
     """No subnet is left."""
 
 
-def default_subnet(taken: Collection[IPv4Network]) -> IPv4Network:
-    """The first pool for the default network that overlaps nothing taken. Raises PoolsExhausted."""
-    for pool in DEFAULT_POOLS:
-        if not any(pool.overlaps(other) for other in taken):
-            return pool
-    return user_subnet(taken)
+def parse_pool(text: str) -> Pool:
+    """`--default-address-pool base=10.10.0.0/16,size=24`. Raises InvalidArgument."""
+    given = dict.fromkeys(("base", "size"), "")
+    for field in text.split(","):
+        key, equals, value = field.partition("=")
+        if not equals or key.strip().lower() not in given:
+            raise InvalidArgument(f"invalid default-address-pool: unexpected key '{key}' in '{field}'")
+        given[key.strip().lower()] = value.strip()
+    try:
+        base = ip_network(given["base"])
+    except ValueError:
+        raise InvalidArgument(f"invalid default-address-pool: invalid base {given['base']!r}") from None
+    size = parse_number(given["size"], "default-address-pool size", 1, base.max_prefixlen - 1)
+    if size < base.prefixlen:
+        raise InvalidArgument(f"invalid default-address-pool: size {size} is larger than base {base}")
+    return Pool(base, size)
 
 
-def user_subnet(taken: Collection[IPv4Network]) -> IPv4Network:
-    """The first /24 for a user-defined network that overlaps nothing taken. Raises PoolsExhausted."""
-    blocked = sorted({(int(other.network_address), int(other.broadcast_address)) for other in taken})
-    size = 1 << (32 - USER_PREFIX)
-    for pool in USER_POOLS:
-        start, end = int(pool.network_address), int(pool.broadcast_address)
-        while start + size - 1 <= end:
-            after = next((last + 1 for first, last in blocked if first < start + size and last >= start), None)
-            if after is None:
-                return IPv4Network((start, USER_PREFIX))
-            start = (after + size - 1) & ~(size - 1)
+def default_subnet(taken: Collection[Network], pools: Sequence[Pool] = ()) -> Network:
+    """The first subnet for the default network that overlaps nothing taken, of `pools` if they are given.
+
+    Raises PoolsExhausted.
+    """
+    for wide in DEFAULT_POOLS if not pools else ():
+        if not any(_overlap(wide, other) for other in taken):
+            return wide
+    return user_subnet(taken, pools or USER_POOLS)
+
+
+def user_subnet(taken: Collection[Network], pools: Sequence[Pool] = USER_POOLS, version: int = 4) -> Network:
+    """The first subnet for a user-defined network that overlaps nothing taken. Raises PoolsExhausted."""
+    for pool in pools:
+        if pool.base.version == version:
+            found = _first_free(pool, taken)
+            if found:
+                return found
     raise PoolsExhausted("all predefined address pools have been fully subnetted")
+
+
+def _first_free(pool: Pool, taken: Collection[Network]) -> Network | None:
+    blocked = sorted(
+        (int(net.network_address), int(net.broadcast_address)) for net in taken if net.version == pool.base.version
+    )
+    kind = IPv4Network if pool.base.version == 4 else IPv6Network
+    size = 1 << (pool.base.max_prefixlen - pool.size)
+    start, end = int(pool.base.network_address), int(pool.base.broadcast_address)
+    while start + size - 1 <= end:
+        after = next((last + 1 for first, last in blocked if first < start + size and last >= start), None)
+        if after is None:
+            return kind((start, pool.size))
+        start = (after + size - 1) & ~(size - 1)
+    return None
 
 
 def unique_local_subnet(seed: str, taken: Collection[IPv6Network]) -> IPv6Network:
