@@ -8,8 +8,8 @@ class DaemonConfig:
 
     __slots__ = ("address_pools", "bip", "bridge", "data_root", "debug", "exec_root", "group", "hosts",
                  "insecure_registries", "log_driver", "log_level", "log_options", "max_concurrent_downloads",
-                 "max_concurrent_uploads", "max_download_attempts", "pidfile", "read_only_hosts", "registry_certs", "registry_mirrors",
-                 "search_url", "storage_driver", "tls_ca", "tls_certificate", "tls_key")
+                 "max_concurrent_uploads", "max_download_attempts", "pidfile", "read_only_hosts", "registry_certs",
+                 "registry_mirrors", "search_url", "storage_driver", "tls_ca", "tls_certificate", "tls_key")
 
     def __init__(self) -> None:
         self.hosts: list[str] = [f"unix://{SOCKET}"]
