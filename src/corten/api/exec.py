@@ -57,7 +57,8 @@ async def start(request: Request, engine: Engine) -> Response:
 async def _until_exit(exited: asyncio.Event) -> None:
     """The output's end comes a little before the process's; a client asks for the code as soon as the stream ends."""
     try:
-        await asyncio.wait_for(exited.wait(), EXIT_WAIT_S)
+        async with asyncio.timeout(EXIT_WAIT_S):
+            await exited.wait()
     except TimeoutError:
         return  # it has closed its output and goes on
 

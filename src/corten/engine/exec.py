@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PREFIX = "OCI runtime exec failed: exec failed: unable to start container process: "
 KEPT_FINISHED = 512
+AFTERWARDS_S = 0.002
 
 
 class ExecRecord(Schema):
@@ -54,6 +55,7 @@ class Execs:
         self.engine = engine
         self._records: dict[str, ExecRecord] = {}
         self._ended: dict[str, asyncio.Event] = {}
+        self._users: dict[str, User] = {}  # of those that have not been started
 
     def get(self, exec_id: str) -> ExecRecord:
         """Raises NotFound."""
@@ -86,7 +88,16 @@ class Execs:
         self._records[made.id] = made
         self._ended[made.id] = asyncio.Event()
         self._publish(made, "exec_create", command=True)
+        asyncio.get_running_loop().call_soon(self._look_ahead, made, record)
         return made.id
+
+    def _look_ahead(self, made: ExecRecord, record: ContainerRecord) -> None:
+        """Who it will run as, looked up while the client hears of its id."""
+        if not made.started and made.exit_code is None:
+            try:
+                self._users[made.id] = self._user(record, made.request)
+            except (Error, OSError):
+                pass  # the start says so
 
     def _check(self, record: ContainerRecord, ref: str) -> None:
         if record.state.status == "paused":
@@ -118,7 +129,8 @@ class Execs:
         record = self.engine.containers.get(made.container_id)
         request = made.request
         try:
-            process = self._process(record, request, console_size or request.console_size)
+            user = self._users.pop(made.id, None)
+            process = self._process(record, request, user, console_size or request.console_size)
             self._publish(made, "exec_start", command=True)
             started = await self.engine.zygote.exec(
                 record.id, made.id, process, tty=request.tty, stdin=attach and request.attach_stdin,
@@ -141,11 +153,11 @@ class Execs:
         return started
 
     def _process(
-        self, record: ContainerRecord, request: ExecRequest, console_size: list[int] | None
+        self, record: ContainerRecord, request: ExecRequest, user: User | None, console_size: list[int] | None
     ) -> dict[str, Any]:
         if request.working_dir and not request.working_dir.startswith("/"):
             raise ExecFailed("OCI runtime exec failed: exec failed: Cwd must be an absolute path", UNKNOWN)
-        user = self._user(record, request)
+        user = user or self._user(record, request)
         names = capabilities(record.host_config, self.engine.bounding)
         if request.privileged:
             bounding = self.engine.bounding
@@ -170,6 +182,9 @@ class Execs:
         self.engine.spawn(self._forget(event["id"], event["exec_id"]))
 
     async def _forget(self, container_id: str, exec_id: str) -> None:
+        """Take its end off the record, once those who wait for it have been told."""
+        await asyncio.sleep(AFTERWARDS_S)
+        self.engine.db.delete("exec", exec_id)
         try:
             await self.engine.zygote.forget(container_id, exec_id)
         except Error as error:
@@ -177,8 +192,6 @@ class Execs:
 
     def _finish(self, made: ExecRecord, exit_code: int) -> None:
         made.exit_code, made.running = exit_code, False
-        if not made.silent:
-            self.engine.db.delete("exec", made.id)
         self._ended[made.id].set()
         if made.silent:
             self._drop(made.id)
@@ -189,6 +202,7 @@ class Execs:
     def _drop(self, exec_id: str) -> None:
         self._records.pop(exec_id, None)
         self._ended.pop(exec_id, None)
+        self._users.pop(exec_id, None)
 
     def container_ended(self, container_id: str) -> None:
         """Its execs have been killed with it; their own exits say the codes, this is for those that never ran."""

@@ -15,6 +15,7 @@ from corten.engine.restart import restarts
 if TYPE_CHECKING:
     from corten.engine.containers import Containers
 
+_TURNS = 3  # of the loop, in which those who wait for the code are told
 DRAIN_TIMEOUT_S = 5.0  # the pump has this long to write the last output before the log goes
 
 
@@ -76,6 +77,8 @@ def record_exit(containers: "Containers", record: ContainerRecord, status: int, 
 async def clean_up(containers: "Containers", record: ContainerRecord) -> None:
     """Release what a run has held: the zygote's entry and exit file, the network, the bundle."""
     live = containers.live(record.id)
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
     try:
         await _release(containers, record)
     finally:

@@ -51,6 +51,7 @@ _LOW, _HIGH = 0, 4  # both machines are little-endian
 
 _compiled: dict[bytes, tuple[bytes, int]] = {}
 _CACHE = 64
+_latest: tuple[object, tuple[bytes, int]] = (None, (b"", 0))  # the very profile, of the last exec perhaps
 
 
 class Condition:
@@ -80,12 +81,16 @@ class Condition:
 
 def compile_cached(profile: dict[str, Any]) -> tuple[bytes, int]:
     """`compile_profile`, remembered: most containers have the same few profiles."""
+    global _latest
+    if _latest[0] is profile:
+        return _latest[1]
     key = marshal.dumps(profile, 2)
     found = _compiled.get(key)
     if found is None:
         if len(_compiled) >= _CACHE:
             _compiled.pop(next(iter(_compiled)))
         found = _compiled[key] = compile_profile(profile)
+    _latest = profile, found
     return found
 
 
