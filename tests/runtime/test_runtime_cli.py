@@ -215,3 +215,46 @@ def test_a_container_does_not_change_with_its_config(oci):
         json.dump({"ociVersion": "1.0.0"}, file)
     assert oci("start", "c") == (0, "", "")
     assert oci("delete", "--force", "c") == (0, "", "")
+
+
+def write_hook(oci, text):
+    path = f"{oci.boxes.folder}/hook-{text.count(' ')}"
+    with open(path, "w") as file:
+        file.write(f"#!/bin/sh\n{text}\n")
+    os.chmod(path, 0o755)
+    return path
+
+
+def test_a_failing_poststart_hook_destroys_the_container(oci):
+    path = oci.bundle("sleep", "100", change=lambda spec: spec.update(hooks={"poststart": [{"path": "/bin/false"}]}))
+    assert oci("create", "-b", path, "c")[0] == 0
+    code, _, text = oci("start", "c")
+    assert code == 1 and "poststart hook #0" in text
+    assert "does not exist" in oci("state", "c")[2] and os.listdir(oci.root) == []
+
+
+def test_poststop_hooks_that_fail_are_warned_of_and_the_next_runs(oci):
+    mark = f"{oci.boxes.folder}/mark"
+    hooks = {"poststop": [{"path": "/bin/false"}, {"path": write_hook(oci, f"echo x > {mark}")}]}
+    path = oci.bundle("true", change=lambda spec: spec.update(hooks=hooks))
+    assert oci("create", "-b", path, "c")[0] == 0
+    code, _, text = oci("delete", "c")
+    assert code == 0 and "warning: error running poststop hook #0: exit status 1" in text
+    assert os.path.exists(mark)
+
+
+@pytest.mark.parametrize(("env", "seen"), [(None, "outside"), ([], ""), (["WHERE=hook"], "hook")])
+def test_the_environment_of_a_hook(oci, env, seen):
+    mark = f"{oci.boxes.folder}/mark"
+    hook = {"path": write_hook(oci, f"echo \"$WHERE\" > {mark}")} | ({} if env is None else {"env": env})
+    path = oci.bundle("true", change=lambda spec: spec.update(hooks={"createRuntime": [hook]}))
+    assert oci("create", "-b", path, "c", env={**os.environ, "WHERE": "outside"})[0] == 0
+    with open(mark) as file:
+        assert file.read() == f"{seen}\n"
+
+
+def test_an_unknown_capability_is_warned_of(oci):
+    path = oci.bundle("true", capabilities={"bounding": ["CAP_LATER"]})
+    code, _, text = oci("run", "-b", path, "c")
+    with open(oci.log) as file:
+        assert code == 0 and "CAP_LATER" in text + file.read()

@@ -335,3 +335,27 @@ def test_bad_process_documents(boxes):
 
 def test_processes_are_single_threaded_while_cloning():
     assert threading.active_count() == 1
+
+
+def link_mount(boxes, *options, target="/etc/link"):
+    source = f"{boxes.folder}/a-link"
+    if not os.path.islink(source):
+        os.symlink("/etc/passwd", source)
+    return lambda spec: spec["mounts"].append(
+        {"destination": target, "type": "bind", "source": source, "options": ["bind", *options]})
+
+
+def test_links_as_sources_and_targets(boxes):
+    os.symlink("nowhere", f"{boxes.lower}/etc/link")
+    found = boxes.run("readlink", "/etc/link", change=link_mount(boxes, "src-nofollow", "dest-nofollow"))
+    assert (found.output, found.failure) == ("/etc/passwd\n", None)
+    found = boxes.run("head", "-n", "1", "/etc/link", change=link_mount(boxes, "dest-nofollow"))
+    assert found.output == open("/etc/passwd").readline()
+    found = boxes.run("readlink", "/deep/er/link", change=link_mount(boxes, "copy-symlink", target="/deep/er/link"))
+    assert (found.output, found.failure) == ("/etc/passwd\n", None)
+
+
+def test_the_root_is_not_copied_into_memory(boxes):
+    with pytest.raises(InvalidArgument, match="tmpcopyup"):
+        boxes.run("true", change=lambda spec: spec["mounts"].insert(
+            0, {"destination": "/", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}))

@@ -35,6 +35,9 @@ _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ
 
 def check_id(id: str) -> str:
     """A container id as runc takes it. Raises InvalidArgument: it becomes part of paths."""
-    if not id or len(id) > 1024 or id in (".", "..") or not _ID_CHARACTERS.issuperset(id):
+    if not id or len(id) > 1024 or id in (".", ".."):
         raise InvalidArgument("invalid container ID format")
+    for character in id:
+        if character not in _ID_CHARACTERS:
+            raise InvalidArgument(f"invalid container ID format: invalid character {character!r}")
     return id

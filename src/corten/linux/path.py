@@ -110,5 +110,43 @@ def make_file(root: int, path: str, mode: int = 0o644) -> int:
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
 
+def make_last(root: int, path: str, folder: bool) -> int:
+    """An O_PATH descriptor of what is at `path` itself, be it a symbolic link; a folder or file made if nothing is."""
+    head, name = os.path.split(os.path.normpath("/" + path))
+    parent = make_folder(root, head)
+    try:
+        try:
+            if folder:
+                os.mkdir(name, 0o755, dir_fd=parent)
+            else:
+                os.mknod(name, stat.S_IFREG | 0o644, dir_fd=parent)
+        except FileExistsError:
+            pass
+        return os.open(name, O_PATH | os.O_NOFOLLOW, dir_fd=parent)
+    finally:
+        os.close(parent)
+
+
+def make_link(root: int, path: str, target: str) -> None:
+    """A symbolic link at `path` with its folders; one that is there already stays. Raises OSError."""
+    head, name = os.path.split(os.path.normpath("/" + path))
+    parent = make_folder(root, head)
+    try:
+        os.symlink(target, name, dir_fd=parent)
+    except FileExistsError:
+        if not is_link(parent, name):
+            raise
+    finally:
+        os.close(parent)
+
+
+def is_link(folder: int, name: str) -> bool:
+    """Whether the entry `name` of a folder is a symbolic link itself."""
+    try:
+        return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
 def is_folder(descriptor: int) -> bool:
     return stat.S_ISDIR(os.fstat(descriptor).st_mode)

@@ -85,6 +85,11 @@ def _new(call: "Call", detached: bool) -> "Child":
     process = bundle.spec.get("process") or {}
     check_terminal(bool(process.get("terminal")), detached, text(call.options, "console"))
     sets = process.get("capabilities") or {}
+    if sets:
+        from corten.linux.capabilities import NUMBERS
+
+        for name in sorted({name for names in sets.values() for name in names or ()} - set(NUMBERS)):
+            call.warn(f"ignoring unknown or unavailable capability: {name}")
     for name in set(sets.get("ambient") or ()) - set(sets.get("inheritable") or ()):
         call.warn(f"can't raise ambient capability {name}: not in the inheritable set")
     environment: list[str] = []

@@ -53,7 +53,11 @@ def start(record: State) -> None:
         posix.close(descriptor)
     if message:
         raise sync.unpack_failure(message)
-    run_hooks(record, "poststart", "running")
+    try:
+        run_hooks(record, "poststart", "running")
+    except StepFailed:
+        delete(record.root, record.id, force=True)  # runtime.md, lifecycle: on with step 12, its destruction
+        raise
 
 
 def _follow(record: State, channel: int) -> bytes:
@@ -149,10 +153,20 @@ def delete(root: str, id: str, force: bool = False) -> None:
         from corten.runtime import borrowed_mounts
 
         borrowed_mounts.take_away(record.rootfs)
-    try:
-        run_hooks(record, "poststop", "stopped")
-    except (StepFailed, InvalidArgument):
-        pass  # runtime.md: logged at most; the container is gone
+    _run_poststop(record)
+
+
+def _run_poststop(record: State) -> None:
+    """Each hook, whatever became of those before: a failure is a warning (runtime.md), the container is gone."""
+    for number, hook in enumerate(record.hooks.get("poststop") or ()):
+        from corten.base import jsonio
+        from corten.runtime import hooks
+
+        document = jsonio.dumps(state.document(record, "stopped", record.pid)).encode()
+        try:
+            hooks.run(f"poststop hook #{number}", hook, document)
+        except (StepFailed, InvalidArgument) as failure:
+            os.write(2, f"corten-oci: warning: {failure}".replace("\n", " ").rstrip().encode() + b"\n")
 
 
 def _remove_folder(folder: str) -> None:

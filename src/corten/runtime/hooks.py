@@ -1,6 +1,6 @@
 """Hooks: programs of the spec run at points of a container's life, the state on their standard input.
 
-Each is run by path with its own arguments and environment, nothing inherited but the namespaces of the point.
+Each is run by path with its own arguments and environment, in the namespaces of its point; no descriptor is inherited.
 runtime-spec runtime.md and config.md "POSIX-platform Hooks".
 """
 
@@ -28,7 +28,7 @@ def run_all(
 ) -> None:
     """Run the hooks of these kinds in order, each with the state `document`. Raises StepFailed at the first failure.
 
-    `inherited` is the environment of a hook that names none of its own.
+    `inherited` is the environment of a hook that names none of its own; without it that is the runtime's.
     """
     for kind in kinds:
         for number, hook in enumerate((spec.get("hooks") or {}).get(kind) or ()):
@@ -40,7 +40,11 @@ def run(name: str, hook: dict[str, Any], document: bytes, inherited: dict[str, s
     path, arguments = hook.get("path"), hook.get("args") or [hook.get("path")]
     if not isinstance(path, str) or not path.startswith("/"):
         raise InvalidArgument(f"{name}: path must be absolute: {path!r}")
-    environment = dict(entry.partition("=")[::2] for entry in hook.get("env") or ()) or inherited or {}
+    environment = dict(entry.partition("=")[::2] for entry in hook.get("env") or ())
+    if not environment and inherited is not None:
+        environment = inherited
+    elif hook.get("env") is None:
+        environment = dict(os.environ)  # as in runc: a hook that says nothing of it has the caller's
     timeout = hook.get("timeout")
     stdin = os.memfd_create("state", os.MFD_CLOEXEC)
     os.write(stdin, document)

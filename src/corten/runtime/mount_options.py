@@ -59,13 +59,14 @@ PROPAGATION = {
 }
 # words of the superblock that fsconfig takes as flags, and words that mean nothing to a new mount
 _SUPERBLOCK = frozenset(("sync", "dirsync", "lazytime", "mand", "silent", "iversion"))
+_LINKS = ("copy-symlink", "dest-nofollow", "src-nofollow")  # crun's; podman asks for them
 _LABELLED = frozenset(("tmpfs", "devpts", "mqueue"))
 _NOTHING = frozenset(("defaults", "async", "nomand", "nolazytime", "loud", "remount", "noiversion"))
 
 
 def words() -> list[str]:
     """Every option that is understood here, for `features`."""
-    others = ("bind", "rbind", "idmap", "ridmap", "tmpcopyup")
+    others = ("bind", "rbind", "idmap", "ridmap", "tmpcopyup", *_LINKS)
     return [*_ATTRIBUTES, *_RECURSIVE, *PROPAGATION, *_SUPERBLOCK, *_NOTHING, *others]
 
 
@@ -73,8 +74,8 @@ class Mount:
     """One mount of a container, understood: what, where, and how it is changed before it is attached."""
 
     __slots__ = (
-        "bind", "clear_bits", "copy_up", "data", "destination", "gid_map", "idmap", "kind", "propagation", "recursive",
-        "recursive_clear", "recursive_set", "set_bits", "source", "subpath", "uid_map",
+        "bind", "clear_bits", "copy_up", "data", "destination", "gid_map", "idmap", "kind", "links", "propagation",
+        "recursive", "recursive_clear", "recursive_set", "set_bits", "source", "subpath", "uid_map",
     )
 
     def __init__(self, entry: dict[str, Any]) -> None:
@@ -88,6 +89,7 @@ class Mount:
         self.bind = self.kind in ("bind", "rbind")
         self.recursive = self.kind == "rbind"
         self.copy_up = False
+        self.links: set[str] = set()
         self.uid_map, self.gid_map = id_map(entry.get("uidMappings")), id_map(entry.get("gidMappings"))
         self.idmap = "idmap" if self.uid_map or self.gid_map else ""  # "": the owners of files stay as they are
         self._check()
@@ -95,6 +97,8 @@ class Mount:
             self._take(word)
         if not self.bind:  # a new mount has none below it
             self.set_bits = self.set_bits & ~self.recursive_clear | self.recursive_set
+        if self.copy_up and os.path.normpath(self.destination) == "/":
+            raise InvalidArgument("mount /: tmpcopyup would copy the whole root")
         if self.idmap and not self.bind:
             raise InvalidArgument(f"mount {self.destination}: id-mapped mounts are only supported for bind mounts")
 
@@ -126,6 +130,8 @@ class Mount:
             self.idmap = word
         elif word == "tmpcopyup":
             self.copy_up = True
+        elif word in _LINKS:
+            self.links.add(word)
         elif word not in _NOTHING:
             self._take_data(word)
 
@@ -143,6 +149,11 @@ class Mount:
         if self.recursive_set or self.recursive_clear:
             found.append(Change(self.recursive_set, self.recursive_clear, recursive=True))
         return found
+
+    @property
+    def copied_link(self) -> str:
+        """What a source that is a symbolic link leads to, when the link itself is to be made; else ""."""
+        return os.readlink(self.source) if "copy-symlink" in self.links and os.path.islink(self.source) else ""
 
     @property
     def read_only(self) -> bool:

@@ -11,7 +11,7 @@ from corten.base.errors import InvalidArgument
 from corten.linux import fd, mount, overlay, path
 from corten.linux.mount import Change
 from corten.linux.proc import read_text
-from corten.runtime import borrowed_mounts, cgroup_mount, devices
+from corten.runtime import borrowed_mounts, cgroup_mount, devices, sources
 from corten.runtime.copy_up import copy_up
 from corten.runtime.errors import StepFailed, go_strerror
 from corten.runtime.mount_options import Mount
@@ -110,6 +110,9 @@ def _mount_failed(entry: Mount, error: OSError) -> StepFailed:
 
 
 def _mount_one(plan: Plan, root: int, entry: Mount) -> int:
+    if entry.copied_link:
+        path.make_link(root, entry.destination, entry.copied_link)
+        return os.dup(root)
     if entry.bind:
         made = _bind(plan, root, entry)
     elif entry.kind == "cgroup":
@@ -125,8 +128,10 @@ def _bind(plan: Plan, root: int, entry: Mount) -> int:
     """A copy of the source's mount, changed before anybody sees it, on a target of the same kind made if missing."""
     tree = plan.sources.pop(entry, -1)
     if tree < 0:
-        tree = _beneath(entry) if entry.subpath else mount.copy_tree(entry.source, entry.recursive)
-    if path.is_folder(tree):
+        tree = sources.open_source(entry)
+    if "dest-nofollow" in entry.links:
+        target = path.make_last(root, entry.destination, path.is_folder(tree))
+    elif path.is_folder(tree):
         target = path.make_folder(root, entry.destination)
     else:
         target = path.make_file(root, entry.destination)
@@ -134,22 +139,6 @@ def _bind(plan: Plan, root: int, entry: Mount) -> int:
             raise OSError(errno.ENOTDIR, "move_mount: Not a directory")
     _attach(tree, target, entry.changes)
     return tree
-
-
-def _beneath(entry: Mount) -> int:
-    """A copy of what lies beneath the source, found once: who writes there may exchange a folder for a link."""
-    source = os.open(entry.source, path.O_PATH | os.O_DIRECTORY)
-    try:
-        found = path.openat2(source, entry.subpath, path.O_PATH, path.RESOLVE_BENEATH | path.RESOLVE_NO_MAGICLINKS)
-    except OSError as error:
-        text = f"cannot access path {entry.source}, subpath: {entry.subpath}: {go_strerror(error.errno or 0)}"
-        raise StepFailed("mount", "openat2", error.errno or 0, entry.destination, text) from None
-    finally:
-        os.close(source)
-    try:
-        return mount.copy_tree("", entry.recursive, found)
-    finally:
-        os.close(found)
 
 
 def _new(plan: Plan, root: int, entry: Mount) -> int:
@@ -203,9 +192,12 @@ def _real_folder(root: int, destination: str, kind: str) -> int:
 
 
 def make_devices(plan: Plan, root: int) -> None:
-    """Nodes and links below /dev; a /dev bound from elsewhere is left as it is."""
-    if any(entry.bind and os.path.normpath(entry.destination) == "/dev" for entry in plan.mounts):
+    """Nodes and links below /dev; a /dev bound from elsewhere is left as it is, one that is a link is refused."""
+    over = [entry for entry in plan.mounts if os.path.normpath(entry.destination) == "/dev"]
+    if any(entry.bind for entry in over):
         return
+    if not over and path.is_link(root, "dev"):
+        raise InvalidArgument("/dev of the root is a symbolic link")
     before = os.umask(0)
     try:
         devices.make_nodes(root, plan.devices, plan.sources)

@@ -11,7 +11,7 @@ import os
 import stat
 
 from corten.base.errors import InvalidArgument
-from corten.linux import mount, namespaces, user
+from corten.linux import mount, namespaces, path, user
 from corten.runtime import sync
 from corten.runtime.devices import Device, make_node
 from corten.runtime.errors import StepFailed, from_exception, go_strerror
@@ -22,7 +22,8 @@ from corten.runtime.plan import Plan
 def wanted(plan: Plan) -> list[Mount | Device]:
     """What comes from the parent: bind mounts, then devices, each in the spec's order."""
     by_root = plan.user_namespace and not plan.unprivileged
-    found: list[Mount | Device] = [entry for entry in plan.mounts if entry.bind and (entry.idmap or by_root)]
+    found: list[Mount | Device] = [entry for entry in plan.mounts if entry.bind and (entry.idmap or by_root)
+                                    and not entry.copied_link]
     if by_root:
         found += [device for device in plan.devices if not stat.S_ISFIFO(device.mode)]
     return found
@@ -93,7 +94,7 @@ def _open_source(entry: Mount, mapped: int) -> int:
 
 
 def _open(entry: Mount, mapped: int) -> int:
-    tree = mount.copy_tree(entry.source, entry.recursive)
+    tree = open_source(entry)
     if not entry.idmap:
         return tree
     try:
@@ -110,6 +111,29 @@ def _open(entry: Mount, mapped: int) -> int:
         os.close(tree)
         raise
     return tree
+
+
+def open_source(entry: Mount) -> int:
+    """A copy of the mount that is a bind mount's source. Raises OSError, StepFailed."""
+    if entry.subpath:
+        return _beneath(entry)
+    return mount.copy_tree(entry.source, entry.recursive, follow="src-nofollow" not in entry.links)
+
+
+def _beneath(entry: Mount) -> int:
+    """A copy of what lies beneath the source, found once: who writes there may exchange a folder for a link."""
+    source = os.open(entry.source, path.O_PATH | os.O_DIRECTORY)
+    try:
+        found = path.openat2(source, entry.subpath, path.O_PATH, path.RESOLVE_BENEATH | path.RESOLVE_NO_MAGICLINKS)
+    except OSError as error:
+        text = f"cannot access path {entry.source}, subpath: {entry.subpath}: {go_strerror(error.errno or 0)}"
+        raise StepFailed("mount", "openat2", error.errno or 0, entry.destination, text) from None
+    finally:
+        os.close(source)
+    try:
+        return mount.copy_tree("", entry.recursive, found)
+    finally:
+        os.close(found)
 
 
 def receive(plan: Plan, channel: int) -> None:
