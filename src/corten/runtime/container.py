@@ -166,7 +166,7 @@ def _run_poststop(record: State) -> None:
         try:
             hooks.run(f"poststop hook #{number}", hook, document)
         except (StepFailed, InvalidArgument) as failure:
-            os.write(2, f"corten-oci: warning: {failure}".replace("\n", " ").rstrip().encode() + b"\n")
+            posix.write(2, f"corten-oci: warning: {failure}".replace("\n", " ").rstrip().encode() + b"\n")
 
 
 def _remove_folder(folder: str) -> None:
