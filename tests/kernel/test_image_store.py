@@ -116,7 +116,7 @@ def test_names_come_and_go(engine, tmp_path):
     assert engine.images.remove("b2") == [{"Untagged": "b2:latest"}]
     with pytest.raises(InvalidArgument, match="invalid reference format"):
         engine.images.tag("busybox", "UPPER:x", "")
-    with pytest.raises(InvalidArgument, match="refusing to create a tag with a digest reference"):
+    with pytest.raises(InvalidArgument, match="cannot import digest reference"):
         engine.images.tag("busybox", "a@" + image_id, "")
     removed = engine.images.remove("busybox:latest")
     assert removed == [{"Untagged": "busybox:latest"}]

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from corten.base.errors import Conflict, InvalidArgument
 from corten.base.ids import short_id
-from corten.base.units import parse_time
-from corten.engine.image_views import check_filters, created_ns, has_label, truth
+from corten.engine.image_views import check_filters, created_ns, has_label, moment, truth
 from corten.image.gc import forget_downloads
 from corten.image.host import refuse
 from corten.image.records import Image
@@ -134,7 +133,7 @@ def prune(images: "Images", filters: dict[str, list[str]]) -> dict[str, Any]:
     until = filters.get("until", [])
     if len(until) > 1:
         raise InvalidArgument("more than one until filter specified")
-    moment = parse_time(until[0]) if until else None
+    oldest = moment(until[0]) if until else None
     before = images.store.usage_bytes()
     records: Records = []
     for image in sorted(images.store.images.values(), key=created_ns, reverse=True):
@@ -142,7 +141,7 @@ def prune(images: "Images", filters: dict[str, list[str]]) -> dict[str, Any]:
             continue
         if (dangling and images.store.names_of(image.id)) or images.engine.containers.using_image(image.id):
             continue
-        if moment is not None and created_ns(image) >= moment:
+        if oldest is not None and created_ns(image) >= oldest:
             continue
         if not all(has_label(image, wanted) for wanted in filters.get("label", ())):
             continue

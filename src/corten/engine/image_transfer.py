@@ -171,12 +171,14 @@ def apply_changes(config: dict[str, Any], lines: list[str]) -> dict[str, Any]:
     if not config.get("Env"):
         state.config.pop("Env", None)
         state.config["Env"] = []
+    for line in lines:
+        for word in line.split()[:1]:
+            if word.upper() not in _CHANGEABLE:
+                raise InvalidArgument(f"{word} is not a valid change command")
     plan = read_plan(parse_dockerfile("FROM scratch\n" + "\n".join(lines) + "\n"))
-    if len(plan.stages) > 1:
-        raise InvalidArgument("from is not a valid change command")
-    for command in plan.stages[0].commands:
-        if command.name not in _CHANGEABLE:
-            raise InvalidArgument(f"{command.name.lower()} is not a valid change command")
+    for command in plan.stages[-1].commands:
+        if command.name not in _CHANGEABLE:  # of a second line within one
+            raise InvalidArgument(f"{command.name} is not a valid change command")
         if command.name == "WORKDIR":
             state.config["WorkingDir"] = working_directory(state, command)
         else:
@@ -215,6 +217,8 @@ async def import_archive(images: "Images", body: AsyncIterator[bytes], request: 
     config = apply_changes({}, request.changes)
     platform = parse_platform(request.platform).json() if request.platform else {
         "architecture": machine_architecture(os.uname().machine), "os": "linux"}
+    if platform["os"] != "linux":
+        raise InvalidArgument("operating system is not supported")
     try:
         image = await _import(images, body, request, config, platform)
     finally:

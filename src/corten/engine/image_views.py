@@ -4,6 +4,7 @@ Source: Engine API 1.51, `ImageSummary`, `ImageInspect`, `HistoryResponseItem`; 
 """
 
 import fnmatch
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,15 @@ def truth(filters: dict[str, list[str]], name: str, default: bool | None) -> boo
         return True
     if all(value in _FALSE for value in values):
         return False
-    raise InvalidArgument(f"invalid filter '{name}={values}'")
+    raise InvalidArgument(f"invalid filter '{name}=[{' '.join(values)}]'")
+
+
+def moment(text: str) -> int:
+    """A filter's time or duration before now, in nanoseconds. Raises InvalidArgument."""
+    try:
+        return parse_time(text)
+    except InvalidArgument:
+        raise InvalidArgument(f'failed to parse value as time or duration: "{text}"') from None
 
 
 def has_label(image: Image, wanted: str) -> bool:
@@ -64,7 +73,7 @@ def list_images(images: "Images", everything: bool, filters: dict[str, list[str]
     check_filters(filters, _LIST_FILTERS)
     dangling = truth(filters, "dangling", None)
     before = [created_ns(images.find(value)) for value in filters.get("before", ())]
-    before += [parse_time(value) for value in filters.get("until", ())]
+    before += [moment(value) for value in filters.get("until", ())]
     since = [created_ns(images.find(value)) for value in filters.get("since", ())]
     users = layer_users(images.store) if shared_size else {}
     containers = Counter(record.image_id for record in images.engine.containers)
@@ -112,6 +121,8 @@ def _matches(name: str, patterns: list[str]) -> bool:
 
 
 def _path_match(pattern: str, name: str) -> bool:
+    if re.search(r"\[(?![^\]]+\])|\\$", pattern):
+        raise InvalidArgument("syntax error in pattern")
     parts, wanted = name.split("/"), pattern.split("/")
     return len(parts) == len(wanted) and all(
         fnmatch.fnmatchcase(part, want) for part, want in zip(parts, wanted, strict=True))

@@ -242,7 +242,7 @@ def new_name(repo: str, tag: str) -> str:
     """The full reference of an image's new name. Raises InvalidArgument with docker's texts."""
     parsed = reference.parse(repo)
     if parsed.digest:
-        raise InvalidArgument("refusing to create a tag with a digest reference")
+        raise InvalidArgument("cannot import digest reference")
     return (parsed.with_tag(tag) if tag else parsed.with_default_tag()).full()
 
 

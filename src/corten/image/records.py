@@ -54,8 +54,9 @@ class Image:
     """An image on this machine. Treat as read-only; the store keeps it true while names come and go.
 
     `id`: "sha256:<digest of the config>". `config`: the whole OCI image config ("config", "rootfs", "history", …).
-    `layers`: short snapshot names, bottom first. `names`: familiar tags (`busybox:latest`), sorted; `digests`:
-    familiar `name@sha256:…`. `size`: bytes of all files. `is_host`: this machine's own /usr (host.py).
+    `layers`: short snapshot names, bottom first. `names`: familiar tags (`busybox:latest`), in order of the full
+    references; `digests`: familiar `name@sha256:…`. `size`: bytes of all files. `is_host`: this machine's own /usr
+    (host.py).
     """
 
     __slots__ = ("config", "digests", "id", "is_host", "layers", "names", "record", "size")

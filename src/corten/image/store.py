@@ -266,8 +266,8 @@ class ImageStore:
 
     def _refresh(self, image: Image) -> None:
         parsed = [reference.parse(name) for name in self.names_of(image.id)]
-        image.names = sorted(name.familiar() for name in parsed if not name.digest)
-        image.digests = sorted(name.familiar() for name in parsed if name.digest)
+        image.names = [name.familiar() for name in parsed if not name.digest]
+        image.digests = [name.familiar() for name in parsed if name.digest]
 
     # --- going away
 
