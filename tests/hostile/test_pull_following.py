@@ -105,6 +105,10 @@ def test_the_same_files_however_it_came(registry, local, followed, kind, how):
         check(local, proxy.host, kind)
     assert followed
     assert statuses(messages).count("Pull complete") == 2
+    told_of = [message["status"] for message in messages if message.get("id") == registry.blobs[kind][7:19]]
+    assert list(dict.fromkeys(told_of)) == [
+        "Pulling fs layer", "Downloading", "Verifying Checksum", "Download complete", "Extracting", "Pull complete"
+    ]
 
 
 @pytest.mark.parametrize("kind", ["gzip", "plain"])

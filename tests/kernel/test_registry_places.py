@@ -42,11 +42,12 @@ def local():
 
 def test_flags_become_settings():
     config = DaemonConfig()
-    config.registry_mirrors = ["https://a", "ghcr.io=https://b/", "ghcr.io=http://c:5000", "docker.io=https://d"]
+    config.registry_mirrors = ["https://a", "ghcr.io=https://b/", "ghcr.io=http://c:5000", "docker.io=https://d", "httpd.example=https://e/=f"]
     config.registry_certs, config.search_url, config.max_concurrent_downloads = ["/certs"], "http://s/search", 9
     settings = settings_of(config)
     assert settings.bases("docker.io") == ["https://a", "https://d", "registry-1.docker.io"]
     assert settings.bases("ghcr.io") == ["https://b", "http://c:5000", "ghcr.io"]
+    assert settings.bases("httpd.example") == ["https://e/=f", "httpd.example"]
     assert settings.certificate_folders[0] == "/certs" and "/etc/docker/certs.d" in settings.certificate_folders
     assert (settings.search_url, settings.parallel_downloads) == ("http://s/search", 9)
 

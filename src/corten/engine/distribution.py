@@ -32,8 +32,10 @@ def settings_of(config: DaemonConfig) -> Settings:
     """What the daemon's flags say about registries. Raises InvalidArgument."""
     mirrors: dict[str, list[str]] = {}
     for text in config.registry_mirrors:
-        domain, separator, url = text.rpartition("=")
-        mirrors.setdefault(domain if separator else DEFAULT_DOMAIN, []).append(url)
+        domain, separator, url = text.partition("=")
+        if not separator or "://" in domain:
+            domain, url = DEFAULT_DOMAIN, text
+        mirrors.setdefault(domain, []).append(url)
     for domain in mirrors:
         if parse(f"{domain}/x").domain != domain:
             raise InvalidArgument(f"invalid --registry-mirror: {domain!r} is not a registry's name")

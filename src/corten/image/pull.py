@@ -174,15 +174,17 @@ class Puller:
             ready = done + 1
             while not arriving and ready < len(layers) and tasks[ready - have].done():
                 ready += 1
-            for layer in layers[done:ready]:
-                emit(bar("Extracting", short_id(layer.digest), layer.size, layer.size))
             followed = done + 1
+            if not arriving:
+                _extracting(layers[done:ready], emit)
             try:
                 await self._store.ensure_layers(diff_ids[:ready], digests[:ready], lease, arriving)
             except InvalidArgument:
                 if not arriving or not arriving.failed:
                     raise
                 continue
+            if arriving:  # told when its download has been: people read these lines in order
+                _extracting(layers[done:ready], emit)
             for layer in layers[done:ready]:
                 emit(plain("Pull complete", short_id(layer.digest)))
             done = ready
@@ -282,6 +284,11 @@ def _close(opening: "asyncio.Task[Writer]") -> None:
     """A writer nobody waits for any more."""
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()
+
+
+def _extracting(layers: list[Descriptor], emit: Emit) -> None:
+    for layer in layers:
+        emit(bar("Extracting", short_id(layer.digest), layer.size, layer.size))
 
 
 def _silent(_message: dict[str, Any]) -> None:
