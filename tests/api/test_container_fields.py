@@ -231,3 +231,12 @@ def test_a_link_is_a_name_until_it_is_removed(engine):
     assert all(len(row["Names"]) == 1 for row in engine.api("GET", "/containers/json").json)
     for path, status in (("/containers/linked-web/db?link=1", 404), ("/containers/linked-web?link=1", 409)):
         assert engine.api("DELETE", path).status == status
+
+
+def test_only_a_shareable_ipc_namespace_is_joined(engine):
+    engine.run(name="closed")
+    engine.run(name="open", HostConfig={"IpcMode": "shareable"})
+    assert "non-shareable IPC" in refused(engine, engine.create("true", HostConfig={"IpcMode": "container:closed"}))
+    ref = engine.run("readlink", "/proc/self/ns/ipc", HostConfig={"IpcMode": "container:open"})
+    engine.wait(ref)
+    assert engine.logs(ref).strip() == os.readlink(f"/proc/{engine.inspect('open')['State']['Pid']}/ns/ipc")

@@ -83,7 +83,7 @@ async def rename(request: Request, engine: Engine) -> Response:
 async def update(request: Request, engine: Engine) -> Response:
     """POST /containers/{id}/update"""
     warnings = await engine.containers.update(request.params["id"], await request.body())
-    return json_response({"Warnings": warnings})
+    return json_response({"Warnings": warnings or None})
 
 
 async def remove(request: Request, engine: Engine) -> Response:

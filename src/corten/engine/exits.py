@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from corten.base.errors import Error
 from corten.engine import health, lifecycle, remove
 from corten.engine.launch import remove_bundle
+from corten.engine.mount_sources import tell_unmounted
 from corten.engine.records import ContainerRecord
 from corten.engine.restart import restarts
 
@@ -99,6 +100,7 @@ async def _release(containers: "Containers", record: ContainerRecord) -> None:
         await engine.networks.release(record)
     except (Error, OSError) as error:
         engine.log.warning("releasing the network of container %s: %s", record.id[:12], error)
+    tell_unmounted(engine, record)
     remove_bundle(engine.layout.bundle(record.id))
 
 

@@ -19,9 +19,8 @@ HOST_CONFIG: dict[str, tuple[object, ...]] = {
 }
 CONFIG: dict[str, tuple[object, ...]] = {"args_escaped": (), "on_build": ()}
 MOUNT: dict[str, tuple[object, ...]] = {"cluster_options": ()}
-
-
 RUNTIMES = ("runc", "corten", "io.containerd.runc.v2")  # all of them corten-oci
+
 
 def _refuse(record: Schema, table: dict[str, tuple[object, ...]], at: str) -> None:
     for attribute, neutral in table.items():
@@ -55,8 +54,6 @@ def _refuse_modes(host: HostConfig) -> None:
         raise InvalidArgument(f"invalid UTS mode: {host.uts_mode}")
     if host.cgroupns_mode not in ("", "private", "host"):
         raise InvalidArgument(f"invalid cgroup namespace mode: {host.cgroupns_mode}")
-
-
     if host.userns_mode not in ("", "host"):
         raise InvalidArgument(f"invalid user namespace mode: {host.userns_mode}")
     if host.isolation not in ("", "default"):

@@ -12,7 +12,7 @@ from corten.base.errors import Conflict, Error, Internal, InvalidArgument, NotFo
 from corten.base.files import remove_tree
 from corten.base.units import now_ns
 from corten.engine.devices import all_devices, block_io, host_devices
-from corten.engine.mount_sources import mount_sources
+from corten.engine.mount_sources import mount_sources, tell_mounted, tell_unmounted
 from corten.engine.records import ContainerRecord, MountPoint
 from corten.engine.spec import Inputs, build_spec
 from corten.engine.users import resolve_user
@@ -25,6 +25,7 @@ PREFIX = ("failed to create task for container: failed to create shim task: OCI 
           "runc create failed: unable to start container process: error during container init: ")
 _encode = msgspec.json.Encoder().encode
 
+_JOINABLE_IPC = ("shareable", "host")
 NOT_FOUND, NOT_EXECUTABLE, UNKNOWN = 127, 126, 128
 
 
@@ -58,10 +59,13 @@ async def launch(containers: "Containers", record: ContainerRecord) -> None:
     if live.cleanup is not None:
         await live.cleanup
         live.cleanup = None
+    told = False
     try:
         await engine.networks.reserve(record)
         engine.networks.etc_files(record)
         write_bundle(containers, record, await mount_sources(engine, record))
+        tell_mounted(engine, record)
+        told = True
         live.begin()
         created = await engine.zygote.create(
             record.id, tty=record.config.tty, open_stdin=record.config.open_stdin,
@@ -75,6 +79,8 @@ async def launch(containers: "Containers", record: ContainerRecord) -> None:
         await engine.zygote.start(record.id)
     except BaseException as error:
         await undo_launch(containers, record)
+        if told:
+            tell_unmounted(engine, record)
         live.exited.set()
         live.drained.set()
         live.released.set()
@@ -188,6 +194,9 @@ def _shared(containers: "Containers", mode: str, kind: str) -> str:
         other = containers.get(mode.removeprefix("container:"))
     except NotFound as error:
         raise InvalidArgument(str(error)) from None
+    if kind == "ipc" and other.host_config.ipc_mode not in _JOINABLE_IPC:
+        raise InvalidArgument(f"container {other.id}: non-shareable IPC "
+                              "(hint: use IpcMode:shareable for the donor container)")
     if not other.running:
         raise Conflict(f"cannot join {kind.upper()} namespace of a non running container: {other.id}")
     return f"/proc/{other.state.pid}/ns/{kind}"

@@ -62,6 +62,7 @@ class Listing:
     def _row(self, record: ContainerRecord) -> dict[str, Any]:
         engine = self._containers.engine
         settings = engine.networks.settings(record)
+        networks = {name: {**found, "DNSNames": None} for name, found in (settings.get("Networks") or {}).items()}
         host_config: dict[str, Any] = {"NetworkMode": record.host_config.network_mode}
         if record.host_config.annotations:
             host_config["Annotations"] = record.host_config.annotations
@@ -70,7 +71,7 @@ class Listing:
             "Command": command_text(record), "Created": record.created_ns // 1_000_000_000,
             "Ports": port_rows(settings.get("Ports") or {}), "Labels": record.config.labels or {},
             "State": record.state.status, "Status": "", "HostConfig": host_config,
-            "NetworkSettings": {"Networks": settings.get("Networks") or {}}, "Mounts": mount_points(record),
+            "NetworkSettings": {"Networks": networks}, "Mounts": mount_points(record),
         }
 
 

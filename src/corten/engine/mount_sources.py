@@ -48,6 +48,23 @@ def _ready(engine: "Engine", point: MountPoint) -> MountPoint:
     return point
 
 
+def tell_mounted(engine: "Engine", record: ContainerRecord) -> None:
+    """An event for each volume a run begins to use."""
+    for point in record.mounts:
+        if point.type == "volume":
+            engine.events.publish("volume", "mount", point.name, {
+                "container": record.id, "destination": point.destination, "driver": point.driver,
+                "propagation": point.propagation, "read/write": "true" if point.rw else "false"})
+
+
+def tell_unmounted(engine: "Engine", record: ContainerRecord) -> None:
+    """An event for each volume a run has used."""
+    for point in record.mounts:
+        if point.type == "volume":
+            engine.events.publish(
+                "volume", "unmount", point.name, {"container": record.id, "driver": point.driver})
+
+
 def _file_system(point: MountPoint, mount: LocalMount) -> MountPoint:
     """The volume as a mount of its own kind; a server's name becomes its address, which is all the kernel takes."""
     options = list(mount.options)

@@ -76,7 +76,7 @@ def _write_resolv_conf(networks: Networks, record: ContainerRecord) -> None:
     elif any((network := networks.named().get(name)) and network.names for name in record.networking):
         kind = etc_files.INTERNAL
     found = _host_resolvers(stub=kind != etc_files.LEGACY)
-    text = etc_files.resolv_conf(found, host.dns, host.dns_search, host.dns_options, kind)
+    text = etc_files.resolv_conf(found, host.dns or (), host.dns_search or (), host.dns_options or (), kind)
     if kind == etc_files.HOST and not (host.dns or host.dns_search or host.dns_options):
         text = _read(etc_files.RESOLV_CONF) or text
     _overwrite(f"{where}/resolv.conf", text)
@@ -93,7 +93,7 @@ def asked_outside(record: ContainerRecord) -> tuple[list[tuple[str, bool]], bool
     """(servers the resolver asks for a container, whether names without a dot stay inside)."""
     host = record.host_config
     found = _host_resolvers(stub=True)
-    return etc_files.outside_servers(found, host.dns), etc_files.has_ndots(host.dns_options or found.options)
+    return etc_files.outside_servers(found, host.dns or ()), etc_files.has_ndots(host.dns_options or found.options)
 
 
 def addresses(endpoint: EndpointConfig) -> list[str]:

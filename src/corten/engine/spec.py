@@ -130,7 +130,7 @@ def environment(record: ContainerRecord, home: str) -> list[str]:
 def rlimits(host: HostConfig) -> list[dict[str, Any]]:
     """`process.rlimits`. Raises InvalidArgument for a name that is none."""
     limits = []
-    for limit in host.ulimits:
+    for limit in host.ulimits or ():
         if limit.name not in ULIMITS:
             raise InvalidArgument(f"invalid ulimit type: {limit.name}")
         limits.append({

@@ -94,7 +94,7 @@ def check_host_config(host: HostConfig) -> list[str]:
         raise InvalidArgument("SHM size can not be less than 0")
     if len(host.console_size) != 2 or any(not 0 <= side <= 0xFFFF for side in host.console_size):
         raise InvalidArgument("invalid ConsoleSize")
-    for limit in host.ulimits:
+    for limit in host.ulimits or ():
         if limit.soft > limit.hard >= 0:
             raise InvalidArgument(
                 f"ulimit soft limit must be less than or equal to hard limit: {limit.soft} > {limit.hard}"
