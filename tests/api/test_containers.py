@@ -343,7 +343,7 @@ def test_update(engine):
     container_id = engine.run(HostConfig={"Memory": 64 << 20})
     answer = engine.api("POST", f"/containers/{container_id}/update", {
         "PidsLimit": 17, "RestartPolicy": {"Name": "unless-stopped"}})
-    assert answer.status == 200 and answer.json == {"Warnings": []}
+    assert answer.status == 200 and answer.json == {"Warnings": None}
     host = engine.inspect(container_id)["HostConfig"]
     assert host["PidsLimit"] == 17 and host["Memory"] == 64 << 20 and host["RestartPolicy"]["Name"] == "unless-stopped"
     assert engine.api("POST", f"/containers/{container_id}/update", {"Memory": 4096}).status == 400
