@@ -7,7 +7,8 @@ cd "$(dirname "$0")"
 
 packages=(python3-venv busybox-static docker-registry nftables iptables iproute2 util-linux procps curl git gcc libc6-dev \
           bind9-dnsutils libseccomp2 skopeo umoci tmux vim-tiny make apache2-utils openssl ca-certificates \
-          qemu-system-x86 user-mode-linux kmod e2fsprogs zstd xz-utils lz4 uidmap dbus systemd systemd-sysv)
+          qemu-system-x86 user-mode-linux kmod e2fsprogs zstd xz-utils lz4 uidmap dbus systemd systemd-sysv \
+          podman containerd)
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
@@ -22,11 +23,13 @@ if [ ${#missing[@]} -gt 0 ]; then
     rm -f /usr/sbin/policy-rc.d.corten; [ -z "${ours:-}" ] || rm -f /usr/sbin/policy-rc.d
 fi
 
-# the docker CLI, without its daemon
-if ! command -v docker >/dev/null; then
+# the docker CLI, and its daemon where no service and no PATH finds it (tests/callers)
+callers=/usr/local/lib/corten-callers
+if ! command -v docker >/dev/null || [ ! -x $callers/dockerd ]; then
     scratch=$(mktemp -d)
     (cd "$scratch" && apt-get download -qq docker.io && dpkg -x docker.io_*.deb x)
-    install -m 755 "$scratch/x/usr/bin/docker" /usr/local/bin/docker
+    command -v docker >/dev/null || install -m 755 "$scratch/x/usr/bin/docker" /usr/local/bin/docker
+    install -D -m 755 "$scratch/x/usr/sbin/dockerd" $callers/dockerd
     rm -rf "$scratch"
 fi
 
