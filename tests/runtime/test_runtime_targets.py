@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from runtime_box import read_console
 
+from corten.runtime.exec import may_trace
+
 SWAPPER = """
 import ctypes, os, sys
 libc = ctypes.CDLL(None)
@@ -202,14 +204,23 @@ def test_the_hosts_devices_never_change(boxes):
         (one.st_mode, one.st_uid, one.st_gid, one.st_ctime_ns) for one in after]
 
 
-def test_an_exec_of_the_runtime_cannot_be_looked_into(boxes):
-    """A container's root watches for new processes and tries to open their memory; none but its own lets it."""
+@pytest.mark.parametrize("tracer", [False, True])
+def test_an_exec_of_the_runtime_cannot_be_looked_into(boxes, tracer):
+    """A container's root watches for new processes and tries to open their memory; none but its own lets it.
+
+    With CAP_SYS_PTRACE that holds in a user namespace of its own.
+    """
     watcher = ("while :; do for p in /proc/[0-9]*; do head -c 1 $p/environ >/dev/null 2>&1 && "
-               "grep -q corten $p/maps 2>/dev/null && echo SEEN $p; done; done")
+               "grep -q python $p/maps 2>/dev/null && echo SEEN $p; done; done")
     spec = boxes.spec("sh", "-c", watcher)
+    if tracer:
+        spec["linux"]["namespaces"].append({"type": "user"})
+        for kind in ("bounding", "permitted", "effective"):
+            spec["process"]["capabilities"][kind] = ["CAP_SYS_PTRACE", "CAP_KILL"]
     read, write = os.pipe()
-    child, bundle = boxes.start(spec, write)
+    child, bundle = boxes.start(spec, write, plain=True)
     os.close(write)
+    assert child.failure is None, child.failure
     try:
         for _ in range(20):
             assert boxes.exec(child, bundle, "true").code == 0
@@ -221,3 +232,12 @@ def test_an_exec_of_the_runtime_cannot_be_looked_into(boxes):
         text += part
     os.close(read)
     assert b"SEEN" not in text
+
+
+@pytest.mark.parametrize(("capabilities", "kinds", "may"), [
+    (["CAP_KILL"], ["pid"], False), (["CAP_SYS_PTRACE"], ["pid"], True), (["CAP_SYS_PTRACE"], ["pid", "user"], False),
+])
+def test_no_memory_is_lent_where_it_could_be_traced(capabilities, kinds, may):
+    spec = {"process": {"capabilities": {"bounding": capabilities}},
+            "linux": {"namespaces": [{"type": kind} for kind in kinds]}}
+    assert may_trace(spec) is may

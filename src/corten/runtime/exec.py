@@ -101,6 +101,8 @@ def lend(lender: Lender, container: Target, process: dict[str, Any], fds: list[i
     plan = _plan(container, process)
     if plan.joined & namespaces.CLONE_NEWTIME or plan.program.filter_flags & seccomp.NEW_LISTENER:
         return True  # setns(2) refuses the one to whoever shares memory; the other needs somebody who looks after it
+    if may_trace(container.spec):
+        return True
     plan.lent = True
     channel, stdin, stdout, stderr = fds
 
@@ -115,6 +117,18 @@ def lend(lender: Lender, container: Target, process: dict[str, Any], fds: list[i
     _pid, pidfd = _clone(container, plan, clone)
     os.close(pidfd)
     return plan.left or lender.ended
+
+
+def may_trace(spec: dict[str, Any]) -> bool:
+    """Whether a container's root may trace all processes that it sees, undumpable or not: no memory is lent to it then.
+
+    CAP_SYS_PTRACE overrides that only in the user namespace in which a program was executed, ptrace(2): that of the
+    host is out of reach for a container with one of its own.
+    """
+    linux, process = spec.get("linux") or {}, spec.get("process") or {}
+    if any(entry.get("type") == "user" for entry in linux.get("namespaces") or ()):
+        return False
+    return any("CAP_SYS_PTRACE" in (names or ()) for names in (process.get("capabilities") or {}).values())
 
 
 def _plan(container: Target, process: dict[str, Any]) -> ExecPlan:
