@@ -151,11 +151,6 @@ class Mount:
         return found
 
     @property
-    def copied_link(self) -> str:
-        """What a source that is a symbolic link leads to, when the link itself is to be made; else ""."""
-        return os.readlink(self.source) if "copy-symlink" in self.links and os.path.islink(self.source) else ""
-
-    @property
     def read_only(self) -> bool:
         return bool(self.set_bits & MOUNT_ATTR_RDONLY)
 

@@ -110,8 +110,9 @@ def _mount_failed(entry: Mount, error: OSError) -> StepFailed:
 
 
 def _mount_one(plan: Plan, root: int, entry: Mount) -> int:
-    if entry.copied_link:
-        path.make_link(root, entry.destination, entry.copied_link)
+    link = sources.copied_link(entry)
+    if link:
+        path.make_link(root, entry.destination, link)
         return os.dup(root)
     if entry.bind:
         made = _bind(plan, root, entry)

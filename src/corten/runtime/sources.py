@@ -23,7 +23,7 @@ def wanted(plan: Plan) -> list[Mount | Device]:
     """What comes from the parent: bind mounts, then devices, each in the spec's order."""
     by_root = plan.user_namespace and not plan.unprivileged
     found: list[Mount | Device] = [entry for entry in plan.mounts if entry.bind and (entry.idmap or by_root)
-                                    and not entry.copied_link]
+                                    and not copied_link(entry)]
     if by_root:
         found += [device for device in plan.devices if not stat.S_ISFIFO(device.mode)]
     return found
@@ -111,6 +111,11 @@ def _open(entry: Mount, mapped: int) -> int:
         os.close(tree)
         raise
     return tree
+
+
+def copied_link(entry: Mount) -> str:
+    """What a source that is a symbolic link leads to, when the link itself is to be made; else ""."""
+    return os.readlink(entry.source) if "copy-symlink" in entry.links and os.path.islink(entry.source) else ""
 
 
 def open_source(entry: Mount) -> int:
