@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
 from corten.base.errors import InvalidArgument
 from corten.base.files import parse_json
-from corten.linux import capabilities, seccomp
+from corten.linux import capabilities, schedule, seccomp
 from corten.linux.seccomp_tables import ARCHITECTURES
 from corten.oci import config_shape, runtime_spec
 from corten.runtime import mount_options
@@ -127,7 +127,8 @@ def main(checkout):
         wrong += [] if good else [path]
     features = runtime_spec.features(
         mount_options.words(), list(capabilities.NAMES), list(seccomp.ACTIONS), list(ARCHITECTURES),
-        [f"SCMP_CMP_{word}" for word in seccomp.OPERATORS])
+        [f"SCMP_CMP_{word}" for word in seccomp.OPERATORS], list(seccomp.FLAGS), list(schedule.MEMORY_MODES),
+        list(schedule.MEMORY_FLAGS))
     state = {"ociVersion": runtime_spec.VERSION, "id": "a", "status": "running", "pid": 1, "bundle": "/b"}
     for name, document in (("features", features), ("state", state)):
         good = schema.fits(document, schema.file(f"{name}-schema.json"), f"{name}-schema.json")

@@ -107,8 +107,10 @@ def test_exec_with_a_terminal(layout, rootfs):
         await world.event("exit", "c", "e")
         poll = select.poll()
         poll.register(started.stdout, select.POLLIN)
-        poll.poll(1000)
-        assert b"got word" in os.read(started.stdout, 65536)
+        found = b""
+        while b"got word" not in found:  # the terminal hands its lines on one by one
+            assert poll.poll(60_000), found
+            found += os.read(started.stdout, 65536)
         os.close(started.stdout)
         await world.client.forget("c", "e")
     go(layout, rootfs, scenario)

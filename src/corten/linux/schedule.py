@@ -23,11 +23,11 @@ _FLAGS = {
 _IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
 
 
-_MEMORY_MODES = {
+MEMORY_MODES = {
     "MPOL_DEFAULT": 0, "MPOL_PREFERRED": 1, "MPOL_BIND": 2, "MPOL_INTERLEAVE": 3, "MPOL_LOCAL": 4,
     "MPOL_PREFERRED_MANY": 5, "MPOL_WEIGHTED_INTERLEAVE": 6,
 }
-_MEMORY_FLAGS = {"MPOL_F_NUMA_BALANCING": 1 << 13, "MPOL_F_RELATIVE_NODES": 1 << 14, "MPOL_F_STATIC_NODES": 1 << 15}
+MEMORY_FLAGS = {"MPOL_F_NUMA_BALANCING": 1 << 13, "MPOL_F_RELATIVE_NODES": 1 << 14, "MPOL_F_STATIC_NODES": 1 << 15}
 _DEADLINE_LEAST, _DEADLINE_MOST = 1024, (1 << 63) - 1  # ns; sched(7)
 _NODES = 1024
 
@@ -95,13 +95,13 @@ def parse_memory_policy(entry: dict[str, Any] | None) -> tuple[int, int] | None:
     """linux.memoryPolicy as (mode with its flags, mask of nodes); None when there is none. Raises InvalidArgument."""
     if entry is None:
         return None
-    mode = _MEMORY_MODES.get(entry.get("mode", ""))
+    mode = MEMORY_MODES.get(entry.get("mode", ""))
     if mode is None:
         raise InvalidArgument(f"invalid memory policy mode: {entry.get('mode')!r}")
     for word in entry.get("flags") or ():
-        if word not in _MEMORY_FLAGS:
+        if word not in MEMORY_FLAGS:
             raise InvalidArgument(f"invalid memory policy flag: {word!r}")
-        mode |= _MEMORY_FLAGS[word]
+        mode |= MEMORY_FLAGS[word]
     nodes = parse_list(entry.get("nodes"), "memory node", _NODES)
     return mode, sum(1 << node for node in nodes)
 

@@ -81,8 +81,10 @@ def to_rootless(spec: dict[str, Any], uid: int, gid: int) -> None:
         mount["options"] = [word for word in mount["options"] if not word.startswith(("uid=", "gid="))]
 
 
-def features(mount_options: list[str], capabilities: list[str], actions: list[str], architectures: list[str],
-             operators: list[str]) -> dict[str, Any]:
+def features(
+    mount_options: list[str], capabilities: list[str], actions: list[str], architectures: list[str],
+    operators: list[str], flags: list[str], memory_modes: list[str], memory_flags: list[str],
+) -> dict[str, Any]:
     """The features document (runtime-spec features.md) of a runtime with these words."""
     return {
         "ociVersionMin": VERSION_MIN,
@@ -95,11 +97,13 @@ def features(mount_options: list[str], capabilities: list[str], actions: list[st
             "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": False, "rdma": True},
             "seccomp": {
                 "enabled": True, "actions": sorted(actions), "operators": sorted(operators),
-                "archs": sorted(architectures),
+                "archs": sorted(architectures), "knownFlags": sorted(flags), "supportedFlags": sorted(flags),
             },
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
             "intelRdt": {"enabled": False},
+            "memoryPolicy": {"modes": sorted(memory_modes), "flags": sorted(memory_flags)},
             "mountExtensions": {"idmap": {"enabled": True}},
+            "netDevices": {"enabled": True},
         },
     }

@@ -57,14 +57,15 @@ def spec(call: "Call") -> int:
 
 def features(_call: "Call") -> int:
     """features: what this runtime knows."""
-    from corten.linux import capabilities, seccomp
+    from corten.linux import capabilities, schedule, seccomp
     from corten.linux.seccomp_tables import ARCHITECTURES
     from corten.oci import runtime_spec
     from corten.runtime import mount_options
 
     operators = [f"SCMP_CMP_{word}" for word in seccomp.OPERATORS]
     document = runtime_spec.features(
-        mount_options.words(), list(capabilities.NAMES), list(seccomp.ACTIONS), list(ARCHITECTURES), operators
+        mount_options.words(), list(capabilities.NAMES), list(seccomp.ACTIONS), list(ARCHITECTURES), operators,
+        list(seccomp.FLAGS), list(schedule.MEMORY_MODES), list(schedule.MEMORY_FLAGS),
     )
     print(json.dumps(document, indent=4))
     return 0
