@@ -114,7 +114,7 @@ def compile_profile(profile: dict[str, Any], machine: str = MACHINE) -> tuple[by
 
 
 def _flags(profile: dict[str, Any]) -> int:
-    """The flags for seccomp(2): those of the profile, and a listener when anything notifies one.
+    """The flags for seccomp(2): those of the profile, and a listener when it names an agent for one.
 
     Before it has a listener the filter's own process must say so, by write(2): that must not wait for the listener.
     """
@@ -132,7 +132,7 @@ def _flags(profile: dict[str, Any]) -> int:
         raise InvalidArgument("seccomp: SCMP_ACT_NOTIFY needs listenerPath")
     if profile.get("listenerMetadata") and not profile.get("listenerPath"):
         raise InvalidArgument("seccomp: listenerMetadata needs listenerPath")
-    if notifying:
+    if profile.get("listenerPath"):  # also when nothing notifies: an agent that was named waits to be told
         flags |= NEW_LISTENER | (_TSYNC_ESRCH if flags & _TSYNC else 0)
     return flags
 
