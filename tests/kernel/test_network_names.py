@@ -345,3 +345,76 @@ def test_the_resolver_lets_go_of_a_container_that_ends_and_ends_itself(host):
     host.stop(web)
     host.loop.run(host.networks.teardown())
     until(lambda: not os.path.exists(f"/proc/{pid}"))
+
+
+# --- with a real daemon
+
+
+def daemon_resolver(engine):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.connect(f"{engine.folder}/run/resolver.sock")
+        return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], "little")
+
+
+def looked_up(engine, name):
+    done = engine.docker("exec", "asker", "nslookup", "-type=a", name)
+    return done.returncode == 0
+
+
+def test_names_after_kill_9_of_daemon_and_resolver(own_engine):
+    own_engine.api("POST", "/networks/create", {"Name": "shop"})
+    for name in ("web", "asker"):
+        own_engine.run(name=name, HostConfig={"NetworkMode": "shop"})
+    assert looked_up(own_engine, "web")
+    os.kill(daemon_resolver(own_engine), signal.SIGKILL)
+    until(lambda: looked_up(own_engine, "web"))
+    own_engine.kill()
+    resolver = daemon_resolver(own_engine)
+    own_engine.start()
+    assert looked_up(own_engine, "web") and daemon_resolver(own_engine) == resolver
+    own_engine.kill()
+    os.kill(resolver, signal.SIGKILL)
+    own_engine.start()
+    until(lambda: looked_up(own_engine, "web"))
+    own_engine.docker("rename", "web", "site")
+    until(lambda: looked_up(own_engine, "site") and not looked_up(own_engine, "web"))
+    own_engine.docker("rm", "-f", "asker", "site")
+    resolver = daemon_resolver(own_engine)
+    assert own_engine.docker("network", "rm", "shop").returncode == 0
+    until(lambda: not os.path.exists(f"/proc/{resolver}"))
+
+
+def test_links_on_the_default_network(own_engine):
+    own_engine.run(name="db", ExposedPorts={"5432/tcp": {}, "5433/tcp": {}}, Env=["COLOUR=red"], Hostname="store")
+    own_engine.run(name="web", HostConfig={"Links": ["db:data"]})
+    hosts = own_engine.docker("exec", "web", "cat", "/etc/hosts").stdout
+    address = own_engine.inspect("db")["NetworkSettings"]["IPAddress"]
+    assert f"{address}\tdata store db\n" in hosts
+    variables = own_engine.docker("exec", "web", "env").stdout.splitlines()
+    for variable in (f"DATA_PORT=tcp://{address}:5432", f"DATA_PORT_5432_TCP_ADDR={address}", "DATA_PORT_5432_TCP_PROTO=tcp",
+                     f"DATA_PORT_5432_TCP_END=tcp://{address}:5433", "DATA_NAME=/web/data", "DATA_ENV_COLOUR=red"):
+        assert variable in variables
+    assert own_engine.inspect("web")["HostConfig"]["Links"] == ["/db:/web/data"]
+    own_engine.api("POST", "/containers/db/stop?t=0")
+    own_engine.run(name="taker")  # the address rests, and somebody else is given the next
+    own_engine.api("POST", "/containers/db/start")
+    fresh = own_engine.inspect("db")["NetworkSettings"]["IPAddress"]
+    assert f"{fresh}\tdata store db\n" in own_engine.docker("exec", "web", "cat", "/etc/hosts").stdout
+
+
+def test_edits_of_the_user_stay_when_networks_change(own_engine):
+    for name in ("one", "two"):
+        own_engine.api("POST", "/networks/create", {"Name": name})
+    own_engine.run(name="web", HostConfig={"NetworkMode": "one"})
+    own_engine.docker("exec", "web", "sh", "-c", "echo 192.0.2.7 mine >>/etc/hosts; echo '# mine' >>/etc/resolv.conf")
+    assert own_engine.docker("network", "connect", "two", "web").returncode == 0
+    second = own_engine.inspect("web")["NetworkSettings"]["Networks"]["two"]["IPAddress"]
+    hosts = own_engine.docker("exec", "web", "cat", "/etc/hosts").stdout
+    assert "192.0.2.7 mine\n" in hosts and f"{second}\t" in hosts
+    assert own_engine.docker("network", "disconnect", "one", "web").returncode == 0
+    hosts = own_engine.docker("exec", "web", "cat", "/etc/hosts").stdout
+    assert "192.0.2.7 mine\n" in hosts and hosts.count(f"{second}\t") == 1
+    assert "# mine" in own_engine.docker("exec", "web", "cat", "/etc/resolv.conf").stdout
+    for name in ("one", "two"):
+        own_engine.docker("network", "disconnect", "-f", name, "web")
+        assert own_engine.docker("network", "rm", name).returncode == 0

@@ -18,6 +18,7 @@ import select
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -35,6 +36,7 @@ from corten.network.resolver_streams import Streams
 TTL_S = 600  # docker's
 TURN = 16  # packets of one container before the others have theirs
 LINGER_S = 10.0  # without daemon and containers, until it ends
+MISTAKES_TOLD = 20  # in the log; who provokes them shall not fill the disk
 MESSAGE_BYTES = 1 << 20  # of the daemon
 QUESTION_BYTES, ANSWER_BYTES = 4096, 65535
 Handler = Callable[[int], None]
@@ -56,6 +58,7 @@ class Resolver:
         self._paused: list[Place] = []
         self._alone_since = time.monotonic()
         self._over = False
+        self._mistakes = 0
         self.watch(listener.fileno(), select.EPOLLIN, self._accept)
 
     # --- the loop
@@ -82,11 +85,20 @@ class Resolver:
                     return
                 soon.append(now + 1)
             timeout = max(0.0, min(soon) - now) if soon else None
-            for descriptor, events in self._epoll.poll(timeout):
-                handler = self._handlers.get(descriptor)
-                if handler:
-                    handler(events)
+            ready = [(number, events, self._handlers.get(number)) for number, events in self._epoll.poll(timeout)]
+            for number, events, handler in ready:
+                if handler and self._handlers.get(number) is handler:  # else the number is another's by now
+                    self._guarded(handler, events)
             self._resume()
+
+    def _guarded(self, handler: Handler, events: int) -> None:
+        """A mistake of ours that one container's packet brings to light must not take the names of the others away."""
+        try:
+            handler(events)
+        except Exception:
+            self._mistakes += 1
+            if self._mistakes <= MISTAKES_TOLD:
+                traceback.print_exc()
 
     def _resume(self) -> None:
         for place in self._paused:
