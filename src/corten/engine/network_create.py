@@ -174,7 +174,9 @@ def _check_pool(pool: Pool, record: NetworkRecord) -> None:
         raise Internal(f"failed to allocate gateway ({gateway}): Address already in use")
     if record.subnet if subnet.version == 4 else record.subnet6:
         ipam.check_overlap(subnet, map(ip_network, filter(None, (record.subnet, record.subnet6))))
-        raise Forbidden(f"{record.driver} driver doesn't support multiple subnets")
+        if record.driver == "bridge":
+            raise Forbidden("bridge driver doesn't support multiple subnets")
+        raise Unsupported(f"more than one IPv{subnet.version} subnet for a network is not supported yet")
     texts = str(subnet), str(within or ""), str(gateway or "")
     if subnet.version == 4:
         record.subnet, record.ip_range, record.gateway = texts
