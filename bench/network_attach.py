@@ -57,6 +57,13 @@ async def one(host: Host, number: int, keep: bool, times: dict[str, list[tuple[f
     return netns
 
 
+def growth(values: list[tuple[float, float]]) -> float:
+    """How much more processor time the last quarter took than the first, as a ratio of medians."""
+    quarter = max(1, len(values) // 4)
+    first, last = (statistics.median(cpu for _, cpu in part) for part in (values[:quarter], values[-quarter:]))
+    return last / first
+
+
 async def measure(host: Host, title: str, rounds: int, keep: bool) -> None:
     times: dict[str, list[tuple[float, float]]] = {step: [] for step in STEPS}
     kept = []
@@ -75,6 +82,8 @@ async def measure(host: Host, title: str, rounds: int, keep: bool) -> None:
             if step != "release":
                 total, busy = total + median, busy + cpu
             print(f"  {step:10} median {median:6.3f} ms   worst {worst:6.3f} ms   cpu {cpu:6.3f} ms")
+    if keep:
+        print(f"  growth            {growth(times['attach']):6.2f}      last quarter of the attachments to the first")
     print(f"  start total       {total:6.3f} ms{'':20} cpu {busy:6.3f} ms")
     for netns in kept:
         os.close(netns)
