@@ -289,3 +289,55 @@ def test_the_docker_cli(engine):
     assert "Images" in engine.docker("system", "df").stdout
     created = engine.docker("events", "--since", "10m", "--until", "0s", "--filter", "event=create")
     assert "name=cli" in created.stdout
+
+
+# --- taken-over answers
+
+
+def started_exec(engine, created, started):
+    ref = engine.run()
+    made = engine.api("POST", f"/containers/{ref}/exec", {
+        "Cmd": ["sh", "-c", "echo out; echo err >&2"], "AttachStdout": True, "AttachStderr": True, **created}).json["Id"]
+    body = json.dumps(started).encode()
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(30)
+    sock.connect(engine.socket)
+    sock.sendall(f"POST /exec/{made}/start HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: "
+                 f"application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    deadline = time.monotonic() + 30
+    while engine.api("GET", f"/exec/{made}/json").json["ExitCode"] != 0:  # not read from until it has ended
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return sock
+
+
+def everything(sock):
+    out = b""
+    while piece := sock.recv(1 << 16):
+        out += piece
+    return out
+
+
+@pytest.mark.parametrize(("created", "started", "want"), [
+    ({}, {}, {1: b"out\n", 2: b"err\n"}),
+    ({"Tty": True}, {}, {1: b"out\r\nerr\r\n", 2: b""}),
+    ({"Tty": True}, {"Tty": True}, b"out\r\nerr\r\n"),
+    ({}, {"Tty": True}, b"out\nerr\n"),
+])
+def test_the_head_comes_alone_and_frames_are_what_the_start_asks_for(engine, created, started, want):
+    sock = started_exec(engine, created, started)
+    head = sock.recv(1 << 16)  # a client may read as much as it likes here, and throw the buffer away
+    assert head.startswith(b"HTTP/1.1 101") and head.endswith(b"\r\n\r\n"), head
+    rest = everything(sock)
+    if isinstance(want, bytes):
+        assert sorted(rest.splitlines()) == sorted(want.splitlines())
+    else:
+        assert frames(rest) == want
+
+
+def test_log_and_attachment_are_whole_once_wait_has_answered(engine):
+    for _ in range(5):
+        ref = engine.run("echo", "hello")
+        assert engine.wait(ref) == 0
+        assert frames(engine.api("GET", f"/containers/{ref}/logs?stdout=1").body)[1] == b"hello\n"
+        assert frames(Raw(engine, f"/containers/{ref}/attach?logs=1&stdout=1").rest())[1] == b"hello\n"
