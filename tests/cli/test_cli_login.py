@@ -74,7 +74,9 @@ def test_login_pull_logout(corten, registry):
     assert stat.S_IMODE(corten.file.stat().st_mode) == 0o600
     assert corten("pull", name).returncode == 0
     assert corten("tag", name, f"{registry.host}/t/x:v2").returncode == 0
-    pushed = corten("push", f"{registry.host}/t/x:v2")
+    refused = corten("push", "--platform", "linux/arm64", f"{registry.host}/t/x:v2")
+    assert refused.returncode == 1 and "does not match the specified platform" in refused.stderr
+    pushed = corten("push", "--platform", "linux/amd64", f"{registry.host}/t/x:v2")
     assert pushed.returncode == 0, pushed.stderr
     done = corten("logout", registry.host)
     assert (done.returncode, done.stdout) == (0, f"Removing login credentials for {registry.host}\n")

@@ -12,6 +12,7 @@ from fault_proxy import Fault, fault_proxy
 from registry_server import MANIFEST_V2, OCI_INDEX, OCI_MANIFEST, digest_of, layer, needs_registry, running_registry
 
 from corten.base.errors import Internal, InvalidArgument, NotFound, Unsupported
+from corten.daemon.config import parse
 from corten.engine.distribution import settings_of
 from corten.engine.settings import DaemonConfig
 from corten.oci.platform import Platform
@@ -50,6 +51,13 @@ def test_flags_become_settings():
     assert settings.bases("httpd.example") == ["https://e/=f", "httpd.example"]
     assert settings.certificate_folders[0] == "/certs" and "/etc/docker/certs.d" in settings.certificate_folders
     assert (settings.search_url, settings.parallel_downloads) == ("http://s/search", 9)
+
+
+def test_flags_are_read():
+    config = parse(["--registry-mirror", "https://a", "--registry-mirror", "x.io=https://b", "--max-concurrent-uploads", "7"])
+    assert (config.registry_mirrors, config.max_concurrent_uploads) == (["https://a", "x.io=https://b"], 7)
+    with pytest.raises(InvalidArgument, match="invalid --max-download-attempts: 0: must be positive"):
+        parse(["--max-download-attempts", "0"])
 
 
 @pytest.mark.parametrize("mirror", ["ghcr.io", "ghcr.io=ftp://x", "no/name=https://x", "=https://x", "https://u:p@x", "https://x?y"])
