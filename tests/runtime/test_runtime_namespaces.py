@@ -165,3 +165,8 @@ def test_something_mounted_on_the_root_is_the_root(boxes):
         spec["mounts"].insert(0, {"destination": "/", "type": "bind", "source": other, "options": ["bind"]})
 
     assert "other-root" in boxes.run("ls", "/", change=change).output.split()
+
+
+def test_the_loopback_of_a_new_network_is_up(boxes):
+    found = boxes.run("cat", "/proc/net/if_inet6", "/proc/net/fib_trie")
+    assert found.failure is None and "127.0.0.1" in found.output

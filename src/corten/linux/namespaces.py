@@ -4,6 +4,7 @@
 nothing of the interpreter's after-fork work has been done in it. Only a single-threaded process may call it.
 """
 
+import _socket
 import ctypes
 import errno
 import fcntl
@@ -26,6 +27,7 @@ CLONE_INTO_CGROUP = 0x200000000
 
 SIGCHLD = 17
 NS_GET_NSTYPE = 0xB703
+_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 
 # name in /proc/<pid>/ns -> flag, in the order in which a process joins them: user first, mnt last (paths still resolve)
 FLAGS = {
@@ -86,6 +88,15 @@ def open_own(name: str) -> int:
 def open_of(pid: int, name: str) -> int:
     """A descriptor of a process's namespace. Raises OSError."""
     return os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def raise_loopback() -> None:
+    """Bring up `lo` of the caller's network namespace. netdevice(7). Raises OSError."""
+    endpoint = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        fcntl.ioctl(endpoint.fileno(), _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", _IFF_UP))
+    finally:
+        endpoint.close()
 
 
 def check_type(descriptor: int, kind: str, path: str) -> None:

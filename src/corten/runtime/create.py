@@ -188,6 +188,7 @@ def spawn(
     plan.rootless = rootless
     try:
         group = _birthplace(bundle, plan)
+        plan.loopback = spare_network is None and bool(plan.clone_flags & namespaces.CLONE_NEWNET)
         if spare_network and plan.clone_flags & namespaces.CLONE_NEWNET and not plan.user_namespace:
             plan.spare_network = spare_network()
         return _clone(bundle, plan, stdio, group)

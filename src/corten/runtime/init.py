@@ -120,6 +120,12 @@ def _name_host(init: Init) -> None:
         user.set_domainname(init.plan.domainname)
 
 
+def _raise_loopback(init: Init) -> None:
+    """A new network has its `lo` down; the engine, which brings its networks, sees to that itself."""
+    if init.plan.loopback:
+        namespaces.raise_loopback()
+
+
 # --- the file system: rootfs.py has the details
 
 
@@ -279,6 +285,7 @@ STEPS: tuple[Step, ...] = (
     ("join the namespaces", _join_namespaces),
     ("join a session keyring", _join_keyring),
     ("set the host name", _name_host),
+    ("bring up the loopback", _raise_loopback),
     ("take the mounts' sources", _take_sources),
     ("prepare the rootfs", _prepare_rootfs),
     ("mount", _mount_all),

@@ -35,7 +35,8 @@ class Plan:
 
     __slots__ = (
         "bundle", "cgroup", "clone_flags", "container", "devices", "die_with_parent", "domainname", "gid_map",
-        "hooks", "hostname", "id", "joins", "keyring", "kinds", "left", "lent", "listener", "masked_paths", "mounts",
+        "hooks", "hostname", "id", "joins", "keyring", "kinds", "left", "lent", "listener", "loopback", "masked_paths",
+        "mounts",
         "net_devices", "new_cgroup_namespace", "no_pivot", "own_mounts", "pid_namespace_path", "preserve_fds",
         "program", "propagation", "readonly_paths", "readonly_root", "reaper", "resources", "rootfs", "rootless",
         "sources", "spare_network", "sysctls", "time_offsets", "uid_map", "unprivileged", "user_namespace",
@@ -60,6 +61,7 @@ class Plan:
         self.left = self.lent = False
         self.listener = -1
         self.spare_network = -1
+        self.loopback = False
         self.no_pivot = False
         self.keyring = ""
         self.rootless = False
