@@ -89,7 +89,7 @@ def test_the_console_is_the_terminal_itself(boxes, canary):
 
 def test_a_kernel_setting_goes_to_the_kernel(boxes):
     """The image's /proc is made up: what is written is the kernel's, and the file in the image stays as it is."""
-    lie = f"{boxes.folder}/lie"
+    lie = f"{boxes.lower}/proc"
     for name in ("sys/net/ipv4", "self/attr"):
         os.makedirs(f"{lie}/{name}")
     for name in ("sys/net/ipv4/ip_forward", "self/oom_score_adj", "self/attr/exec"):
@@ -97,8 +97,7 @@ def test_a_kernel_setting_goes_to_the_kernel(boxes):
 
     def change(spec):
         spec["mounts"] = [{"destination": "/real", "type": "proc", "source": "proc"},
-                          *(one for one in spec["mounts"] if one["destination"] != "/proc"),
-                          {"destination": "/proc", "type": "bind", "source": lie, "options": ["bind"]}]
+                          *(one for one in spec["mounts"] if one["destination"] != "/proc")]
         spec["linux"]["sysctl"] = {"net.ipv4.ip_forward": "1"}
         spec["process"]["oomScoreAdj"] = 100
         spec["linux"]["maskedPaths"] = spec["linux"]["readonlyPaths"] = []
@@ -107,6 +106,24 @@ def test_a_kernel_setting_goes_to_the_kernel(boxes):
     assert (result.output, result.failure) == ("1\n100\n", None)
     assert Path(lie, "sys/net/ipv4/ip_forward").read_text() == "lie\n"
     assert Path(lie, "self/oom_score_adj").read_text() == "lie\n"
+
+
+@pytest.mark.parametrize(("destination", "options", "text"), [
+    ("/proc", ["bind"], "not of type proc"), ("/proc/self/attr", ["bind"], "inside /proc"),
+    ("/proc/../proc/sys", ["bind"], "inside /proc"), ("/etc/way", ["bind"], "inside /proc"),
+    ("/proc/self", ["bind", "dest-nofollow"], "inside /proc"),
+])
+def test_nothing_is_made_up_in_proc(boxes, destination, options, text):
+    os.symlink("/proc/sys/kernel", f"{boxes.lower}/etc/way")
+    result = boxes.run("true", change=lambda spec: spec["mounts"].append(
+        {"destination": destination, "type": "bind", "source": "/etc", "options": options}))
+    assert text in str(result.failure)
+
+
+def test_files_that_lxcfs_stands_in_for(boxes):
+    result = boxes.run("cat", "/proc/uptime", change=lambda spec: spec["mounts"].append(
+        {"destination": "/proc/uptime", "type": "bind", "source": "/etc/hostname", "options": ["bind"]}))
+    assert result.output == open("/etc/hostname").read()
 
 
 def test_targets_that_are_swapped_all_the_time(boxes, canary):

@@ -11,7 +11,7 @@ from corten.base.errors import InvalidArgument
 from corten.linux import fd, mount, overlay, path
 from corten.linux.mount import Change
 from corten.linux.proc import read_text
-from corten.runtime import borrowed_mounts, cgroup_mount, devices, sources
+from corten.runtime import borrowed_mounts, cgroup_mount, devices, proc_targets, sources
 from corten.runtime.copy_up import copy_up
 from corten.runtime.errors import StepFailed, go_strerror
 from corten.runtime.mount_options import Mount
@@ -138,7 +138,7 @@ def _bind(plan: Plan, root: int, entry: Mount) -> int:
         target = path.make_file(root, entry.destination)
         if path.is_folder(target):
             raise OSError(errno.ENOTDIR, "move_mount: Not a directory")
-    _attach(tree, target, entry.changes)
+    _attach(entry, tree, target, entry.changes)
     return tree
 
 
@@ -167,12 +167,13 @@ def _new(plan: Plan, root: int, entry: Mount) -> int:
         changes = [Change(bits | mount.MOUNT_ATTR_RDONLY, recursive=True)]
     if entry.copy_up:
         copy_up(target, made)
-    _attach(made, target, changes)
+    _attach(entry, made, target, changes)
     return made
 
 
-def _attach(tree: int, target: int, changes: list[Change]) -> None:
+def _attach(entry: Mount, tree: int, target: int, changes: list[Change]) -> None:
     try:
+        proc_targets.check(entry, tree, target)
         mount.attach_changed(tree, target, changes)
     finally:
         os.close(target)
