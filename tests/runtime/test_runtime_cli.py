@@ -258,3 +258,10 @@ def test_an_unknown_capability_is_warned_of(oci):
     code, _, text = oci("run", "-b", path, "c")
     with open(oci.log) as file:
         assert code == 0 and "CAP_LATER" in text + file.read()
+
+
+def test_a_log_that_cannot_be_written(oci):
+    oci.log = f"{oci.boxes.folder}/no/such/folder/log"
+    code, _, text = oci("list")
+    oci.log = f"{oci.boxes.folder}/log"
+    assert code == 1 and "no/such/folder/log" in text and "no such file or directory" in text

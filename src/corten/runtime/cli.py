@@ -109,6 +109,9 @@ def _root(options: "Options") -> str:
 
 
 def _run(options: "Options", name: str, words: list[str]) -> int:
+    if text(options, "log"):  # one that cannot be written is told before anything is done
+        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC
+        posix.close(posix.open(text(options, "log"), flags, 0o644))
     if text(options, "log_format") not in ("", "text", "json"):
         raise InvalidArgument(f"invalid log-format: {text(options, 'log_format')}")
     if options.get("version"):
