@@ -236,3 +236,44 @@ def test_garbage_is_collected_while_everything_comes_in(engine, tmp_path):
     assert store.usage_bytes() == 0 and store.layers == {} and store.content.all() == []
     store.snapshots.flush()
     assert not any(os.listdir(f"{store.snapshots.root}/regions/{region}") for region in os.listdir(f"{store.snapshots.root}/regions"))
+
+
+OLD_IMAGE = "sha256:f306e3cb0cb3d748f30443113f30308682c4adf8d92dccbece3719d2b47ea51d"
+OLD_IDS = ("a" * 64, "b" * 64)
+
+
+def old_archive(**changes):
+    """An image of two layers as docker 1.9 saved it."""
+    base, top = OLD_IDS
+    documents = [
+        {"id": base, "created": "2015-11-01T00:00:00Z", "container_config": {"Cmd": ["/bin/sh", "-c", "#(nop) ADD <x> & y"]},
+         "architecture": "amd64", "os": "linux", "Size": 5},
+        {"id": top, "parent": base, "created": "2015-11-02T00:00:00Z", "author": "é", "comment": "c", "docker_version": "1.9.1",
+         "container_config": {"Cmd": ["echo"]}, "config": {"Cmd": ["sh"], "Env": ["A=<b>"]}, "architecture": "amd64", "os": "linux"}]
+    members = {}
+    for document, content in zip(documents, (b"base", b"top"), strict=True):
+        members[f"{document['id']}/VERSION"] = b"1.0"
+        members[f"{document['id']}/json"] = json.dumps(document, ensure_ascii=False).encode()
+        members[f"{document['id']}/layer.tar"] = layer([entry(content.decode(), content)])
+    members["repositories"] = json.dumps({"old/image": {"1.9": top}}).encode()
+    return tar_of({**members, **changes})
+
+
+def test_the_oldest_archives(engine):
+    said = asyncio.run(engine.images.load_archive(one(old_archive())))
+    assert said == [{"stream": "Loaded image: old/image:1.9\n"}]
+    image = engine.images.find("old/image:1.9")
+    assert image.id == OLD_IMAGE, "the id that dockerd 28 gives it"
+    assert [os.listdir(engine.images.store.snapshots.path(short)) for short in image.layers] == [["base"], ["top"]]
+    assert [step["CreatedBy"] for step in engine.images.history("old/image:1.9")] == ["echo", "/bin/sh -c #(nop) ADD <x> & y"]
+
+
+@pytest.mark.parametrize("changes", [
+    {"repositories": b"[]"}, {"repositories": b'{"a": {"b": "../../x"}}'}, {f"{OLD_IDS[1]}/json": b"[]"},
+    {f"{OLD_IDS[1]}/json": json.dumps({"parent": OLD_IDS[1]}).encode()}, {f"{OLD_IDS[0]}/json": b'{"parent": 5}'},
+    {"repositories": json.dumps({"low/UP": {"t": OLD_IDS[1]}}).encode()},
+])
+def test_broken_oldest_archives(engine, changes):
+    with pytest.raises(InvalidArgument):
+        asyncio.run(engine.images.load_archive(one(old_archive(**changes))))
+    assert engine.images.store.content.all() == []

@@ -1,6 +1,6 @@
 """`docker load`: images out of a docker-archive (manifest.json) or an OCI layout (index.json) in a tar.
 
-The oldest form (`repositories` and `<id>/json`, docker before 1.10) is refused: its ids are not digests of anything.
+The oldest form (`repositories` and `<id>/json`, docker before 1.10) is read by legacy.py.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator
@@ -9,16 +9,18 @@ from typing import Any
 from corten.base.errors import InvalidArgument, NotFound, Unsupported
 from corten.base.files import parse_json
 from corten.base.ids import short_id
-from corten.image import unpack
+from corten.image import legacy, unpack
 from corten.image.archive import Contents, inflate_into, ingest
 from corten.image.content import Lease
 from corten.image.progress import Emit, bar
 from corten.image.records import Image
 from corten.image.store import ImageStore
 from corten.oci import reference
+from corten.oci.digest import digest_of
 from corten.oci.image_spec import (
     ANNOTATION_FULL_NAME,
     ANNOTATION_REF_NAME,
+    DOCKER_LAYER,
     INDEXES,
     LAYERS_LIMIT,
     Descriptor,
@@ -74,7 +76,7 @@ async def _load(store: ImageStore, contents: Contents, lease: Lease, platform: P
     if "index.json" in contents.documents:
         return _some(await _layout(store, contents, lease, platform or host_platform(), emit), platform)
     if "repositories" in contents.documents:
-        raise Unsupported("archives of the format before docker 1.10 are not supported")
+        return _some(await _old_archive(store, contents, lease, platform, emit), platform)
     raise InvalidArgument("invalid archive: does not contain a manifest.json")
 
 
@@ -109,9 +111,31 @@ async def _docker_archive(store: ImageStore, contents: Contents, lease: Lease, p
     return loaded
 
 
+async def _old_archive(store: ImageStore, contents: Contents, lease: Lease, platform: Platform | None,
+                       emit: Emit) -> list[Loaded]:
+    """What docker before 1.10 saved: its configs are made here, when the tars' own digests are known."""
+    loaded = []
+    for old in legacy.images_of(store.content, contents):
+        layers = [await inflated(store, lease, digest) for digest in old.layers]
+        config = old.config(layers)
+        document = parse_config(config)
+        _check_system(document)
+        if platform is not None and platform_of(document) != platform:
+            continue
+        lease.add(digest_of(config))
+        descriptors = [Descriptor(DOCKER_LAYER, layer, store.content.size(layer)) for layer in layers]
+        loaded.append(await _register(store, b"", store.content.add(config), descriptors, _names(old.names), emit))
+    return loaded
+
+
 async def _nameable(store: ImageStore, lease: Lease, digest: str) -> str:
     """The layer blob itself, or inflated when it is compressed in a way that no manifest has a name for."""
-    if unpack.kind_of(store.content, digest) not in ("bzip2", "xz"):
+    return await inflated(store, lease, digest) if unpack.kind_of(store.content, digest) in ("bzip2", "xz") else digest
+
+
+async def inflated(store: ImageStore, lease: Lease, digest: str) -> str:
+    """The uncompressed blob of a layer's: itself, or made under the lease. Raises InvalidArgument."""
+    if not unpack.kind_of(store.content, digest):
         return digest
 
     async def pieces() -> AsyncIterator[bytes]:
