@@ -9,13 +9,16 @@ import io
 import json
 import lzma
 import os
+import signal
 import subprocess
+import sys
 import tarfile
 import threading
+import uuid
 
 import pytest
 import zstandard
-from image_fixture import engine, needs_root, one, pieces, write_save
+from image_fixture import SmallEngine, engine, needs_root, one, pieces, write_save
 from images import docker_archive, entry, folder, layer
 
 from corten.base.errors import InvalidArgument, NotFound
@@ -277,3 +280,36 @@ def test_broken_oldest_archives(engine, changes):
     with pytest.raises(InvalidArgument):
         asyncio.run(engine.images.load_archive(one(old_archive(**changes))))
     assert engine.images.store.content.all() == []
+
+
+KILLED = """
+import asyncio, os, sys, threading, time
+sys.path[:0] = {path!r}
+from image_fixture import SmallEngine, pieces
+from corten.engine.image_transfer import ImportRequest
+engine = SmallEngine({root!r})
+threading.Timer({delay}, lambda: os.kill(os.getpid(), 9)).start()
+asyncio.run(engine.images.import_archive(pieces({archive!r}), ImportRequest("-", "docker.io/library/k:1", "", [], "")))
+time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize("delay", [0.02, 0.1])
+def test_a_killed_import_leaves_nothing(tmp_path, delay):
+    root = f"/var/tmp/corten-test-killed-import-{uuid.uuid4().hex}"
+    os.makedirs(root)
+    archive = str(tmp_path / "a.tar")
+    with open(archive, "wb") as out:
+        out.write(layer([folder("d"), *(entry(f"d/{at}", bytes(3000)) for at in range(3000))]))
+    script = KILLED.format(path=[os.path.dirname(os.path.dirname(__file__)), *sys.path[1:]], root=root, delay=delay, archive=archive)
+    try:
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=100, cwd="/")
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        again = SmallEngine(root)
+        again.images.prune({"dangling": ["false"]})
+        store = again.images.store
+        store.snapshots.flush()
+        assert store.usage_bytes() == 0 and os.listdir(f"{store.content.root}/ingest") == [] and store.layers == {}
+        again.close()
+    finally:
+        subprocess.run(["rm", "-rf", root], check=True)

@@ -35,15 +35,16 @@ def prepare(plan: Plan) -> int:
     else:
         mount.set_propagation("/", mount.MS_SLAVE if propagation == mount.MS_UNBINDABLE else propagation, True)
     layers = plan.bundle.overlay
+    changes = [Change(propagation=mount.MS_PRIVATE)]
     if layers is None:
         root = mount.copy_tree(plan.rootfs, recursive=True)
     elif not layers["lower"]:
         root = mount.copy_tree(layers["upper"], recursive=False)
-        mount.set_attributes(root, mount.MOUNT_ATTR_NODEV)
+        changes.append(Change(mount.MOUNT_ATTR_NODEV))
     else:
         root = overlay.new_overlay(layers["lower"], layers.get("upper") or "", layers.get("work") or "")
     target = os.open(plan.rootfs, path.O_PATH | os.O_DIRECTORY)
-    mount.attach_changed(root, target, [Change(propagation=mount.MS_PRIVATE)])
+    mount.attach_changed(root, target, changes)
     os.close(target)
     return root
 
