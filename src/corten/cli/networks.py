@@ -69,6 +69,10 @@ def _pools(values: Values) -> list[Json]:
         except ValueError:
             if len(subnets) > 1 or any(values.many(name) for name in ("gateway", "ip-range")):
                 raise Failure(f"invalid subnet {text}: invalid CIDR address: {text}") from None
+    networks = list(parsed.values())
+    for at, network in enumerate(networks):
+        if any(other.version == network.version and other.overlaps(network) for other in networks[:at]):
+            raise Failure("multiple overlapping subnet configuration is not supported")
     found: dict[str, Json] = {text: {"Subnet": text} for text in subnets}
 
     def place(what: str, address: str) -> Json:

@@ -27,7 +27,9 @@ def create(networks: Networks, request: CreateNetwork) -> Network:
     if request.name in networks.named():
         raise Conflict(f"network with name {request.name} already exists")
     if request.config_only:
-        return networks.store(network_create.configuration(request))
+        network = networks.store(network_create.configuration(request))
+        networks.publish(network, "create")
+        return network
     request = network_create.configured(networks, request)
     kind = driver.check_driver(request.driver)
     options = driver.Options(request.options, kind)
@@ -112,6 +114,7 @@ def prune(networks: Networks, filters: Filters) -> list[str]:
             continue
         remove(networks, record.id)
         removed.append(record.name)
+    networks.events.publish("network", "prune", "", {"reclaimed": "0"})
     return removed
 
 
