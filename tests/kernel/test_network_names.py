@@ -13,6 +13,7 @@ from netns_hosts import Host, inside
 
 from corten.engine.network_records import CreateNetwork
 from corten.engine.records import EndpointConfig
+from corten.linux import capabilities
 from corten.linux.libc import check, libc
 from corten.linux.netlink import CLONE_NEWNET, Batch, Socket
 from corten.network import etc_files
@@ -133,6 +134,16 @@ def test_a_name_without_an_ipv6_address_is_not_asked_for_outside(host):
     assert "status: NOERROR" in answer and "ANSWER: 0" in answer
     assert "status: NOERROR" in dig(asker, "MX", "web")
     assert not host.outside.asked
+
+
+def test_ipv6_addresses_have_names_and_the_other_way_round(host):
+    network(host, "shop", enable_ipv6=True)
+    web, _ = start(host, "web", "shop")
+    _, asker = start(host, "asker", "shop")
+    endpoint = web.networking["shop"]
+    assert short(asker, "AAAA", "web") == [endpoint.global_ipv6_address]
+    assert short(asker, "A", "web") == [endpoint.ip_address]
+    assert short(asker, "-x", endpoint.global_ipv6_address) == ["web.shop."]
 
 
 def test_names_of_other_networks_are_nobodys_business(host):
@@ -339,6 +350,9 @@ def test_the_resolver_lets_go_of_a_container_that_ends_and_ends_itself(host):
                 pass
         return count
 
+    with open(f"/proc/{pid}/status") as file:
+        held_capabilities = next(int(line.split()[1], 16) for line in file if line.startswith("CapPrm:"))
+    assert capabilities.names(held_capabilities) == ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN"]
     until(lambda: held() == 2)  # its own and the container's
     host.spaces[web.id].process.kill()
     until(lambda: held() == 1)

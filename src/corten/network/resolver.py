@@ -24,7 +24,7 @@ from functools import partial
 from typing import Any
 
 from corten.base.paths import Layout
-from corten.linux import process
+from corten.linux import capabilities, process
 from corten.linux.seqpacket import listen_alone
 from corten.network import dns_message, resolver_sockets
 from corten.network.dns_forward import Forwarder
@@ -38,6 +38,7 @@ TURN = 16  # packets of one container before the others have theirs
 LINGER_S = 10.0  # without daemon and containers, until it ends
 MISTAKES_TOLD = 20  # in the log; who provokes them shall not fill the disk
 MESSAGE_BYTES = 1 << 20  # of the daemon
+NEEDED = ["CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_NET_RAW"]  # for setns, nf_tables and loopback, SO_BINDTODEVICE
 QUESTION_BYTES, ANSWER_BYTES = 4096, 65535
 Handler = Callable[[int], None]
 
@@ -272,6 +273,8 @@ def main() -> int:
     process.set_dumpable(False)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    process.set_no_new_privs()
+    capabilities.apply(capabilities.Sets({"effective": NEEDED, "permitted": NEEDED}))
     gc.freeze()
     Resolver(listener).run()
     os.unlink(layout.resolver_socket)
