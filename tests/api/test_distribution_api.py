@@ -2,10 +2,11 @@
 
 import base64
 import json
+import socket
 import urllib.parse
 
 import pytest
-from daemon_process import DOCKER
+from daemon_process import DOCKER, Daemon
 from registry_server import layer, needs_registry, running_registry
 
 pytestmark = needs_registry
@@ -97,3 +98,24 @@ def test_the_lecture_by_the_docker_cli(engine):
         assert missing.returncode == 125
         assert "not found: manifest unknown: manifest unknown" in missing.stderr
         assert engine.docker("rmi", name).returncode == 0
+
+
+@needs_registry
+def test_what_a_mirror_lacks_is_told_when_the_origin_is_out_of_reach():
+    with socket.socket() as nobody, running_registry() as registry:
+        nobody.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        origin = f"127.0.0.1:{nobody.getsockname()[1]}"
+        registry.put_image("there", "v1", [layer({"file": b"x"})], {})
+        daemon = Daemon("--registry-mirror", f"{origin}=http://{registry.host}").start()
+        try:
+            def pull(name, tag):
+                return daemon.api("POST", f"/images/create?fromImage={origin}/{name}&tag={tag}")
+
+            assert pull("there", "v1").status == 200
+            for name, tag in (("nonesuch", "v1"), ("there", "v2")):
+                answer = pull(name, tag)
+                assert answer.status == 404
+                assert f"manifest for {origin}/{name}:{tag} not found: does not exist or no pull access" in answer.message
+            assert daemon.api("GET", f"/distribution/{origin}/there:v1/json").status == 200
+        finally:
+            daemon.close()

@@ -24,7 +24,7 @@ from corten.oci.platform import Platform, parse_platform, platform_of
 from corten.oci.reference import DEFAULT_DOMAIN, Reference, parse, parse_with_tag
 from corten.registry.auth import Credentials, credentials_from
 from corten.registry.client import Client, Registries
-from corten.registry.errors import RegistryUnauthorized
+from corten.registry.errors import RegistryNotFound, RegistryUnauthorized, Unreachable
 from corten.registry.settings import HUB, Settings, registry_host
 
 
@@ -87,13 +87,19 @@ class Distribution:
             emit(plain(f"Status: Image is up to date for {reference.familiar()}"))
             return
         bases = self.registries.settings.bases(reference.domain)
+        lacking = False  # a mirror knows no such image
         for at, base in enumerate(bases):
             try:
                 client = await self.registries.client(base, reference.path, credentials)
                 fresh = await self._pull_from(client, reference, platform, emit)
                 break
             except Error as error:
-                if at == len(bases) - 1:
+                if at < len(bases) - 1:
+                    lacking = lacking or isinstance(error, RegistryNotFound)
+                elif lacking and isinstance(error, Unreachable):
+                    raise NotFound(f"manifest for {reference.familiar()} not found: does not exist or no pull access: "
+                                   f"{error}") from error
+                else:
                     raise translate(error, reference) from error
         status = "Downloaded newer image" if fresh else "Image is up to date"
         emit(plain(f"Status: {status} for {reference.familiar()}"))

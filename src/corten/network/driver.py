@@ -157,7 +157,9 @@ def check_endpoint_options(options: Mapping[str, str]) -> tuple[str, list[tuple[
 
     Raises InvalidArgument, Unsupported naming the option.
     """
-    _refuse_unknown(options, (SYSCTLS, INTERFACE_NAME))
+    for key in options:
+        if key.startswith("com.docker.network.") and key not in (SYSCTLS, INTERFACE_NAME):
+            raise Unsupported(f"network option {key} is not supported")
     name = options.get(INTERFACE_NAME, "")
     if name and (not _LINK_NAME.fullmatch(name) or name in (".", "..", "all", "default", "lo")):
         raise InvalidArgument(f"invalid interface name {name!r}")
