@@ -15,7 +15,7 @@ from corten.api.router import Route
 from corten.base.errors import InvalidArgument, Unsupported
 from corten.base.files import parse_json
 from corten.build.classic import arguments_from, check_platform
-from corten.engine.builds import BuildRequest
+from corten.engine.builds import Build, BuildRequest
 from corten.engine.records import Ulimit
 
 if TYPE_CHECKING:
@@ -32,7 +32,21 @@ async def build(request: Request, engine: "Engine") -> Response:
     if kind and kind.partition(";")[0].strip() not in ("application/x-tar", "application/tar",
                                                        "application/octet-stream"):
         raise InvalidArgument(f"Content-Type header {kind!r} is not 'application/x-tar'")
-    return streaming(await engine.builds.prepare(asked, request.stream()), JSON)
+    return streaming(_Lines(await engine.builds.prepare(asked, request.stream())), JSON)
+
+
+class _Lines:
+    """A build's messages as JSON lines."""
+
+    def __init__(self, build: Build) -> None:
+        self._build = build
+        self.aclose = build.aclose
+
+    def __aiter__(self) -> "_Lines":
+        return self
+
+    async def __anext__(self) -> bytes:
+        return b"".join(msgspec.json.encode(message) + b"\r\n" for message in await self._build.__anext__())
 
 
 def read_query(query: Query, registry_config: str) -> BuildRequest:

@@ -76,6 +76,26 @@ class Teller:
         if not self._options.quiet:
             self._write({"aux": {"ID": image_id}})
 
+    def step(self, number: int, total: int, code: str) -> None:
+        """A step begins."""
+        self.say(f"Step {number}/{total} : {code}")
+        self.say("\n")
+
+    def step_done(self, image_id: str) -> None:
+        """It has ended, with this image."""
+        self.say(f" ---> {short_id(image_id)}\n")
+
+    def built(self, image_id: str) -> None:
+        """The whole has ended well; all that a quiet build tells."""
+        if self._options.quiet:
+            self._write({"stream": f"{image_id}\n"})
+        else:
+            self.say(f"Successfully built {short_id(image_id)}\n")
+
+    def tagged(self, name: str) -> None:
+        """The image has been given a name."""
+        self.say(f"Successfully tagged {name}\n")
+
     def running(self, container_id: str) -> None:
         self.containers.append(container_id)
         self.say(f" ---> Running in {short_id(container_id)}\n")
@@ -124,9 +144,8 @@ class ClassicBuild:
     """One build. `run()` returns the id of the last stage's image; raises Error, CommandFailed, Cancelled."""
 
     def __init__(self, plan: Plan, options: Options, context: Callable[[], Any], backend: Backend,
-                 write: Callable[[dict[str, Any]], None]) -> None:
-        self.plan, self.options, self.backend = plan, options, backend
-        self.teller = Teller(write, options)
+                 teller: Teller) -> None:
+        self.plan, self.options, self.backend, self.teller = plan, options, backend, teller
         self._open_context = context  # async: the tree of the build context, unpacked when first asked for
         self._solver = Solver(backend, options.use_cache)
         self._arguments = BuildArguments(options.arguments)
@@ -162,8 +181,7 @@ class ClassicBuild:
     def _next_step(self, code: str) -> None:
         self.backend.check()
         self._step += 1
-        self.teller.say(f"Step {self._step}/{self._total} : {code}")
-        self.teller.say("\n")
+        self.teller.step(self._step, self._total, code)
 
     def _global_argument(self, command: Command) -> None:
         words = Expander(self._arguments.global_values(), self.plan.escape)
@@ -175,14 +193,14 @@ class ClassicBuild:
         image = await self._base(stage)
         state = StageState(stage.name, image, self._arguments.stage(), self.plan.escape)
         await self._triggers(state)
-        self.teller.say(f" ---> {short_id(state.image.id)}\n")
+        self.teller.step_done(state.image.id)
         for command in stage.commands:
             self._next_step(command.code)
             await self._command(state, command)
             if self.options.remove:
                 self.teller.removed()
             self.teller.containers.clear()
-            self.teller.say(f" ---> {short_id(state.image.id)}\n")
+            self.teller.step_done(state.image.id)
         if state.image.id:
             self.teller.aux(state.image.id)
         self._built.append(state.image)

@@ -30,11 +30,11 @@ class RunStep:
 
 
 class CommandFailed(Exception):
-    """A RUN ended with another code than 0; `code` is it."""
+    """A RUN ended with another code than 0: `program` and `code`."""
 
     def __init__(self, program: list[str], code: int) -> None:
         super().__init__(f"The command '{' '.join(program)}' returned a non-zero code: {code}")
-        self.code = code
+        self.program, self.code = program, code
 
 
 class Observer(Protocol):

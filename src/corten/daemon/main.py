@@ -102,6 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
         config = flags.parse(sys.argv[1:] if arguments is None else arguments)
         logging.basicConfig(
             level=_LEVELS[config.log_level], format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+        for name in ("hpack", "grpclib"):  # their debug output is a line a header, their INFO one a stream
+            logging.getLogger(name).setLevel(logging.WARNING)
         if os.geteuid() != 0:
             raise InvalidArgument("the daemon needs to be run as root")
         os.umask(0o022)

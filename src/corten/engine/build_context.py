@@ -27,10 +27,21 @@ class Context:
         self._tree: Tree | None = None
         self._lock = asyncio.Lock()
         self._archives = 0
+        self._source: AsyncIterator[bytes] | None = None
+
+    def fetch_later(self, tar: AsyncIterator[bytes]) -> None:
+        """A context that is asked for when the first step needs it."""
+        os.mkdir(self.path, 0o700)
+        self._source = tar
 
     async def receive(self, tar: AsyncIterator[bytes]) -> None:
         """Write the request's body to the disk. Raises Internal when it is empty."""
         os.mkdir(self.path, 0o700)
+        await self._write(tar)
+        if not self.size:
+            raise Internal("Cannot locate specified Dockerfile: Dockerfile")
+
+    async def _write(self, tar: AsyncIterator[bytes]) -> None:
         descriptor = os.open(f"{self.path}/context.tar", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             async for piece in tar:
@@ -40,8 +51,6 @@ class Context:
                 self.size += len(piece)
         finally:
             os.close(descriptor)
-        if not self.size:
-            raise Internal("Cannot locate specified Dockerfile: Dockerfile")
 
     async def early_dockerfile(self, name: str) -> bytes | None:
         """The Dockerfile, when it can be had without unpacking: a small tar, not compressed, nothing odd in it."""
@@ -60,6 +69,8 @@ class Context:
         """The unpacked context. Raises InvalidArgument when the tar is malformed."""
         async with self._lock:
             if self._tree is None:
+                if self._source is not None:
+                    await self._write(self._source)
                 descriptor = os.open(f"{self.path}/context.tar", os.O_RDONLY | os.O_CLOEXEC)
                 try:
                     self._tree = Tree(await self._unpack(descriptor, "context"), True)

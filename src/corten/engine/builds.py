@@ -1,8 +1,8 @@
 """Builds of the engine: contexts, the build cache, and the powers the build layer is lent.
 
-    build = await engine.builds.prepare(options, tar_pieces)   # refusals that are HTTP errors are raised here
+    build = await engine.builds.prepare(request, tar_pieces)   # refusals that are HTTP errors are raised here
     async with aclosing(build):
-        async for lines in build: ...                          # the classic stream; leaving it early cancels the build
+        async for messages in build: ...                       # what its teller tells; leaving it early cancels it
 
 A build owns `layout.build/<id>` (context, unpacked archives) and a lease on what it makes; both go with it.
 """
@@ -11,8 +11,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from corten.base.errors import Error, InvalidArgument
 from corten.base.files import remove_tree
@@ -33,13 +31,15 @@ if TYPE_CHECKING:
 class BuildRequest:
     """POST /build, decoded. `options` are the builder's own; `limits` those of the containers it runs."""
 
-    __slots__ = ("auths", "cache_from", "dockerfile", "limits", "options", "tags")
+    __slots__ = ("auths", "cache_from", "dockerfile", "dockerfile_text", "limits", "options", "tags", "teller")
 
     def __init__(self) -> None:
         self.options = classic.Options()
         self.limits = Limits()
         self.tags: list[str] = []
         self.dockerfile = ""
+        self.dockerfile_text: bytes | None = None  # when it is no part of the context
+        self.teller: type[classic.Teller] = classic.Teller
         self.cache_from: list[str] = []  # images whose layers may be used again; none named: all of them
         self.auths: dict[str, dict[str, str]] = {}
 
@@ -66,16 +66,24 @@ class Builds:
             request.options.use_cache = False
         context = Context(f"{self.engine.layout.build}/{new_id()[:12]}")
         try:
-            await context.receive(tar)
-            text = await context.early_dockerfile(request.dockerfile)
-            if text is None:
-                tree = await context.tree()
-                text = await asyncio.to_thread(read_dockerfile, tree, request.dockerfile)
+            text = await self._take_in(context, request, tar)
             plan = classic.read(text, request.options)
         except BaseException:
             await context.close()
             raise
         return Build(self, request, context, plan, names)
+
+    async def _take_in(self, context: Context, request: BuildRequest, tar: AsyncIterator[bytes]) -> bytes:
+        """Receive the context, now or when it is needed; the Dockerfile's text."""
+        if request.dockerfile_text is not None:
+            context.fetch_later(tar)
+            return request.dockerfile_text
+        await context.receive(tar)
+        text = await context.early_dockerfile(request.dockerfile)
+        if text is None:
+            tree = await context.tree()
+            text = await asyncio.to_thread(read_dockerfile, tree, request.dockerfile)
+        return text
 
     def _is_there(self, ref: str) -> bool:
         try:
@@ -149,24 +157,29 @@ def tag_name(text: str) -> str:
 
 
 class Build:
-    """One build under way: an asynchronous iterator of the stream's bytes. `aclose` it, whether it ran or not."""
+    """One build under way: an asynchronous iterator of lists of messages. `aclose` it, whether it ran or not.
+
+    `image_id` is the result's, "" until there is one; `failed` why there will be none.
+    """
 
     def __init__(self, builds: Builds, request: BuildRequest, context: Context, plan: Plan, names: list[str]) -> None:
         self._builds, self._request, self._context, self._plan = builds, request, context, plan
         self._names = names
-        self._pending: list[bytes] = []
+        self.image_id = ""
+        self.failed: BaseException | None = None
+        self._pending: list[dict[str, Any]] = []
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def _write(self, message: dict[str, Any]) -> None:
-        self._pending.append(msgspec.json.encode(message) + b"\r\n")
+        self._pending.append(message)
         self._news.set()
 
     def __aiter__(self) -> "Build":
         return self
 
-    async def __anext__(self) -> bytes:
-        """The stream's next JSON lines. The first call begins the build."""
+    async def __anext__(self) -> list[dict[str, Any]]:
+        """The next messages. The first call begins the build."""
         if self._task is None:
             self._task = asyncio.create_task(self._run())
             self._task.add_done_callback(lambda _: self._news.set())
@@ -175,8 +188,8 @@ class Build:
                 raise StopAsyncIteration
             await self._news.wait()
             self._news.clear()
-        pieces, self._pending = b"".join(self._pending), []
-        return pieces
+        messages, self._pending = self._pending, []
+        return messages
 
     async def aclose(self) -> None:
         """Leave: a build that still runs is cancelled, and everything of it cleaned up when this returns."""
@@ -192,32 +205,32 @@ class Build:
         try:
             with engine.images.store.content.lease() as lease:
                 backend.lease = lease
-                build = classic.ClassicBuild(self._plan, options, self._open_context, backend, self._write)
-                image_id = await build.run()
-                self._finish(image_id)
+                teller = self._request.teller(self._write, options)
+                build = classic.ClassicBuild(self._plan, options, self._open_context, backend, teller)
+                self.image_id = await build.run()
+                self._name(teller)
         except (Error, CommandFailed, OSError) as error:
+            self.failed = error
             self._write(classic.failure(error))
         except asyncio.CancelledError:
             backend.cancel()
             raise
         except Cancelled:
-            self._write(classic.failure(InvalidArgument("build cancelled")))
+            self.failed = InvalidArgument("build cancelled")
+            self._write(classic.failure(self.failed))
         finally:
             self._builds.running.discard(self)
             engine.spawn(self._context.close())  # ten thousand files take a while to delete; nobody waits for that
 
     async def _open_context(self) -> Tree:
         tree = await self._context.tree()
-        await asyncio.to_thread(drop_ignored_dockerfile, tree, self._request.dockerfile)
+        if self._request.dockerfile_text is None:
+            await asyncio.to_thread(drop_ignored_dockerfile, tree, self._request.dockerfile)
         return tree
 
-    def _finish(self, image_id: str) -> None:
-        engine, quiet = self._builds.engine, self._request.options.quiet
-        if quiet:
-            self._write({"stream": f"{image_id}\n"})
-        else:
-            self._write({"stream": f"Successfully built {short_id(image_id)}\n"})
+    def _name(self, teller: classic.Teller) -> None:
+        images = self._builds.engine.images
+        teller.built(self.image_id)
         for full in self._names:
-            engine.images.give_name(engine.images.find(image_id), full)
-            if not quiet:
-                self._write({"stream": f"Successfully tagged {reference.parse(full).familiar()}\n"})
+            images.give_name(images.find(self.image_id), full)
+            teller.tagged(reference.parse(full).familiar())

@@ -30,7 +30,7 @@ class System:
 
     def __init__(self, engine: "Engine") -> None:
         self.engine = engine
-        self._id = _identity(f"{engine.layout.data_root}/engine-id")
+        self.identity = _identity(f"{engine.layout.data_root}/engine-id")
 
     def version(self) -> Object:
         """GET /version."""
@@ -55,8 +55,8 @@ class System:
     def info(self) -> Object:
         """GET /info, docker's whole shape."""
         return {
-            "ID": self._id, **self._counts(), **self._storage(), **_kernel_features(), **self._daemon(), **_machine(),
-            **self._registry(), **self._pools(), **_runtimes(),
+            "ID": self.identity, **self._counts(), **self._storage(), **_kernel_features(), **self._daemon(),
+            **_machine(), **self._registry(), **self._pools(), **_runtimes(),
         }
 
     def _counts(self) -> Object:

@@ -1,0 +1,1 @@
+"""BuildKit's protocol: gRPC over hijacked connections, by which buildx, bake and compose have images built."""

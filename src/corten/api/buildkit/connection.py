@@ -1,0 +1,85 @@
+"""gRPC over a connection taken over from HTTP: we serve on `/grpc`, and are the client on `/session`.
+
+HTTP/2 and gRPC framing are grpclib's. Source: moby/buildkit `client/connhelper`, docker's API.
+"""
+
+import asyncio
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from grpclib.client import Channel as GrpcChannel
+from grpclib.config import Configuration
+from grpclib.const import Handler as Method
+from grpclib.encoding.proto import ProtoCodec
+from grpclib.events import _DispatchServerEvents
+from grpclib.protocol import H2Protocol
+from grpclib.server import Handler
+from h2.config import H2Configuration
+
+WINDOW_BYTES = 4 << 20  # what a peer may send ahead; the default of 64 KB makes every file wait
+
+
+def _settings() -> Configuration:
+    return Configuration(http2_connection_window_size=WINDOW_BYTES, http2_stream_window_size=WINDOW_BYTES)
+
+
+class _Served(H2Protocol):
+    """Tells when it is over."""
+
+    over: "asyncio.Future[None]"
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        if not self.over.done():
+            self.over.set_result(None)
+
+
+async def serve(connection: Any, methods: Mapping[str, Method]) -> None:
+    """Answer `methods` ({path: grpclib Handler}) on a corten.api.stream.Connection until the client leaves."""
+    loop = asyncio.get_running_loop()
+    handler = Handler(dict(methods), ProtoCodec(), None, _DispatchServerEvents())
+    config = H2Configuration(
+        client_side=False, header_encoding="ascii", validate_inbound_headers=False, validate_outbound_headers=False,
+        normalize_inbound_headers=False, normalize_outbound_headers=False,
+    )
+    protocol = _Served(handler, _settings().__for_server__(), config)
+    protocol.over = loop.create_future()
+    sock, ahead = connection.detach()
+    transport, _ = await loop.connect_accepted_socket(lambda: protocol, sock)
+    try:
+        if ahead:
+            protocol.data_received(ahead)
+        await protocol.over
+    finally:
+        transport.close()
+        handler.close()
+        await handler.wait_closed()
+
+
+class Channel(GrpcChannel):
+    """A gRPC client on a connection that is there already; `over` is done when the peer is gone."""
+
+    def __init__(self, sock: socket.socket, ahead: bytes) -> None:
+        super().__init__(config=_settings())
+        self._sock, self._ahead = sock, ahead
+        self.over: asyncio.Future[None] = self._loop.create_future()
+
+    def _protocol_factory(self) -> H2Protocol:
+        protocol = super()._protocol_factory()
+        protocol.__class__ = _Served
+        protocol.over = self.over  # type: ignore[attr-defined]
+        return protocol
+
+    async def _create_connection(self) -> H2Protocol:
+        _, protocol = await self._loop.create_connection(self._protocol_factory, sock=self._sock)
+        if self._ahead:
+            protocol.data_received(self._ahead)
+        return protocol
+
+
+async def dial(connection: Any) -> Channel:
+    """Be the client on a corten.api.stream.Connection. `close` the channel."""
+    channel = Channel(*connection.detach())
+    await channel.__connect__()
+    return channel

@@ -1,0 +1,209 @@
+"""Files of the client, by its session: a folder comes as packets and leaves here as a tar, for the confined worker.
+
+The protocol: the client sends a STAT for each entry in order, an empty one at the end; the receiver asks with REQ for
+entry N's content and gets DATA packets, an empty one at the end; FIN on both sides. Names and sizes are claims: the tar
+goes through the same reader and confined worker as any other. Source: tonistiigi/fsutil send.go, receive.go.
+"""
+
+import posixpath
+import stat
+import tarfile
+import urllib.parse
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from grpclib.const import Cardinality
+
+from corten.api.buildkit.messages import MESSAGES, new
+from corten.api.buildkit.sessions import Session
+from corten.base.errors import InvalidArgument
+from corten.build.context import DOCKERFILE_LIMIT
+
+STAT, REQ, DATA, FIN, ERR = range(5)
+_LIMIT_ENTRIES = 1 << 20
+_AHEAD_BYTES = 8 << 20
+_LINKS = 8
+# io/fs.FileMode of Go: the bits above the permissions
+_GO_FOLDER, _GO_LINK, _GO_DEVICE = 1 << 31, 1 << 27, 1 << 26
+_GO_FIFO, _GO_SOCKET, _GO_CHARACTER = 1 << 25, 1 << 24, 1 << 21
+_GO_KIND = _GO_FOLDER | _GO_LINK | _GO_DEVICE | _GO_FIFO | _GO_SOCKET | _GO_CHARACTER
+_GO_SPECIAL = ((1 << 23, stat.S_ISUID), (1 << 22, stat.S_ISGID), (1 << 20, stat.S_ISVTX))
+_PATH = "/moby.filesync.v1.FileSync/DiffCopy"
+
+
+async def receive(
+    session: Session, folder: str, *, exclude: Sequence[str] = (), follow: Sequence[str] = (),
+) -> AsyncIterator[bytes]:
+    """The client's folder `folder` ("context", "dockerfile" …) as a tar; only `follow` if given, nothing of `exclude`.
+
+    Raises InvalidArgument with the client's text.
+    """
+    metadata = [("dir-name", folder), *_values("exclude-patterns", exclude), *_values("followpaths", follow)]
+    packet = MESSAGES["Packet"]
+    async with session.channel.request(_PATH, Cardinality.STREAM_STREAM, packet, packet, metadata=metadata) as stream:
+        await stream.send_request()
+        transfer = _Transfer(stream)
+        await transfer.read_list()
+        for number, entry in enumerate(transfer.entries):
+            header = _header(entry)
+            if header is None:
+                continue
+            yield header.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+            if header.isreg():
+                async for piece in transfer.content(number):
+                    yield piece
+                yield b"\0" * (-header.size % 512)
+        yield b"\0" * 1024
+        await transfer.finish()
+
+
+async def read_file(session: Session, folder: str, name: str) -> bytes | None:
+    """The content of one file of the client's folder, links followed; None when it has none. Raises InvalidArgument."""
+    metadata = [("dir-name", folder), *_values("followpaths", [name])]
+    packet = MESSAGES["Packet"]
+    async with session.channel.request(_PATH, Cardinality.STREAM_STREAM, packet, packet, metadata=metadata) as stream:
+        await stream.send_request()
+        transfer = _Transfer(stream)
+        await transfer.read_list()
+        number = transfer.find(name)
+        content = None
+        if number is not None:
+            transfer.only(number)
+            content = b"".join([piece async for piece in transfer.content(number)])
+        await transfer.finish()
+    return content
+
+
+def _values(name: str, values: Sequence[str]) -> list[tuple[str, str]]:
+    if all(value.isascii() and value.isprintable() for value in values):
+        return [(name, value) for value in values]
+    return [(f"{name}-encoded", "1"), *((name, urllib.parse.quote(value)) for value in values)]
+
+
+class _Transfer:
+    """One DiffCopy under way."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.entries: list[Any] = []
+        self._wanted: list[int] = []  # regular files not asked for yet, the next one last
+        self._asked: dict[int, int] = {}  # bytes that are to come, by entry
+        self._held: dict[int, list[bytes]] = {}
+        self._ended: set[int] = set()
+
+    async def _next(self) -> Any:
+        packet = await self._stream.recv_message()
+        if packet is None:
+            raise InvalidArgument("the client ended the transfer of its files")
+        if packet.type == ERR:
+            raise InvalidArgument(f"error from sender: {packet.data.decode('utf-8', 'replace')}")
+        return packet
+
+    async def read_list(self) -> None:
+        """All entries, before any content."""
+        while True:
+            packet = await self._next()
+            if packet.type != STAT:
+                raise InvalidArgument("the client sent content before the list of its files")
+            if not packet.HasField("stat"):
+                break
+            self.entries.append(packet.stat)
+            if len(self.entries) > _LIMIT_ENTRIES:
+                raise InvalidArgument(f"more than {_LIMIT_ENTRIES} files")
+        self._wanted = [number for number in range(len(self.entries) - 1, -1, -1) if _is_file(self.entries[number])]
+
+    def find(self, name: str) -> int | None:
+        """The regular file that `name` leads to."""
+        known = {posixpath.normpath(entry.path): number for number, entry in enumerate(self.entries)}
+        path = posixpath.normpath(name)
+        for _ in range(_LINKS):
+            number = known.get(path)
+            if number is None or _is_file(self.entries[number]):
+                return number
+            target = posixpath.join(posixpath.dirname(path), self.entries[number].linkname)
+            path = posixpath.normpath(target).lstrip("/")
+        return None
+
+    def only(self, number: int) -> None:
+        """Ask for this one file. Raises InvalidArgument when it is too large for a Dockerfile."""
+        if self.entries[number].size > DOCKERFILE_LIMIT:
+            raise InvalidArgument(f"{self.entries[number].path}: larger than {DOCKERFILE_LIMIT} bytes")
+        self._wanted = [number]
+
+    async def _ask_ahead(self) -> None:
+        while self._wanted and (not self._asked or sum(self._asked.values()) < _AHEAD_BYTES):
+            number = self._wanted.pop()
+            self._asked[number] = self.entries[number].size
+            self._held[number] = []
+            await self._stream.send_message(new("Packet", type=REQ, ID=number))
+
+    async def content(self, number: int) -> AsyncIterator[bytes]:
+        """The pieces of a regular file, exactly as many bytes as its entry says."""
+        await self._ask_ahead()
+        left = self.entries[number].size
+        while True:
+            pieces, self._held[number] = self._held[number], []
+            for piece in pieces:
+                left -= len(piece)
+                if left < 0:
+                    break
+                yield piece
+            if number in self._ended or left < 0:
+                break
+            await self._take()
+        if left:
+            raise InvalidArgument(f"{self.entries[number].path}: the file changed while it was sent")
+        del self._held[number]
+        self._ended.discard(number)
+
+    async def _take(self) -> None:
+        packet = await self._next()
+        number = packet.ID
+        if packet.type != DATA or number not in self._asked:
+            raise InvalidArgument("the client sent what was not asked for")
+        if packet.data:
+            self._held[number].append(packet.data)
+            return
+        self._ended.add(number)
+        del self._asked[number]
+        await self._ask_ahead()
+
+    async def finish(self) -> None:
+        """FIN on both sides."""
+        await self._stream.send_message(new("Packet", type=FIN), end=True)  # an open half would be reset by Go's server
+        while (packet := await self._stream.recv_message()) is not None and packet.type != FIN:
+            if packet.type == ERR:
+                raise InvalidArgument(f"error from sender: {packet.data.decode('utf-8', 'replace')}")
+
+
+def _is_file(entry: Any) -> bool:
+    return not entry.mode & _GO_KIND and not entry.linkname
+
+
+def _header(entry: Any) -> tarfile.TarInfo | None:
+    """A tar header of an entry; None for what a context cannot hold (sockets)."""
+    info = tarfile.TarInfo(entry.path)
+    info.mode = entry.mode & 0o777 | sum(bit for go, bit in _GO_SPECIAL if entry.mode & go)
+    info.uid, info.gid, info.mtime = entry.uid, entry.gid, entry.modTime // 1_000_000_000
+    info.linkname = entry.linkname
+    kind = entry.mode & _GO_KIND
+    if kind & _GO_SOCKET:
+        return None
+    if kind & _GO_FOLDER:
+        info.type = tarfile.DIRTYPE
+    elif kind & _GO_LINK:
+        info.type = tarfile.SYMTYPE
+    elif kind & _GO_FIFO:
+        info.type = tarfile.FIFOTYPE
+    elif kind & _GO_DEVICE:
+        info.type = tarfile.CHRTYPE if kind & _GO_CHARACTER else tarfile.BLKTYPE
+        info.devmajor, info.devminor = entry.devmajor, entry.devminor
+    elif entry.linkname:
+        info.type = tarfile.LNKTYPE
+    else:
+        info.size = entry.size
+    if info.size < 0:
+        raise InvalidArgument(f"{entry.path}: invalid size")
+    info.pax_headers = {f"SCHILY.xattr.{name}": value.decode("utf-8", "surrogateescape")
+                        for name, value in entry.xattrs.items()}
+    return info

@@ -1,0 +1,55 @@
+"""`POST /grpc` and `POST /session`: two connections of a client that has something built by BuildKit's protocol.
+
+The libraries behind it are imported on first use: a daemon that builds nothing does without them.
+"""
+
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from corten.api.response import Response, hijacked
+from corten.api.router import Route
+
+if TYPE_CHECKING:
+    from corten.api.request import Request
+    from corten.engine.engine import Engine
+
+
+class _Parts:
+    """Sessions and services of one engine, made on first use."""
+
+    def __init__(self, engine: "Engine") -> None:
+        from corten.api.buildkit.control import Service
+        from corten.api.buildkit.sessions import Sessions
+
+        self.sessions = Sessions()
+        self.service = Service(engine, self.sessions)
+
+
+_parts: "WeakKeyDictionary[Engine, _Parts]" = WeakKeyDictionary()
+
+
+def _of(engine: "Engine") -> _Parts:
+    if engine not in _parts:
+        _parts[engine] = _Parts(engine)
+    return _parts[engine]
+
+
+async def session(request: "Request", engine: "Engine") -> Response:
+    """Held until the client leaves."""
+    await _of(engine).sessions.accept(request)
+    return hijacked()
+
+
+async def grpc(request: "Request", engine: "Engine") -> Response:
+    """Answered until the client leaves."""
+    from corten.api.buildkit.connection import serve
+
+    parts = _of(engine)
+    await serve(await request.hijack(upgrade="h2c"), parts.service.methods)
+    return hijacked()
+
+
+ROUTES = [
+    Route("POST", "/session", session, ends_with_client=True),
+    Route("POST", "/grpc", grpc, ends_with_client=True),
+]

@@ -1,0 +1,94 @@
+"""The sessions clients keep open while they build: by them the engine asks for files, credentials and secrets.
+
+`POST /session` with `X-Docker-Expose-Session-Uuid`; the engine is the gRPC client. Source: moby/buildkit session/.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from grpclib.const import Cardinality, Status
+from grpclib.exceptions import GRPCError, StreamTerminatedError
+
+from corten.api.buildkit.connection import Channel, dial
+from corten.api.buildkit.messages import MESSAGES, new
+from corten.base.errors import InvalidArgument, NotFound
+
+if TYPE_CHECKING:
+    from corten.api.request import Request
+
+_WAIT_S = 10.0  # a build may be asked for before its session has come
+
+
+class Session:
+    """One client's session; `methods` are the gRPC paths it said it answers."""
+
+    def __init__(self, channel: Channel, methods: frozenset[str]) -> None:
+        self.channel = channel
+        self.methods = methods
+
+    async def ask(self, path: str, question: Any, answer: str) -> Any:
+        """One unary call. Raises GRPCError; NotFound when the client does not offer it."""
+        if path not in self.methods:
+            raise NotFound(f"the client does not offer {path}")
+        kind = MESSAGES[answer]
+        async with self.channel.request(path, Cardinality.UNARY_UNARY, type(question), kind) as stream:
+            await stream.send_message(question, end=True)
+            return await stream.recv_message()
+
+    async def credentials(self, host: str) -> dict[str, str] | None:
+        """What the client's docker configuration says for a registry; None for nothing."""
+        path = "/moby.filesync.v1.Auth/Credentials"
+        try:
+            found = await self.ask(path, new("CredentialsRequest", Host=host), "CredentialsResponse")
+        except (GRPCError, StreamTerminatedError, NotFound):
+            return None
+        if not found or not found.Secret:
+            return None
+        if not found.Username:
+            return {"identitytoken": found.Secret, "serveraddress": host}
+        return {"username": found.Username, "password": found.Secret, "serveraddress": host}
+
+    async def secret(self, name: str) -> bytes:
+        """The content of `--secret id=name`. Raises NotFound."""
+        path = "/moby.buildkit.secrets.v1.Secrets/GetSecret"
+        try:
+            found = await self.ask(path, new("GetSecretRequest", ID=name), "GetSecretResponse")
+        except GRPCError as error:
+            if error.status is Status.NOT_FOUND:
+                raise NotFound(f"secret {name}: not found") from None
+            raise
+        return bytes(found.data)
+
+
+class Sessions:
+    """All sessions that are open."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, Session] = {}
+        self._news = asyncio.Event()
+
+    async def accept(self, request: "Request") -> None:
+        """Hold the session of a request until its client leaves. Raises InvalidArgument."""
+        name = request.headers.get("x-docker-expose-session-uuid", "")
+        if not name:
+            raise InvalidArgument("X-Docker-Expose-Session-Uuid is missing")
+        methods = frozenset(request.headers.get("x-docker-expose-session-grpc-method", "").split(", "))
+        channel = await dial(await request.hijack(upgrade="h2c"))
+        self._open[name] = Session(channel, methods)
+        self._news.set()
+        self._news = asyncio.Event()
+        try:
+            await channel.over
+        finally:
+            del self._open[name]
+            channel.close()
+
+    async def get(self, name: str) -> Session:
+        """The session `name`, waited for a while. Raises NotFound."""
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                while name not in self._open:
+                    await self._news.wait()
+        except TimeoutError:
+            raise NotFound(f"no active session for {name}: context deadline exceeded") from None
+        return self._open[name]
