@@ -19,7 +19,7 @@ EXAMPLE = ROOT / "examples" / "compose"
 def plugin(tmp_path_factory):
     """The compose program."""
     folder = tmp_path_factory.mktemp("compose")
-    done = subprocess.run(["bash", ROOT / "tests" / "clients" / "fetch_compose.sh", folder], capture_output=True, text=True,
+    done = subprocess.run(["bash", ROOT / "tests" / "clients" / "fetch_plugin.sh", folder], capture_output=True, text=True,
                           stdin=subprocess.DEVNULL)
     program = folder / "docker-compose"
     if done.returncode or subprocess.run([program, "version"], capture_output=True, check=False).returncode:

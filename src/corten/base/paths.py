@@ -44,6 +44,11 @@ class Layout:
         return f"{self.data_root}/volumes"
 
     @property
+    def build_caches(self) -> str:
+        """Folders of RUN --mount=type=cache."""
+        return f"{self.data_root}/build-caches"
+
+    @property
     def build(self) -> str:
         """Contexts and scratch space of builds under way."""
         return f"{self.data_root}/build"
@@ -108,7 +113,8 @@ class Layout:
     def make(self) -> None:
         """Create the folders, mode 0700 whatever the umask."""
         for path in (
-            self.data_root, self.exec_root, self.content, self.snapshots, self.volumes, self.build, self.tmp,
+            self.data_root, self.exec_root, self.content, self.snapshots, self.volumes, self.build, self.build_caches,
+            self.tmp,
             f"{self.data_root}/containers", self.runtime, self.rootfs, self.exits,
         ):
             os.makedirs(path, mode=0o700, exist_ok=True)

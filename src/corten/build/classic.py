@@ -6,6 +6,7 @@ target is built, used or not. What only BuildKit's front end has (RUN --mount, C
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import posixpath
 from collections import deque
@@ -17,12 +18,13 @@ from corten.base.errors import Error, InvalidArgument, NotFound, Unsupported
 from corten.base.ids import short_id
 from corten.build import changes
 from corten.build.arguments import ARCHITECTURE, BuildArguments
-from corten.build.context import Tree
+from corten.build.context import Tree, select
 from corten.build.copying import copy_operation
 from corten.build.dockerfile import parse
 from corten.build.graph import Vertex, source
 from corten.build.instructions import Command, Plan, Stage, read_plan
 from corten.build.ops import Backend, CommandFailed, MakeFolder, Operation, Run, RunStep
+from corten.build.run_mounts import parse_mount
 from corten.build.solver import Solver
 from corten.build.stage import BuildImage, StageState, scratch
 from corten.build.variables import Expander
@@ -35,7 +37,8 @@ _BUILDKIT = ("the --{} option requires BuildKit. Refer to https://docs.docker.co
 class Options:
     """What the caller asks of one build."""
 
-    __slots__ = ("arguments", "force_remove", "labels", "platform", "pull", "quiet", "remove", "target", "use_cache")
+    __slots__ = ("arguments", "buildkit", "force_remove", "labels", "platform", "pull", "quiet", "remove", "target",
+                 "use_cache")
 
     def __init__(self) -> None:
         self.arguments: dict[str, str | None] = {}
@@ -44,6 +47,7 @@ class Options:
         self.platform = ""
         self.use_cache, self.pull, self.quiet = True, False, False
         self.remove, self.force_remove = True, False
+        self.buildkit = False  # asked for by BuildKit's protocol: flags that are its own are honoured
 
 
 QUIET_LINES = 2000  # what a quiet build that fails shows at most
@@ -75,6 +79,9 @@ class Teller:
     def aux(self, image_id: str) -> None:
         if not self._options.quiet:
             self._write({"aux": {"ID": image_id}})
+
+    def stage(self, index: int, stage: Stage, total: int) -> None:
+        """A stage begins, one of `total`."""
 
     def step(self, number: int, total: int, code: str) -> None:
         """A step begins."""
@@ -189,6 +196,7 @@ class ClassicBuild:
             self._arguments.declare_global(words.word(name), None if default is None else words.word(default))
 
     async def _stage(self, stage: Stage) -> None:
+        self.teller.stage(len(self._built), stage, len(self.plan.stages))
         self._next_step(stage.code)
         image = await self._base(stage)
         state = StageState(stage.name, image, self._arguments.stage(), self.plan.escape)
@@ -242,7 +250,7 @@ class ClassicBuild:
     async def _operation(self, state: StageState, command: Command) -> Operation:
         name = command.name
         if name == "RUN":
-            return self._run_operation(state, command)
+            return await self._run_operation(state, command)
         if name in ("COPY", "ADD"):
             return await copy_operation(state, command, functools.partial(self._tree, state), self.backend)
         if name == "WORKDIR":
@@ -254,9 +262,10 @@ class ClassicBuild:
             self.teller.say(f"Note: overriding previous HEALTHCHECK: [{' '.join(before)}]\n")
         return Operation(state.no_op(changes.CHANGES[name](state, command)), state.document)
 
-    def _run_operation(self, state: StageState, command: Command) -> Run:
-        for flag in command.flags:
-            raise Unsupported(_BUILDKIT.format(flag))
+    async def _run_operation(self, state: StageState, command: Command) -> Run:
+        if not self.options.buildkit:
+            for flag in command.flags:
+                raise Unsupported(_BUILDKIT.format(flag))
         program = changes.command_line(state, command)
         if not program:
             raise InvalidArgument("no command specified")
@@ -266,7 +275,30 @@ class ClassicBuild:
         recorded = state.arguments.recorded(values)
         environment = [*state.config["Env"], *(f"{name}={value}" for name, value in sorted(values.items()))]
         step = RunStep(program, environment, state.config.get("User") or "", state.config.get("WorkingDir") or "/")
-        return Run(state.document, [f"|{len(recorded)}", *recorded, *program] if recorded else program, step)
+        flags = await self._run_flags(state, command, step)
+        return Run(state.document, [f"|{len(recorded)}", *recorded, *program] if recorded else program, step, flags)
+
+    async def _run_flags(self, state: StageState, command: Command, step: RunStep) -> list[str]:
+        """--mount, --network, --security into the step; all that they add to what decides its result."""
+        words = changes.expander(state)
+        if command.flag("device") or words.word(command.flag("security")) not in ("", "sandbox"):
+            raise Unsupported("RUN --device and --security=insecure are not done yet")
+        step.network = {"": "", "default": "", "none": "none"}.get(words.word(command.flag("network")), "?")
+        if step.network == "?":
+            raise Unsupported(f"RUN --network={command.flag('network')} is not done yet")
+        decides = [step.network] if step.network else []
+        for text in command.flags.get("mount", ()):
+            mount = parse_mount(words.word(text), step.working_dir)
+            step.mounts.append(mount)
+            decides.append(mount.text)
+            if mount.kind == "bind" and mount.values.get("from"):
+                mount.image = await self._image(mount.values["from"])
+                decides.append(mount.image.id)
+            elif mount.kind == "bind":
+                tree = await self._tree(state, "")
+                found = await asyncio.to_thread(select, tree, [mount.path or "."], [], self.backend.check)
+                decides.append(found.name)
+        return decides
 
     async def _tree(self, _state: StageState, name: str) -> Tree:
         """What COPY --from names: a stage by name or number, else an image; "" is the build context."""

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from corten.base.errors import InvalidArgument
 from corten.build.context import Tree
 from corten.build.files import Copier, Source
+from corten.build.run_mounts import RunMount
 from corten.build.stage import BuildImage, Layer
 from corten.linux.path import make_folder, open_in_root
 
@@ -21,12 +22,14 @@ Commit = Callable[[str, Layer | None], dict[str, Any]]  # (created_by, new layer
 
 
 class RunStep:
-    """A program to run in a container on top of an image."""
+    """A program to run in a container on top of an image; `network` "": as the whole build has it."""
 
-    __slots__ = ("environment", "program", "user", "working_dir")
+    __slots__ = ("environment", "mounts", "network", "program", "user", "working_dir")
 
     def __init__(self, program: list[str], environment: list[str], user: str, working_dir: str) -> None:
         self.program, self.environment, self.user, self.working_dir = program, environment, user, working_dir
+        self.mounts: list[RunMount] = []
+        self.network = ""
 
 
 class CommandFailed(Exception):
@@ -124,16 +127,19 @@ class MakeFolder(Operation):
 
 
 class Run(Operation):
-    """RUN: `recorded` is the command as it goes into the history, build arguments before it."""
+    """RUN: `recorded` is the command as it goes into the history, build arguments before it.
 
-    __slots__ = ("recorded", "step")
+    `flags` is what else decides the result: its flags, and the content behind its bind mounts.
+    """
 
-    def __init__(self, commit: Commit, recorded: list[str], step: RunStep) -> None:
+    __slots__ = ("flags", "recorded", "step")
+
+    def __init__(self, commit: Commit, recorded: list[str], step: RunStep, flags: list[str]) -> None:
         super().__init__(" ".join(recorded), commit)
-        self.recorded, self.step = recorded, step
+        self.recorded, self.step, self.flags = recorded, step, flags
 
     def key(self) -> str:
-        return "Run\0" + json.dumps(self.recorded)
+        return "Run\0" + json.dumps(self.recorded) + (json.dumps(self.flags) if self.flags else "")
 
     async def execute(self, backend: Backend, image: BuildImage, observer: Observer) -> Layer | None:
         return await backend.run(image, self.step, observer)

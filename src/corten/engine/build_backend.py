@@ -10,7 +10,7 @@ import os
 import stat
 import struct
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,11 @@ from corten.base.files import remove_tree
 from corten.base.ids import new_id
 from corten.build.classic import Options
 from corten.build.context import Tree
-from corten.build.files import Cancelled
+from corten.build.files import Cancelled, Copier, Source
 from corten.build.ops import CommandFailed, Observer, RunStep
 from corten.build.stage import BuildImage, Layer
 from corten.engine.build_context import Context
+from corten.engine.build_mounts import Secrets, StepMounts, step_mounts
 from corten.engine.records import CreateRequest, HealthConfig, HostConfig, LogConfig, Ulimit
 from corten.engine.remote import pieces_of
 from corten.image.content import Lease
@@ -81,6 +82,7 @@ class EngineBackend:
         self._auths = auths
         self._store = engine.images.store
         self._cancelled = threading.Event()
+        self.secrets: Secrets | None = None
 
     def cancel(self) -> None:
         """Have threads that work for this build stop."""
@@ -161,6 +163,31 @@ class EngineBackend:
             return new_overlay(lowers, "", "")
         return os.open(upper or lowers[0], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
+    async def context(self) -> Tree:
+        """The build context, unpacked."""
+        return await self._context.tree()
+
+    async def copy_out(self, image: BuildImage, path: str) -> str:
+        """A copy of one path of an image, in the build's own folder. Raises InvalidArgument."""
+        folder = f"{self._context.path}/out-{new_id()[:12]}"
+        os.mkdir(folder, 0o755)
+        async with self.tree(image) as tree:
+            await self._thread(self._copy_out, tree, path, folder)
+        return f"{folder}/it"
+
+    def _copy_out(self, tree: Tree, path: str, folder: str) -> None:
+        root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            source = Source(tree.root, path)
+            try:
+                Copier(root, None, None, self.check).place(source, "/it")
+            finally:
+                source.close()
+        except FileNotFoundError:
+            raise InvalidArgument(f'failed to compute cache key: "/{path}": not found') from None
+        finally:
+            os.close(root)
+
     async def change(self, image: BuildImage, work: Callable[[int], None]) -> Layer | None:
         staging = self._store.snapshots.stage()
         try:
@@ -219,19 +246,29 @@ class EngineBackend:
                                   "failed: runc create failed: unable to start container process: error during "
                                   f'container init: exec: "{step.program[0]}": stat {step.program[0]}: no such file or '
                                   "directory")
+        async with step_mounts(self._engine.layout, step, self, self.secrets) as mounts:
+            return await self._run_step(image, step, mounts, observer)
+
+    async def _run_step(
+        self, image: BuildImage, step: RunStep, mounts: StepMounts, observer: Observer,
+    ) -> Layer | None:
+        host = self._limits.host_config()
+        host.mounts = mounts.mounts
+        host.network_mode = step.network or host.network_mode
         request = CreateRequest(
             image=image.id, cmd=step.program, entrypoint=[""], env=step.environment, user=step.user,
-            working_dir=step.working_dir, healthcheck=HealthConfig(test=["NONE"]),
-            host_config=self._limits.host_config(),
+            working_dir=step.working_dir, healthcheck=HealthConfig(test=["NONE"]), host_config=host,
         )
         container_id = await self._create(request)
         try:
             observer.running(container_id)
+            self._engine.containers.live(container_id).lent_environment = mounts.environment
             code = await self._run(container_id, observer)
             if code:
                 raise CommandFailed(step.program, code)
             upper = self._store.snapshots.upper_dir(container_id)
-            drop_stubs(upper, self._lowers(image), self._store.snapshots.copies)
+            made = [mount.target.lstrip("/") for mount in mounts.mounts]
+            drop_stubs(upper, self._lowers(image), self._store.snapshots.copies, made)
             return await self._layer(image, upper)
         finally:
             await self._remove(container_id)
@@ -299,23 +336,30 @@ class EngineBackend:
             return
 
 
-def drop_stubs(upper: str, lowers: list[str], whole: bool) -> None:
+def drop_stubs(upper: str, lowers: list[str], whole: bool, targets: Iterable[str] = ()) -> None:
     """Take the empty files and folders out of a step's layer that the runtime made to mount something over.
 
-    `whole`: the upper is the whole root, where what the image has is no copy of the step's.
+    `targets`: of the step's own mounts, without their first slash. `whole`: the upper is the whole root, where what
+    the image has is no copy of the step's.
 
     They are in the image already, or nobody put them there: the next COPY must not find an /etc that no instruction
     made. Looks through no symbolic link.
     """
     above = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in (upper, *lowers)]
     try:
-        for path in _MADE:
+        for path in (*_with_parents(targets), *_MADE):
             below = next((found for lower in above[1:] if (found := _status(lower, path))), None)
             if below is None or (not whole and _same_folder(below, _status(above[0], path))):
                 _remove_empty(above[0], path)
     finally:
         for descriptor in above:
             os.close(descriptor)
+
+
+def _with_parents(paths: Iterable[str]) -> list[str]:
+    """These paths and the folders above them, the deepest first."""
+    found = {path.rsplit("/", depth)[0] for path in paths for depth in range(path.count("/") + 1)}
+    return sorted(found, key=lambda path: -path.count("/"))
 
 
 def _status(root: int, path: str) -> os.stat_result | None:

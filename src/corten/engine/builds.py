@@ -22,6 +22,7 @@ from corten.build.instructions import Plan
 from corten.build.ops import CommandFailed
 from corten.engine.build_backend import EngineBackend, Limits
 from corten.engine.build_context import Context
+from corten.engine.build_mounts import SECRETS, Secrets
 from corten.oci import reference
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 class BuildRequest:
     """POST /build, decoded. `options` are the builder's own; `limits` those of the containers it runs."""
 
-    __slots__ = ("auths", "cache_from", "dockerfile", "dockerfile_text", "limits", "options", "tags", "teller")
+    __slots__ = ("auths", "cache_from", "dockerfile", "dockerfile_text", "limits", "options", "secrets", "tags",
+                 "teller")
 
     def __init__(self) -> None:
         self.options = classic.Options()
@@ -40,6 +42,7 @@ class BuildRequest:
         self.dockerfile = ""
         self.dockerfile_text: bytes | None = None  # when it is no part of the context
         self.teller: type[classic.Teller] = classic.Teller
+        self.secrets: Secrets | None = None
         self.cache_from: list[str] = []  # images whose layers may be used again; none named: all of them
         self.auths: dict[str, dict[str, str]] = {}
 
@@ -56,8 +59,9 @@ class Builds:
         """Read the cache's index; throw away what a killed daemon's builds left on the disk."""
         for key, data in self.engine.db.all("build_cache"):
             self._cache[key] = data.decode()
-        for name in os.listdir(self.engine.layout.build):
-            remove_tree(f"{self.engine.layout.build}/{name}")
+        layout = self.engine.layout
+        for path in (*_entries(layout.build, ""), *_entries(layout.exec_root, SECRETS)):
+            remove_tree(path)
 
     async def prepare(self, request: BuildRequest, tar: AsyncIterator[bytes]) -> "Build":
         """Take the context in and read the Dockerfile. Raises InvalidArgument, NotFound with docker's texts."""
@@ -129,9 +133,23 @@ class Builds:
         for image_id in deleted:
             store.forget(image_id)
         freed = store.collect().bytes_freed
+        if everything:
+            freed += await asyncio.to_thread(_empty, self.engine.layout.build_caches)
         self.engine.events.publish("builder", "prune", "", {"reclaimed": str(freed)})
         names = sorted(short_id(image_id) for image_id in deleted)
         return {"CachesDeleted": names or None, "SpaceReclaimed": freed}
+
+
+def _entries(folder: str, prefix: str) -> list[str]:
+    return [f"{folder}/{name}" for name in os.listdir(folder) if name.startswith(prefix)]
+
+
+def _empty(folder: str) -> int:
+    """Remove what is in it; the bytes it took."""
+    freed = sum(os.lstat(f"{place}/{name}").st_blocks << 9 for place, _, names in os.walk(folder) for name in names)
+    for name in os.listdir(folder):
+        remove_tree(f"{folder}/{name}")
+    return freed
 
 
 def _ancestry(store: Any, ids: set[str]) -> set[str]:
@@ -204,7 +222,7 @@ class Build:
         backend = EngineBackend(engine, self._context, self._request.limits, options, self._request.auths)
         try:
             with engine.images.store.content.lease() as lease:
-                backend.lease = lease
+                backend.lease, backend.secrets = lease, self._request.secrets
                 teller = self._request.teller(self._write, options)
                 build = classic.ClassicBuild(self._plan, options, self._open_context, backend, teller)
                 self.image_id = await build.run()

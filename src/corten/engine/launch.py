@@ -175,6 +175,7 @@ def _inputs(
         files=etc_files(containers, record), mounts=points,
         image_mounts=engine.images.container_mounts(record.id), devices=devices,
         cgroup_path=engine.cgroup_of(record), bounding=engine.bounding,
+        lent_environment=containers.live(record.id).lent_environment,
     )
 
 

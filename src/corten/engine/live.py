@@ -14,11 +14,12 @@ class Live:
     of its output is in the log; `removed` when it is gone. `cleanup` is what an exit leaves to be done off the path.
     """
 
-    __slots__ = ("backoff", "cleanup", "drained", "exit_waiters", "exited", "health", "keep", "lock", "released",
-                 "removed", "removed_waiters", "restart", "stop_requested")
+    __slots__ = ("backoff", "cleanup", "drained", "exit_waiters", "exited", "health", "keep",
+                 "lent_environment", "lock", "released", "removed", "removed_waiters", "restart", "stop_requested")
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
+        self.lent_environment: list[str] = []  # secrets of a build step: in no record, in memory and the bundle only
         self.exited = asyncio.Event()
         self.drained = asyncio.Event()
         self.released = asyncio.Event()

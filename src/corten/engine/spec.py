@@ -53,8 +53,8 @@ class Inputs:
     the daemon itself may give: capabilities outside it cannot be had.
     """
 
-    __slots__ = ("block_io", "bounding", "cgroup_path", "devices", "files", "image_mounts", "ipc", "mounts", "network",
-                 "pid", "rootfs", "user")
+    __slots__ = ("block_io", "bounding", "cgroup_path", "devices", "files", "image_mounts", "ipc",
+                 "lent_environment", "mounts", "network", "pid", "rootfs", "user")
 
     def __init__(
         self, *, rootfs: str, user: User, network: str = "new", ipc: str = "new", pid: str = "new",
@@ -62,6 +62,7 @@ class Inputs:
         image_mounts: list[dict[str, Any]] | None = None,
         devices: list[tuple[dict[str, Any], str]] | None = None, cgroup_path: str = "",
         bounding: frozenset[str] | None = None, block_io: dict[str, Any] | None = None,
+        lent_environment: list[str] | None = None,
     ) -> None:
         self.rootfs = rootfs
         self.user = user
@@ -75,6 +76,7 @@ class Inputs:
         self.cgroup_path = cgroup_path
         self.bounding = bounding
         self.block_io = block_io
+        self.lent_environment = lent_environment or []
 
 
 def as_list(value: list[str] | str | None) -> list[str]:
@@ -163,7 +165,7 @@ def build_process(record: ContainerRecord, inputs: Inputs, names: list[str]) -> 
         "terminal": config.tty,
         "user": user_section(inputs.user),
         "args": [record.path, *record.args],
-        "env": environment(record, inputs.user.home),
+        "env": environment(record, inputs.user.home) + inputs.lent_environment,
         "cwd": config.working_dir or "/",
         "capabilities": _capability_sets(names, inputs.user),
         "noNewPrivileges": no_new_privileges(host),

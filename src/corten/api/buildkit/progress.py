@@ -7,6 +7,7 @@ from typing import Any
 
 from corten.api.buildkit.messages import new
 from corten.build.classic import Teller
+from corten.build.instructions import Stage
 from corten.oci.digest import digest_of
 
 _SHOWN = ("FROM", "RUN", "COPY", "ADD", "WORKDIR")
@@ -92,10 +93,17 @@ class VertexTeller(Teller):
     def confess(self) -> None:
         """A failed step's output was shown already."""
 
+    _label, _number, _total = "", 0, 0
+
+    def stage(self, index: int, stage: Stage, total: int) -> None:
+        self._label = f"{stage.name or f'stage-{index}'} " if total > 1 else ""
+        self._number, self._total = 0, 1 + sum(command.name in _SHOWN for command in stage.commands)
+
     def step(self, number: int, total: int, code: str) -> None:
         self._write({"done": True})
-        if code.split(" ", 1)[0].upper() in _SHOWN:
-            self._write({"step": f"[{number}/{total}] {code}"})
+        if code.split(" ", 1)[0].upper() in _SHOWN and self._total:
+            self._number += 1
+            self._write({"step": f"[{self._label}{self._number}/{self._total}] {code}"})
 
     def step_done(self, image_id: str) -> None:
         self._write({"done": True})

@@ -54,7 +54,7 @@ class Session:
         try:
             found = await self.ask(path, new("GetSecretRequest", ID=name), "GetSecretResponse")
         except GRPCError as error:
-            if error.status is Status.NOT_FOUND:
+            if error.status in (Status.NOT_FOUND, Status.UNIMPLEMENTED):
                 raise NotFound(f"secret {name}: not found") from None
             raise
         return bytes(found.data)

@@ -54,6 +54,7 @@ class Solve:
             name = attributes.get("filename") or "Dockerfile"
             request.dockerfile_text = await self._dockerfile(session, name)
             ignored = await self._ignored(session, name)
+            request.secrets = session.secret
             request.auths = await _logins(session, request.dockerfile_text)
             build = await engine.builds.prepare(request, self._context(session, ignored))
         except (Error, OSError, GRPCError, StreamTerminatedError) as error:
@@ -142,6 +143,7 @@ def read_attributes(attributes: Mapping[str, str]) -> BuildRequest:
         raise InvalidArgument(f"invalid shm-size: {size!r}")
     limits.shm_size = int(size)
     request.teller = VertexTeller
+    options.buildkit = True
     return request
 
 

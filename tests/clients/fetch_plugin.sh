@@ -1,8 +1,9 @@
 #!/bin/bash
-# usage: fetch_compose.sh FOLDER : docker's compose plugin from Debian's package of it (sid; bookworm has the old one in
-# Python) as FOLDER/docker-compose, which runs by itself. Nothing is installed, and apt's own lists are left alone.
+# usage: fetch_plugin.sh FOLDER [PACKAGE] : a plugin of docker's command line from Debian's package of it, docker-compose
+# or docker-buildx (sid; bookworm lacks them), as FOLDER/PACKAGE, which runs by itself. Nothing is installed, and apt's
+# own lists are left alone.
 set -euo pipefail
-folder=$1; work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
+folder=$1; package=${2:-docker-compose}; work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 mkdir -p "$folder" "$work"/lists/partial "$work"/parts "$work"/archives/partial
 mirror=$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p' /etc/apt/sources.list.d/*.sources 2>/dev/null | head -1)
 [ -n "$mirror" ] || mirror=$(awk '$1 == "deb" {for (i = 2; i <= NF; i++) if ($i ~ /:\/\//) {print $i; exit}}' /etc/apt/sources.list)
@@ -13,6 +14,6 @@ apt() {
         -o Dir::State::Lists="$work/lists" -o Dir::Cache="$work" -o Acquire::Languages=none -o Acquire::http::Timeout=30 "$@"
 }
 apt update
-(cd "$work" && apt download docker-compose)
-dpkg -x "$work"/docker-compose_*.deb "$work/root"
-install -m 755 "$(find "$work/root" -name docker-compose -type f -perm -u+x -size +1M | head -1)" "$folder/docker-compose"
+(cd "$work" && apt download "$package")
+dpkg -x "$work/$package"_*.deb "$work/root"
+install -m 755 "$(find "$work/root" -name "$package" -type f -perm -u+x -size +1M | head -1)" "$folder/$package"

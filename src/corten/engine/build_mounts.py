@@ -1,0 +1,135 @@
+"""What RUN --mount gives a build step: as the mounts of its container, for its time alone.
+
+A secret lies in a file below the exec root (a tmpfs as a rule), never below the data root, and goes with the step.
+"""
+
+import asyncio
+import hashlib
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from corten.base.errors import InvalidArgument, NotFound
+from corten.base.ids import new_id
+from corten.build.context import Tree
+from corten.build.ops import RunStep
+from corten.build.run_mounts import RunMount
+from corten.build.stage import BuildImage
+from corten.engine.resource_records import Mount, TmpfsOptions
+from corten.linux.path import RESOLVE_IN_ROOT, openat2
+
+if TYPE_CHECKING:
+    from corten.base.paths import Layout
+
+SECRETS = "build-"  # how the folders of secrets below the exec root begin
+Secrets = Callable[[str], Awaitable[bytes]]  # id -> content; raises NotFound
+_locks: dict[str, asyncio.Lock] = {}  # caches that one step at a time may use
+
+
+class Files(Protocol):
+    """Where a bind's files come from."""
+
+    async def context(self) -> Tree: ...
+
+    async def copy_out(self, image: BuildImage, path: str) -> str: ...
+
+
+class StepMounts:
+    """The mounts of one step, and `environment` (NAME=value) of secrets that are wanted so."""
+
+    def __init__(self) -> None:
+        self.mounts: list[Mount] = []
+        self.environment: list[str] = []
+
+
+@asynccontextmanager
+async def step_mounts(
+    layout: "Layout", step: RunStep, files: Files, secrets: Secrets | None,
+) -> AsyncIterator[StepMounts]:
+    """Make what the step's mounts need; it goes when the step has ended. Raises InvalidArgument."""
+    made = StepMounts()
+    async with AsyncExitStack() as stack:
+        folder = f"{layout.exec_root}/{SECRETS}{new_id()[:12]}"
+        for mount in step.mounts:
+            if mount.kind == "secret":
+                await _secret(made, mount, secrets, folder, stack)
+            elif mount.kind == "cache":
+                made.mounts.append(Mount(
+                    type="bind", source=await _cache(layout, mount, stack), target=mount.target,
+                    read_only=mount.read_only))
+            elif mount.kind == "tmpfs":
+                size = TmpfsOptions(size_bytes=mount.size_bytes)
+                made.mounts.append(Mount(type="tmpfs", target=mount.target, tmpfs_options=size))
+            elif mount.image is not None:
+                if mount.path in ("", "."):
+                    made.mounts.append(Mount(type="image", source=mount.image.id, target=mount.target, read_only=True))
+                    continue
+                source = await files.copy_out(mount.image, mount.path)
+                made.mounts.append(Mount(type="bind", source=source, target=mount.target, read_only=True))
+            else:
+                source = _inside(await files.context(), mount)
+                made.mounts.append(Mount(type="bind", source=source, target=mount.target, read_only=True))
+        yield made
+
+
+def _inside(tree: Tree, mount: RunMount) -> str:
+    """The path of a place in the context, its links resolved below it: nobody writes there while the build runs."""
+    try:
+        descriptor = openat2(tree.root, mount.path or ".", os.O_PATH | os.O_CLOEXEC, RESOLVE_IN_ROOT)
+    except OSError:
+        raise InvalidArgument(f"failed to compute cache key: \"/{mount.path}\": not found") from None
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+async def _cache(layout: "Layout", mount: RunMount, stack: AsyncExitStack) -> str:
+    """A folder that stays from build to build, named by its id; `private`: one of its own, gone afterwards."""
+    name = mount.values.get("id") or mount.target
+    sharing = mount.values.get("sharing", "shared")
+    folder = f"{layout.build_caches}/{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()}"
+    if sharing == "private":
+        folder += f"-{new_id()[:12]}"
+        stack.callback(shutil.rmtree, folder, True)
+    if sharing == "locked":
+        await stack.enter_async_context(_locks.setdefault(folder, asyncio.Lock()))
+    try:
+        os.mkdir(folder)
+    except FileExistsError:
+        return folder
+    os.chown(folder, mount.number("uid", 0), mount.number("gid", 0))
+    os.chmod(folder, mount.number("mode", 0o755, 8))
+    return folder
+
+
+async def _secret(
+    made: StepMounts, mount: RunMount, secrets: Secrets | None, folder: str, stack: AsyncExitStack,
+) -> None:
+    name = mount.values["id"]
+    try:
+        if secrets is None:
+            raise NotFound(f"secret {name}: not found")
+        content = await secrets(name)
+    except NotFound:
+        if mount.values.get("required") == "true":
+            raise InvalidArgument(f"secret {name}: not found") from None
+        return
+    if "env" in mount.values:
+        made.environment.append(f"{mount.values['env']}={content.decode('utf-8', 'surrogateescape')}")
+    if not mount.target:
+        return
+    if not os.path.isdir(folder):
+        os.mkdir(folder, 0o700)
+        stack.callback(shutil.rmtree, folder, True)
+    path = f"{folder}/{len(os.listdir(folder))}"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fchown(descriptor, mount.number("uid", 0), mount.number("gid", 0))
+        os.fchmod(descriptor, mount.number("mode", 0o400, 8))
+    finally:
+        os.close(descriptor)
+    made.mounts.append(Mount(type="bind", source=path, target=mount.target, read_only=True))

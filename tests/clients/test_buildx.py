@@ -1,0 +1,164 @@
+"""docker build with the buildx plugin: BuildKit's protocol end to end, by the real client."""
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from registry_server import running_registry
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+FETCH = Path(__file__).with_name("fetch_plugin.sh")
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory):
+    """The buildx program."""
+    folder = tmp_path_factory.mktemp("buildx")
+    done = subprocess.run(["bash", FETCH, folder, "docker-buildx"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    program = folder / "docker-buildx"
+    if done.returncode or subprocess.run([program, "version"], capture_output=True, check=False).returncode:
+        pytest.skip(f"machine: Debian's docker-buildx cannot be had or run here: {done.stderr[-300:]}")
+    return program
+
+
+class Client:
+    """buildx on one engine, in a folder with a context."""
+
+    def __init__(self, plugin, engine, folder):
+        self.plugin, self.engine, self.context = plugin, engine, folder / "context"
+        self.context.mkdir()
+        self.environment = {**os.environ, "DOCKER_HOST": f"unix://{engine.socket}", "DOCKER_CONFIG": str(folder / "config"),
+                            "BUILDX_CONFIG": str(folder / "buildx"), "TOKEN": "from the environment"}
+
+    def write(self, **files):
+        for name, text in files.items():
+            (self.context / name).write_text(text)
+
+    def build(self, dockerfile, *flags, code=0):
+        """Its progress, as plain text."""
+        (self.context / "Dockerfile").write_text(dockerfile)
+        done = subprocess.run([self.plugin, "build", "--progress=plain", *flags, self.context], env=self.environment,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=110)
+        assert done.returncode == code, done.stderr
+        return done.stderr
+
+    def run(self, image, *command):
+        return self.engine.docker("run", "--rm", image, *command).stdout
+
+
+@pytest.fixture
+def client(plugin, engine, tmp_path):
+    return Client(plugin, engine, tmp_path)
+
+
+def test_stages_arguments_and_names(client):
+    client.write(data="one\n", left_out="two\n", **{".dockerignore": "left_*\n"})
+    told = client.build("""FROM busybox AS first
+RUN echo built >/file
+FROM busybox
+ARG WHO=nobody
+COPY --from=first /file /file
+COPY . /context/
+RUN echo hello $WHO >/who && echo said by a step
+CMD ["cat", "/file", "/who"]
+""", "-t", "built:one", "-t", "built:two", "--build-arg", "WHO=you", "--label", "a=b")
+    assert "[first 2/2] RUN echo built" in told and "[stage-1 4/4] RUN" in told and "said by a step" in told
+    assert client.run("built:one") == "built\nhello you\n"
+    assert client.run("built:two", "ls", "-A", "/context").split() == [".dockerignore", "Dockerfile", "data"]
+    image = client.engine.api("GET", "/images/built:one/json").json
+    assert image["Config"]["Labels"] == {"a": "b"}
+
+
+def test_the_cache_and_what_ends_it(client):
+    text = "FROM busybox\nCOPY data /data\nRUN cat /data\n"
+    client.write(data="one\n")
+    client.build(text)
+    assert client.build(text).count("CACHED") == 2
+    client.write(data="two\n")
+    assert client.build(text).count("CACHED") == 0
+    assert client.build(text, "--no-cache").count("CACHED") == 0
+
+
+def test_the_id_and_the_metadata(client, tmp_path):
+    client.build("FROM busybox\nENV A=1\n", "--iidfile", tmp_path / "id", "--metadata-file", tmp_path / "meta", "-t", "named:1")
+    image_id = (tmp_path / "id").read_text()
+    assert client.engine.api("GET", "/images/named:1/json").json["Id"] == image_id
+    meta = json.loads((tmp_path / "meta").read_text())
+    assert meta["containerimage.digest"] == image_id and meta["image.name"] == "docker.io/library/named:1"
+
+
+def test_a_step_that_fails_says_which(client):
+    told = client.build("FROM busybox\nRUN echo so far && exit 7\n", code=1)
+    assert "so far" in told
+    assert 'process "/bin/sh -c \'echo so far && exit 7\'" did not complete successfully: exit code: 7' in told
+
+
+@pytest.mark.parametrize(("dockerfile", "flags", "text"), [
+    ("FROM busybox\nRUN --mount=type=ssh true\n", (), "type=ssh is not done yet"),
+    ("FROM busybox\nRUN --security=insecure true\n", ("--allow", "security.insecure"), "not done yet"),
+    ("FROM busybox\nCOPY missing /\n", (), "missing"),
+    ("FROM busybox\nWRONG x\n", (), "unknown instruction: WRONG"),
+    ("FROM busybox\nRUN --mount=type=bind,target=/a,source=../../etc,rw true\n", (), "not done yet"),
+])
+def test_what_cannot_be_done_is_said(client, dockerfile, flags, text):
+    assert text in client.build(dockerfile, *flags, code=1)
+
+
+def test_mounts_of_a_step(client, tmp_path):
+    (tmp_path / "token").write_text("a secret")
+    client.write(data="from the context\n")
+    client.build("""FROM busybox AS other
+RUN echo from a stage >/made
+FROM busybox
+RUN --mount=type=cache,target=/cache echo kept >>/cache/lines
+RUN --mount=type=cache,target=/cache cp /cache/lines /lines
+RUN --mount=target=/context cat /context/data >/bound && ! touch /context/data
+RUN --mount=type=bind,from=other,source=/made,target=/other cat /other >/staged
+RUN --mount=type=tmpfs,target=/scratch echo x >/scratch/x && grep -q '/scratch tmpfs' /proc/mounts
+RUN --mount=type=secret,id=token cp /run/secrets/token /leaked && stat -c %a /run/secrets/token >/mode
+RUN --mount=type=secret,id=word,env=WORD echo $WORD >/word
+RUN --mount=type=secret,id=absent test ! -e /run/secrets/absent
+RUN --network=none ! ip route | grep -q .
+""", "-t", "mounts", "--secret", f"id=token,src={tmp_path}/token", "--secret", "id=word,env=TOKEN")
+    assert client.run("mounts", "cat", "/lines", "/bound", "/staged", "/leaked", "/mode", "/word") == (
+        "kept\nfrom the context\nfrom a stage\na secret400\nfrom the environment\n")
+    assert client.run("mounts", "ls", "-d", "/cache", "/context", "/other", "/scratch", "/run/secrets") == ""
+
+
+def test_a_secret_stays_nowhere(client, tmp_path):
+    (tmp_path / "token").write_text("sesame-open-4711")
+    text = "FROM busybox\nRUN --mount=type=secret,id=token,env=T --mount=type=secret,id=token test -n \"$T\"\n"
+    client.build(text, "-t", "quiet", "--secret", f"id=token,src={tmp_path}/token")
+    found = subprocess.run(["grep", "-rl", "sesame-open-4711", client.engine.folder], capture_output=True, text=True)
+    assert found.stdout == ""
+    assert "4711" not in json.dumps(client.engine.api("GET", "/images/quiet/json").json)
+    assert "4711" not in json.dumps(client.engine.api("GET", "/images/quiet/history").json)
+    assert "secret needed: not found" in client.build(
+        "FROM busybox\nRUN --mount=type=secret,id=needed,required=true true\n", code=1)
+
+
+def test_pushed_to_a_registry(client):
+    with running_registry() as registry:
+        name = f"{registry.host}/team/app:1"
+        client.build("FROM busybox\nRUN echo pushed >/f\n", "-t", name, "--push")
+        client.engine.docker("rmi", name)
+        assert client.run(name, "cat", "/f") == "pushed\n"
+
+
+def test_a_client_that_leaves_ends_its_build(client):
+    (client.context / "Dockerfile").write_text("FROM busybox\nRUN sleep 1000\n")
+    process = subprocess.Popen([client.plugin, "build", "--progress=plain", client.context], env=client.environment,
+                               stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if "RUN sleep" in line:
+            break
+    process.terminate()
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 60
+    while client.engine.api("GET", "/containers/json?all=1").json:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
