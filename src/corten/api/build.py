@@ -74,7 +74,7 @@ def read_query(query: Query, registry_config: str) -> BuildRequest:
 def _refuse(query: Query) -> None:
     version = query.get("version", "1")
     if version == "2":
-        raise Unsupported("POST /build does not speak BuildKit (version=2): buildx asks for it at /grpc; or set DOCKER_BUILDKIT=0")
+        raise Unsupported("POST /build is the classic builder; BuildKit (version=2) is spoken at /grpc, as buildx does")
     if version not in ("", "1"):
         raise InvalidArgument(f'invalid version "{version}"')
     if query.get("remote"):
