@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from netns_hosts import ask, outside, silent
 
-from corten.base.errors import Internal, InvalidArgument
+from corten.base.errors import Internal
 from corten.engine.network_records import CreateNetwork, Ipam, Pool
 from corten.engine.records import IPAMConfig
 
@@ -164,8 +164,10 @@ def test_addresses_asked_for_and_refusals(host):
         other.networking["dual"].ipam_config = IPAMConfig(ipv6_address=asked)
         with pytest.raises(Exception, match=message):
             host.loop.run(host.networks.reserve(other))
-    with pytest.raises(InvalidArgument, match="IPv6 is not enabled"):
-        host.loop.run(host.networks.create(CreateNetwork(name="x", ipam=Ipam(config=[Pool(subnet="fd00:7::/64")]))))
+    host.loop.run(host.networks.create(CreateNetwork(name="x", ipam=Ipam(config=[Pool(subnet="fd00:7::/64")]))))
+    idle = host.record(network="x")  # shown, as docker does, and not used: IPv6 was not asked for
+    host.start(idle)
+    assert idle.networking["x"].global_ipv6_address == "" and not host.networks.inspect("x")["EnableIPv6"]
     plain = host.record(ports={"80/tcp": ("::1", "8080")})
     with pytest.raises(Internal, match="cannot publish on ::1: the container has no IPv6 network"):
         host.loop.run(host.networks.reserve(plain))

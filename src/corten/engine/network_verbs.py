@@ -86,15 +86,20 @@ def remove(networks: Networks, ref: str) -> None:
     if active:
         ends = ", ".join(f'name:"{r.name}" id:"{r.networking[name].endpoint_id[:12]}"' for r in active)
         raise Forbidden(f"error while removing network: network {name} has active endpoints ({ends})")
-    networks.forget(network)
-    if network.bridged:
+    if network.bridged:  # devices first: when we are killed in between, the network is there still and makes them anew
         networks.firewall.remove_bridge(network.record.bridge)
         networks.bridges.remove(network.record.bridge)
-    elif network.record.made_parent and network.record.bridge not in networks.devices():
+    elif network.record.made_parent and not _parent_shared(networks, network):
         networks.bridges.remove(network.record.bridge)
+    networks.forget(network)
     networks.publish(network, "destroy")
     if not any(other.names for other in networks.all()):
         networks.resolver.rest()
+
+
+def _parent_shared(networks: Networks, network: Network) -> bool:
+    """Whether another network sits on the same link."""
+    return any(other is not network and other.record.bridge == network.record.bridge for other in networks.all())
 
 
 def prune(networks: Networks, filters: Filters) -> list[str]:
