@@ -119,9 +119,9 @@ def is_ethertype(ethertype: int) -> bytes:
     return meta(META_PROTOCOL) + compare(struct.pack(">H", ethertype))
 
 
-def is_protocol(protocol: int) -> bytes:
-    """Go on only for a transport protocol."""
-    return meta(META_L4PROTO) + compare(bytes([protocol]))
+def is_protocol(protocol: int, *, equal: bool = True) -> bytes:
+    """Go on only for a transport protocol (or for all others)."""
+    return meta(META_L4PROTO) + compare(bytes([protocol]), equal=equal)
 
 
 def lookup(name: str, *, negate: bool = False) -> bytes:

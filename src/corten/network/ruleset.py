@@ -61,8 +61,8 @@ RANGES: dict[str, Types] = {
 BRIDGE_SETS: dict[str, tuple[Types, Types]] = {
     "ends": ((nft.TYPE_IFNAME,), ()),
     "macs": ((nft.TYPE_IFNAME, nft.TYPE_ETHER), ()),
-    "sources": ((nft.TYPE_IFNAME, nft.TYPE_IPV4), ()),
-    "sources6": ((nft.TYPE_IFNAME, nft.TYPE_IPV6), ()),
+    "sources": ((nft.TYPE_IFNAME, nft.TYPE_ETHER, nft.TYPE_IPV4), ()),
+    "sources6": ((nft.TYPE_IFNAME, nft.TYPE_ETHER, nft.TYPE_IPV6), ()),
 }
 CHAINS = (  # of `inet`: name, kind, hook, priority
     ("guard", "filter", nft.HOOK_PREROUTING, nft.PRIORITY_RAW),
@@ -158,12 +158,12 @@ class Guard:
 
     def elements(self) -> list[Element]:
         """The elements that let it speak; `bar` is apart, since it has to outlive them."""
-        name = nft.ifname(self.end)
-        found = [("macs", nft.concatenated(name, hardware_address(self.mac)), b"")]
+        link = nft.concatenated(nft.ifname(self.end), hardware_address(self.mac))
+        found = [("macs", link, b"")]
         for address in self.addresses:
-            found.append(("sources" if address.version == 4 else "sources6", name + address.packed, b""))
+            found.append(("sources" if address.version == 4 else "sources6", link + address.packed, b""))
         if any(address.version == 6 for address in self.addresses):
-            found.append(("sources6", name + link_local(self.mac).packed, b""))
+            found.append(("sources6", link + link_local(self.mac).packed, b""))
         return found
 
     def bar(self) -> Element:
@@ -299,8 +299,8 @@ def _forwarding() -> list[Line]:
 def _inet() -> list[Line]:
     return [
         # route_localnet is on for our bridges: else a container could reach the host's 127.0.0.1 (CVE-2020-8558)
-        ("guard", "to loopback from a container", _from("own") + _loopback("destination") + _DROP),
-        ("guard", "passing for loopback", _from("own") + _loopback("source") + _DROP),
+        ("guard", "to loopback from a container", _loopback("destination") + _from("own") + _DROP),
+        ("guard", "passing for loopback", _loopback("source") + _from("own") + _DROP),
         *_translation(), *_leaving(), *_forwarding(),
     ]
 
@@ -308,29 +308,38 @@ def _inet() -> list[Line]:
 # --- rules of `bridge`
 
 
-def _with_end(base: int, offset: int, length: int, name: str, *, negate: bool = False) -> bytes:
-    """The link a frame came in by, together with a part of the frame, is (not) in a set."""
-    word = nft.REGISTER_WORD + nft.IFNAMSIZ // 4
-    return nft.meta(nft.META_IIFNAME) + nft.payload(base, offset, length, word) + nft.lookup(name, negate=negate)
+_MAC = (nft.BASE_LINK, 6, 6)  # source MAC: base, offset, length
+
+
+def _with_link(name: str, *parts: tuple[int, int, int], negate: bool = False) -> bytes:
+    """The link a frame came in by, together with parts of the frame, is (not) in a set."""
+    load, word = nft.meta(nft.META_IIFNAME), nft.REGISTER_WORD + nft.IFNAMSIZ // 4
+    for base, offset, length in parts:
+        load += nft.payload(base, offset, length, word)
+        word += (length + 3) // 4
+    return load + nft.lookup(name, negate=negate)
 
 
 def _bridge() -> list[Line]:
+    """What is common is decided by the first rules, with one look-up a frame."""
     arp, ipv4, ipv6 = (nft.is_ethertype(kind) for kind in (nft.ETHER_ARP, nft.ETHER_IPV4, nft.ETHER_IPV6))
     network = nft.BASE_NETWORK
+    own6 = _with_link("sources6", _MAC, (network, 8, 16))
     advertises = ipv6 + _type_is(_ICMPV6, _NEIGHBOUR_ADVERTISEMENT)
     return [
+        ("source", "IPv4", ipv4 + _with_link("sources", _MAC, (network, 12, 4)) + _ACCEPT),
+        ("source", "IPv6", ipv6 + nft.is_protocol(_ICMPV6, equal=False) + own6 + _ACCEPT),
         ("source", "not a container of ours", _from("ends", negate=True) + _ACCEPT),
-        ("source", "foreign MAC", _with_end(nft.BASE_LINK, 6, 6, "macs", negate=True) + _DROP),
-        ("source", "ARP for a foreign MAC", arp + _with_end(network, 8, 6, "macs", negate=True) + _DROP),
+        ("source", "foreign MAC", _with_link("macs", _MAC, negate=True) + _DROP),
+        ("source", "ARP", arp + _with_link("sources", (network, 8, 6), (network, 14, 4)) + _ACCEPT),
+        ("source", "ARP for a foreign MAC", arp + _with_link("macs", (network, 8, 6), negate=True) + _DROP),
         ("source", "ARP probe", arp + nft.payload(network, 14, 4) + nft.compare(bytes(4)) + _ACCEPT),
-        ("source", "ARP", arp + _with_end(network, 14, 4, "sources") + _ACCEPT),
-        ("source", "IPv4", ipv4 + _with_end(network, 12, 4, "sources") + _ACCEPT),
         ("source", "router advertisement", ipv6 + _type_is(_ICMPV6, _ROUTER_ADVERTISEMENT) + _DROP),
         ("source", "redirect", ipv6 + _type_is(_ICMPV6, _REDIRECT) + _DROP),
         ("source", "neighbour advertisement for a foreign address",
-         advertises + _with_end(nft.BASE_TRANSPORT, 8, 16, "sources6", negate=True) + _DROP),
+         advertises + _with_link("sources6", _MAC, (nft.BASE_TRANSPORT, 8, 16), negate=True) + _DROP),
         ("source", "IPv6 probe", ipv6 + nft.payload(network, 8, 16) + nft.compare(bytes(16)) + _ACCEPT),
-        ("source", "IPv6", ipv6 + _with_end(network, 8, 16, "sources6") + _ACCEPT),
+        ("source", "ICMPv6", ipv6 + own6 + _ACCEPT),
         ("source", "foreign address or protocol", _DROP),
     ]
 
