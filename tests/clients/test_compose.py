@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root"), pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "compose"
@@ -19,8 +19,11 @@ EXAMPLE = ROOT / "examples" / "compose"
 def plugin(tmp_path_factory):
     """The compose program."""
     folder = tmp_path_factory.mktemp("compose")
-    done = subprocess.run(["bash", ROOT / "tests" / "clients" / "fetch_plugin.sh", folder], capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL)
+    try:
+        done = subprocess.run(["bash", ROOT / "tests" / "clients" / "fetch_plugin.sh", folder], capture_output=True, text=True,
+                              stdin=subprocess.DEVNULL, timeout=200)
+    except subprocess.TimeoutExpired:
+        pytest.skip("machine: Debian's docker-compose does not arrive here")
     program = folder / "docker-compose"
     if done.returncode or subprocess.run([program, "version"], capture_output=True, check=False).returncode:
         pytest.skip(f"machine: Debian's docker-compose cannot be had or run here: {done.stderr[-300:]}")
@@ -64,7 +67,7 @@ def test_the_example_project(project):
     assert project("port", "web", "80") == f"127.0.0.1:{project.port}\n"
     assert len(project.addresses("web", "api")) == 3
     assert project.addresses("api", "store") == project.addresses("api", "db")
-    assert "NXDOMAIN" in project("exec", "-T", "web", "nslookup", "db", code=1)
+    assert "Name:" not in project("exec", "-T", "web", "nslookup", "db", code=1)
     assert "SERVFAIL" in project("exec", "-T", "db", "nslookup", "www.example", code=1)
     told = {urllib.request.urlopen(f"http://127.0.0.1:{project.port}/cgi-bin/who", timeout=30).read() for _ in range(5)}
     assert all(answer.endswith(b"\n42\n") for answer in told)
