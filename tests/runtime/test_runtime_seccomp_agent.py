@@ -97,7 +97,7 @@ def test_without_an_agent_the_container_does_not_start(boxes):
         spec["linux"]["seccomp"] = profile(f"{boxes.folder}/nobody.sock")
 
     result = boxes.run("true", change=change)
-    assert str(result.failure).startswith("hand over the seccomp listener: connect")
+    assert str(result.failure).startswith("hand over the seccomp listener: failed to connect with seccomp agent")
     assert result.code == -9
 
 

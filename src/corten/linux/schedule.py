@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 
 from corten.base.errors import InvalidArgument
@@ -75,6 +76,14 @@ def set_scheduler(attributes: bytes) -> None:
     syscall("sched_setattr", 0, attributes, 0)
 
 
+def forget_affinity() -> None:
+    """May run on every CPU that the cpuset has, whatever the process before was bound to."""
+    try:
+        os.sched_setaffinity(0, range(os.sysconf("SC_NPROCESSORS_CONF")))
+    except OSError:
+        pass  # offline CPUs alone, or an odd cpuset: the kernel knows better
+
+
 def parse_io_priority(entry: dict[str, Any] | None) -> int | None:
     """process.ioPriority as ioprio_set's number. Raises InvalidArgument."""
     if not entry:
@@ -102,7 +111,9 @@ def parse_memory_policy(entry: dict[str, Any] | None) -> tuple[int, int] | None:
         if word not in MEMORY_FLAGS:
             raise InvalidArgument(f"invalid memory policy flag: {word!r}")
         mode |= MEMORY_FLAGS[word]
-    nodes = parse_list(entry.get("nodes"), "memory node", _NODES)
+    nodes = parse_list(entry.get("nodes"), "memory policy node", _NODES)
+    if nodes and entry["mode"] in ("MPOL_DEFAULT", "MPOL_LOCAL"):
+        raise InvalidArgument(f"memory policy: mode requires 0 nodes but got {len(nodes)}")
     return mode, sum(1 << node for node in nodes)
 
 

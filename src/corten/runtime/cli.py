@@ -141,7 +141,8 @@ def _call(options: "Options", command: "Command", found: "Options", rest: list[s
         raise InvalidArgument(f"invalid value {rootless!r} for flag --rootless: true, false or auto")
     call = Call(
         _root(options), found, rest, root_given="root" in options, systemd=bool(options.get("systemd")),
-        rootless=_TRUTH[rootless.lower()], warn=lambda message: tell(options, "warning", message),
+        rootless=_TRUTH[rootless.lower()], debugging=bool(options.get("debug")),
+        tell=lambda level, message: tell(options, level, message),
     )
     module, _, function = command.place.partition(".")
     tell(options, "debug", f"{function} {' '.join(rest[:1])}, pid {posix.getpid()}, root {call.root}")

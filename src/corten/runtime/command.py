@@ -14,17 +14,18 @@ if TYPE_CHECKING:
 class Call:
     """The state root, the command's options and its other words; `systemd` and `rootless` are global options."""
 
-    __slots__ = ("options", "root", "root_given", "rootless", "systemd", "warn", "words")
+    __slots__ = ("debugging", "options", "root", "root_given", "rootless", "systemd", "tell", "words")
 
     def __init__(
-        self, root: str, options: "Options", words: list[str], *, warn: "Callable[[str], None]",
-        root_given: bool = False, systemd: bool = False, rootless: bool | None = None,
+        self, root: str, options: "Options", words: list[str], *, tell: "Callable[[str, str], None]",
+        root_given: bool = False, systemd: bool = False, rootless: bool | None = None, debugging: bool = False,
     ) -> None:
         self.root = root
         self.root_given = root_given
         self.options = options
         self.words = words
-        self.warn = warn  # into the log, else on stderr
+        self.debugging = debugging
+        self.tell = tell  # (level, message) into the log, else on stderr; level debug only with --debug
         self.systemd = systemd
         self.rootless = rootless
 

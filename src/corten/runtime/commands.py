@@ -73,6 +73,18 @@ def passed_on(call: "Call", environment: list[str]) -> int:
     return total
 
 
+def trace(call: "Call", child: "Child", spec: dict[str, object], last: str) -> None:
+    """What --debug tells of a process that was made: the words are runc's, since people look for them."""
+    call.tell("debug", f"nsexec container setup: clone3 gave pid {child.pid}")
+    call.tell("debug", "child process in init()")
+    profile: object = (spec.get("linux") or {}).get("seccomp")  # type: ignore[attr-defined]
+    if profile and call.debugging:
+        from corten.linux import seccomp
+
+        call.tell("debug", f"seccomp filter flags: {seccomp.compile_cached(profile)[1]}")  # type: ignore[arg-type]
+    call.tell("debug", last)
+
+
 def _new(call: "Call", detached: bool) -> "Child":
     from corten.runtime import launch
     from corten.runtime.bundle import load_bundle
@@ -89,9 +101,9 @@ def _new(call: "Call", detached: bool) -> "Child":
         from corten.linux.capabilities import NUMBERS
 
         for name in sorted({name for names in sets.values() for name in names or ()} - set(NUMBERS)):
-            call.warn(f"ignoring unknown or unavailable capability: {name}")
+            call.tell("warning", f"ignoring unknown or unavailable capability: {name}")
     for name in set(sets.get("ambient") or ()) - set(sets.get("inheritable") or ()):
-        call.warn(f"can't raise ambient capability {name}: not in the inheritable set")
+        call.tell("warning", f"can't raise ambient capability {name}: not in the inheritable set")
     environment: list[str] = []
     preserved = passed_on(call, environment)
     if environment:
@@ -103,6 +115,7 @@ def _new(call: "Call", detached: bool) -> "Child":
         )
     except StepFailed as failure:
         raise told(failure) from None
+    trace(call, child, bundle.spec, "init: closing the pipe to signal completion")
     try:
         hand_over(call, child)
     except BaseException:

@@ -6,8 +6,8 @@ import os
 
 from corten.base.errors import Conflict, InvalidArgument
 from corten.base.files import parse_json, read_bytes
-from corten.linux import process
-from corten.runtime.commands import check_terminal, hand_over, passed_on, told
+from corten.linux import process, schedule
+from corten.runtime.commands import check_terminal, hand_over, passed_on, told, trace
 from corten.runtime.exec import Target, spawn_exec
 from corten.runtime.options import text, texts
 
@@ -46,6 +46,12 @@ def run(call: Call) -> int:
     while child.wait() == "creating":
         pass
     if child.failure is None:
+        affinity = document.get("execCPUAffinity") or (spec["process"] or {}).get("execCPUAffinity") or {}
+        initial = affinity.get("initial")
+        if initial and call.debugging:
+            mask = sum(1 << cpu for cpu in schedule.parse_list(initial))
+            call.tell("debug", f"nsexec[{child.pid}]: affinity: {mask:#x}")
+        trace(call, child, spec, "setns_init: about to exec")
         hand_over(call, child)
         child.start()
         child.wait()

@@ -14,7 +14,7 @@ import _socket
 import gc
 import os
 
-from corten.linux import cgroup, fd, keyring, namespaces, process, signals, tty, user
+from corten.linux import cgroup, fd, keyring, namespaces, process, schedule, signals, tty, user
 from corten.linux.image import Image
 from corten.linux.path import open_in_root
 from corten.runtime import borrowed_mounts, hooks, program, reaper, rootfs, sources, state, sync
@@ -91,6 +91,7 @@ def _enter_cgroup(init: Init) -> None:
         user.become(0, 0, [])
     else:
         cgroup.join(init.plan.cgroup, unified=False)
+    schedule.forget_affinity()
     if init.plan.new_cgroup_namespace:
         namespaces.unshare(namespaces.CLONE_NEWCGROUP)
 
@@ -327,6 +328,8 @@ def _join_container(init: Init) -> None:
         cgroup.join(plan.cgroup, unified=False)
     if plan.cpus:
         os.sched_setaffinity(0, plan.cpus)
+    elif not plan.first_cpus:
+        schedule.forget_affinity()
     root = os.open(plan.chroot, os.O_PATH | os.O_CLOEXEC, dir_fd=init.proc) if plan.chroot else -1
     joined = plan.joined & ~(namespaces.CLONE_NEWPID | (namespaces.CLONE_NEWUSER if plan.as_user else 0))
     if joined:

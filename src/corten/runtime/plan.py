@@ -75,6 +75,9 @@ class Plan:
         self._take_names(spec, linux)
         self.net_devices = net_devices.parse(linux.get("netDevices"), self.kinds)
         self.mounts = parse_mounts(spec.get("mounts"), bundle.path)
+        for entry in self.mounts:
+            if entry.destination.startswith(f"{bundle.rootfs}/"):  # some write the host's name of the target
+                entry.destination = entry.destination[len(bundle.rootfs):]
         label_mounts(self.mounts, linux.get("mountLabel") or "")
         self.sources: dict[Mount | Device, int] = {}  # what sources.py has opened for them
         self.devices: list[Device] = parse_devices(linux.get("devices"))

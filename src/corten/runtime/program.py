@@ -102,7 +102,12 @@ def set_limits(program: Program, proc: int, user_namespace: bool) -> None:
                 raise
     rlimit.apply(program.rlimits)
     if program.scheduler:
-        schedule.set_scheduler(program.scheduler)
+        try:
+            schedule.set_scheduler(program.scheduler)
+        except PermissionError as error:
+            text = "set the limits: sched_setattr: operation not permitted"
+            text += " (process scheduler can't be used together with AllowedCPUs)"
+            raise StepFailed("set the limits", "sched_setattr", error.errno or 0, detail=text) from None
     if program.io_priority is not None:
         schedule.set_io_priority(program.io_priority)
     if program.memory_policy:

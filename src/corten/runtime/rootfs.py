@@ -35,7 +35,7 @@ def prepare(plan: Plan) -> int:
     else:
         mount.set_propagation("/", mount.MS_SLAVE if propagation == mount.MS_UNBINDABLE else propagation, True)
     layers = plan.bundle.overlay
-    changes = [Change(propagation=mount.MS_PRIVATE)]
+    changes = [Change(propagation=_root_propagation(plan))]
     if layers is None:
         root = mount.copy_tree(plan.rootfs, recursive=True)
     elif not layers["lower"]:
@@ -47,6 +47,12 @@ def prepare(plan: Plan) -> int:
     mount.attach_changed(root, target, changes)
     os.close(target)
     return root
+
+
+def _root_propagation(plan: Plan) -> int:
+    """The root is its own unless the spec has it follow the host's mounts."""
+    asked = (plan.bundle.spec.get("linux") or {}).get("rootfsPropagation")
+    return mount.MS_SLAVE if asked in ("slave", "rslave") else mount.MS_PRIVATE
 
 
 def _make_parent_private(rootfs: str) -> None:

@@ -15,7 +15,7 @@ import sys
 from corten.base import jsonio
 from corten.linux import process
 from corten.oci.runtime_spec import VERSION
-from corten.runtime.errors import StepFailed
+from corten.runtime.errors import StepFailed, go_strerror
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ class Agent:
             rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, listener.to_bytes(4, sys.byteorder))]
             connection.sendmsg([jsonio.dumps(told).encode("utf-8", "surrogateescape")], rights, _socket.MSG_NOSIGNAL)
         except OSError as error:
-            raise StepFailed(_STEP, "connect", error.errno or errno.EIO, self.path) from None
+            number = error.errno or errno.EIO
+            text = f"{_STEP}: failed to connect with seccomp agent specified in the seccomp profile: {self.path}"
+            raise StepFailed(_STEP, "connect", number, self.path, f"{text}: {go_strerror(number)}") from None
         finally:
             connection.close()
             if listener >= 0:
