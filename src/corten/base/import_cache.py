@@ -45,6 +45,8 @@ class _Cache:
                 self.missed = True
             return None
         source, mtime_ns, size, package, _ = entry
+        if not source.startswith("/"):
+            source = f"{_FOLDER}/{source}"  # the package may have been moved or copied with its file
         try:
             found = posix.stat(source)
         except OSError:
@@ -83,7 +85,7 @@ class _Cache:
             except (OSError, AttributeError, ValueError, ImportError, TypeError, SyntaxError):
                 continue
             package = spec.submodule_search_locations is not None
-            self.entries[name] = (source, found.st_mtime_ns, found.st_size, package, code)
+            self.entries[name] = (source.removeprefix(f"{_FOLDER}/"), found.st_mtime_ns, found.st_size, package, code)
         _write(marshal.dumps(self.entries))
 
 
