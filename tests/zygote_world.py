@@ -50,7 +50,7 @@ class World:
                 assert [entry.name for entry in os.scandir(place) if entry.is_dir()] == []
                 os.rmdir(place)  # empty: each container's group is gone
 
-    async def create(self, name, *args, tty=False, open_stdin=False):
+    async def create(self, name, *args, tty=False, open_stdin=False, resources=None):
         bundle = self.layout.bundle(name)
         for folder in (f"{bundle}/rootfs", f"{bundle}/upper", f"{bundle}/work", self.layout.container(name)):
             os.makedirs(folder, exist_ok=True)
@@ -67,6 +67,7 @@ class World:
             ],
             "linux": {
                 "cgroupsPath": f"{GROUPS}/{name}",
+                "resources": resources or {},
                 "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")],
             },
         }

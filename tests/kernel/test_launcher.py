@@ -1,4 +1,4 @@
-"""The launcher, which lends its memory to execs: it may be killed at any moment, and nothing of it gets into a program."""
+"""The launcher, which lends its memory to starts and execs: it may be killed at any moment, and nothing of it gets into a program."""
 
 import asyncio
 import os
@@ -7,6 +7,7 @@ import signal
 import pytest
 from zygote_world import GROUPS, go, process, processes, read_all, role
 
+from corten.base.errors import Internal
 from corten.linux import cgroup
 from corten.zygote.client import StartFailed
 from corten.zygote.launcher import USES
@@ -225,4 +226,73 @@ def test_a_child_killed_on_its_way(layout, rootfs):
         with pytest.raises(StartFailed):
             await waiting
         assert await ready(world) != pid
+    scene(layout, rootfs, scenario)
+
+
+# --- containers' first processes
+
+
+def lending(pid):
+    """Whether the launcher sleeps while a child is in its memory: vfork(2)'s sleep cannot be interrupted."""
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] == "D"
+
+
+async def lent_init(world, name, *args, **options):
+    """A container whose init waits for its start in the launcher's memory; the launcher's pid and the init's."""
+    for number in range(100):
+        pid = await ready(world)
+        created = await world.create(f"{name}{number}", *args, **options)
+        if lending(pid):
+            return pid, created.pid, f"{name}{number}"
+        await world.client.forget(f"{name}{number}")
+    raise AssertionError("the launcher makes no init")
+
+
+def test_an_init_by_the_launcher(layout, rootfs):
+    async def scenario(world):
+        pid, _init, name = await lent_init(world, "i", "sh", "-c", "ls /proc/self/fd; echo; cat /proc/1/maps; exit 5")
+        await world.client.start(name)
+        assert (await world.event("exit", name, timeout=PATIENCE_S))["status"] == 5
+        await world.event("drained", name, timeout=PATIENCE_S)
+        fds, _, maps = world.log(name)[1].decode().partition("\n\n")
+        assert fds.split() == ["0", "1", "2", "3"]
+        assert not any("python" in line or "libffi" in line for line in maps.splitlines())
+        assert await ready(world) == pid
+    scene(layout, rootfs, scenario)
+
+
+@pytest.mark.parametrize("victim", ["launcher", "init", "zygote"])
+def test_killed_while_an_init_waits_for_its_start(layout, rootfs, victim):
+    async def scenario(world):
+        pid, init, name = await lent_init(world, "i", "sh", "-c", "exit 5")
+        os.kill({"launcher": pid, "init": init, "zygote": role(layout, "zygote")}[victim], signal.SIGKILL)
+        if victim == "launcher":
+            await world.client.start(name)
+            assert (await world.event("exit", name, timeout=PATIENCE_S))["status"] == 5
+        else:
+            try:
+                await world.client.start(name)
+            except StartFailed:
+                pass
+            else:  # told before its end was seen
+                assert (await world.event("exit", name, timeout=PATIENCE_S))["status"] in (125, 137)
+        assert await ready(world) != pid
+        await world.run("after", "sh", "-c", "exit 6")
+        assert (await world.event("exit", "after", timeout=PATIENCE_S))["status"] == 6
+    scene(layout, rootfs, scenario)
+
+
+def test_a_start_that_is_refused_leaves_no_process(layout, rootfs):
+    async def scenario(world):
+        await ready(world)
+        zygote = role(layout, "zygote")
+        for number in range(3):
+            with pytest.raises(Internal):
+                await world.create(f"i{number}", "true", resources={"memory": {"limit": 1 << 62, "swap": 4096}})
+        with open(f"/proc/{zygote}/task/{zygote}/children") as file:
+            children = [int(word) for word in file.read().split()]
+        names = {open(f"/proc/{child}/comm").read().strip() for child in children}
+        assert names <= {"corten-pump", "corten-launch", "corten-zygote", "sleep"}
+        assert [entry["id"] for entry in await world.client.list()] == ["c"]
     scene(layout, rootfs, scenario)

@@ -28,6 +28,7 @@ UNBORN = "unborn"
 CREATED = "created"
 RUNNING = "running"
 FAILED = "failed"
+_BIRTH_MS = 5000  # a launcher that has not begun by then has hung
 
 
 class Child:
@@ -39,7 +40,8 @@ class Child:
     """
 
     __slots__ = (
-        "_bundle", "agent", "channel", "console", "failure", "id", "lent", "pid", "pidfd", "start_time", "state",
+        "_bundle", "_told", "agent", "channel", "console", "failure", "id", "lent", "pid", "pidfd", "start_time",
+        "state",
     )
 
     def __init__(self, id: str, pid: int, pidfd: int, channel: int, bundle: Bundle | None = None) -> None:
@@ -51,6 +53,7 @@ class Child:
         self.state = CREATING
         self.failure: StepFailed | None = None
         self._bundle = bundle
+        self._told = False
         self.agent: Agent | None = None  # whom the program's seccomp filter notifies
         self.lent = not pid
         self.start_time = process.start_time(pid) if pid else 0
@@ -98,12 +101,13 @@ class Child:
         A launcher has a copy of the child's end of the channel, for a moment longer than the child: the end of the file
         may be late, and one that said nothing of a failure has executed.
         """
-        if self.lent and self.state == CREATED:
+        if self.lent and self._told and self.state == CREATED:
             self.state = RUNNING
         return self.state
 
     def start(self) -> None:
         """Let it execve. May be called before it is created: the word then waits for it."""
+        self._told = True
         sync.send(self.channel, sync.START)
 
     def close(self) -> None:
@@ -150,12 +154,12 @@ class Child:
             sync.send(self.channel, sync.GO)
 
 
-def _wait_readable(channel: int) -> None:
+def _wait_readable(channel: int, timeout_ms: int | None = None) -> bool:
     import select
 
     poll = select.poll()
     poll.register(channel, select.POLLIN)
-    poll.poll()
+    return bool(poll.poll(timeout_ms))
 
 
 def spawn(
@@ -169,6 +173,7 @@ def spawn(
     keyring: bool = True,
     rootless: bool = False,
     spare_network: "Callable[[], int] | None" = None,
+    lent: int = -1,
 ) -> Child:
     """Start a container's init; returns right after the clone, while the init goes on with its steps by itself.
 
@@ -177,9 +182,15 @@ def spawn(
     child waits for its start instead of on the channel. `spare_network` gives the descriptor of a new network namespace
     nobody has used (or -1), for when the spec asks for one. `no_pivot`: the root is moved over the old one instead of
     swapped with it; `keyring`: a new session keyring; `rootless`: a cgroup that may not be made is no error unless the
-    spec names one or sets limits. Raises InvalidArgument, Unsupported, OSError; nothing is left behind then.
+    spec names one or sets limits. `lent`: our end of the channel of a child that a launcher has been asked for
+    (lending.py); when it makes none, one is made here. Raises InvalidArgument, Unsupported, OSError; nothing is left
+    behind then.
     """
-    plan = Plan(bundle)
+    try:
+        plan = Plan(bundle)
+    except BaseException:
+        abandon(lent)
+        raise
     plan.die_with_parent = die_with_parent
     plan.preserve_fds = preserve_fds
     plan.listener = listener
@@ -187,7 +198,11 @@ def spawn(
     plan.keyring = f"_ses.{bundle.id}" if keyring else ""
     plan.rootless = rootless
     try:
-        group = _birthplace(bundle, plan)
+        if lent >= 0:
+            child = _take(bundle, plan, lent)
+            if child is not None:
+                return child
+        group = birthplace(bundle, plan)
         plan.loopback = spare_network is None and bool(plan.clone_flags & namespaces.CLONE_NEWNET)
         if spare_network and plan.clone_flags & namespaces.CLONE_NEWNET and not plan.user_namespace:
             plan.spare_network = spare_network()
@@ -197,7 +212,7 @@ def spawn(
         raise
 
 
-def _birthplace(bundle: Bundle, plan: Plan) -> int:
+def birthplace(bundle: Bundle, plan: Plan) -> int:
     """The group in which the init is born; one that an unprivileged user may not make is gone without, as in runc."""
     try:
         return cgroup.birthplace(bundle.cgroup)
@@ -217,7 +232,7 @@ def _clone(bundle: Bundle, plan: Plan, stdio: tuple[int, int, int], group: int) 
     ours, theirs = sync.make_pair()
     restore: list[tuple[int, int]] = []
     try:
-        _enter_joined(plan, restore)
+        enter_joined(plan, restore)
         if plan.user_namespace_path:
             pid, pidfd = joined_user.clone(lambda: joined_user.enter_path(plan.user_namespace_path), plan.clone_flags)
         else:
@@ -235,32 +250,83 @@ def _clone(bundle: Bundle, plan: Plan, stdio: tuple[int, int, int], group: int) 
             namespaces.setns(descriptor, flag)
             os.close(descriptor)
     try:
-        if bundle.cgroup:
-            made = cgroup.create(bundle.cgroup, plan.resources)
-            if made >= 0:
-                os.close(made)
+        _make_groups(bundle, plan)
         if plan.user_namespace:
             _map_users(plan, pid)
         net_devices.move(plan, pid)
         sync.send(ours, sync.GO)
-        sources.send(plan, pid, ours)
-        os.set_blocking(ours, False)
-        child = Child(bundle.id, pid, pidfd, ours, bundle)
-        child.agent = agent_of(bundle.spec, state.document(bundle, "creating", pid))
-        state.save(
-            bundle, pid, child.start_time, shared_pids=not plan.clone_flags & namespaces.CLONE_NEWPID,
-            keyring=bool(plan.keyring),
-        )
+        return _attend(bundle, plan, ours, pid, pidfd)
     except BaseException:
-        process.pidfd_send_signal(pidfd, 9)
-        os.waitpid(pid, 0)
-        os.close(pidfd)
-        os.close(ours)
+        _give_up(ours, pidfd)
         raise
+
+
+def _make_groups(bundle: Bundle, plan: Plan) -> None:
+    if bundle.cgroup:
+        made = cgroup.create(bundle.cgroup, plan.resources)
+        if made >= 0:
+            os.close(made)
+
+
+def _attend(bundle: Bundle, plan: Plan, ours: int, pid: int, pidfd: int) -> Child:
+    """What the child waits for next; then its state is put on record."""
+    sources.send(plan, pid, ours)
+    os.set_blocking(ours, False)
+    child = Child(bundle.id, pid, pidfd, ours, bundle)
+    child.agent = agent_of(bundle.spec, state.document(bundle, "creating", pid))
+    state.save(
+        bundle, pid, child.start_time, shared_pids=not plan.clone_flags & namespaces.CLONE_NEWPID,
+        keyring=bool(plan.keyring),
+    )
     return child
 
 
-def _enter_joined(plan: Plan, restore: list[tuple[int, int]]) -> None:
+def _give_up(ours: int, pidfd: int) -> None:
+    process.pidfd_send_signal(pidfd, 9)
+    os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    os.close(pidfd)
+    os.close(ours)
+
+
+def abandon(lent: int) -> None:
+    """The child that a launcher was asked for is not wanted: see it born and gone. -1 for none."""
+    if lent < 0:
+        return
+    pidfd = _await_birth(lent)
+    if pidfd < 0:
+        os.close(lent)
+    else:
+        _give_up(lent, pidfd)
+
+
+def _await_birth(ours: int) -> int:
+    """The pidfd of a launcher's child; -1 when it makes none."""
+    message, pidfd = sync.receive(ours) if _wait_readable(ours, _BIRTH_MS) else (b"", -1)
+    return pidfd if message == sync.BORN else -1
+
+
+def _take(bundle: Bundle, plan: Plan, ours: int) -> Child | None:
+    """The parent's half for a child that a launcher makes; None when it has not made any."""
+    try:
+        _make_groups(bundle, plan)
+    except BaseException:
+        abandon(ours)
+        raise
+    sync.send(ours, sync.GO)
+    pidfd = _await_birth(ours)
+    if pidfd < 0:
+        os.close(ours)
+        return None
+    try:
+        child = _attend(bundle, plan, ours, process.pid_of(pidfd), pidfd)
+    except BaseException:
+        _give_up(ours, pidfd)
+        raise
+    child.lent = True
+    return child
+
+
+def enter_joined(plan: Plan, restore: list[tuple[int, int]]) -> None:
     """Set up in the caller what only takes effect for its children; the way back is added to `restore`."""
     if plan.spare_network >= 0:
         plan.clone_flags &= ~namespaces.CLONE_NEWNET

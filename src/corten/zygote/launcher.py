@@ -1,9 +1,10 @@
 """The launcher: it lends its memory to programs on their way to execve, one at a time. docs/adr/0003.
 
-The zygote forks it ahead of need and asks it for one exec after the other; what it makes are the zygote's children, not
-its own. It holds nothing: killed at any moment, it costs the zygote a fork.
+The zygote forks it ahead of need and asks it for one start or exec after the other; what it makes are the zygote's
+children, not its own. It holds nothing: killed at any moment, it costs the zygote a fork.
 
-    zygote -> launcher   {"id","pid","bundle","process"} + the child's channel, stdin, stdout, stderr, the init's pidfd
+    zygote -> launcher   {"id","bundle"} + the init's channel, stdin, stdout, stderr, perhaps a network namespace
+                         {"id","pid","bundle","process"} + the exec's channel and stdio, the pidfd of the init
     launcher -> zygote   R                                it is ready, for the first time
 
 What becomes of a child is told on the child's channel (runtime/sync.py). One that is closed without a word has not been
@@ -18,7 +19,7 @@ import sys
 
 from corten.linux import process, signals
 from corten.linux.vfork import Lender, with_room
-from corten.runtime import sync
+from corten.runtime import lending, sync
 from corten.runtime.bundle import load_bundle
 from corten.runtime.errors import from_exception
 from corten.runtime.exec import Target, lend
@@ -60,6 +61,8 @@ def _serve_all(channel: socket.socket) -> None:
 
 def _serve(lender: Lender, spec_of: "Callable[[Message], Spec]", message: "Message", fds: list[int]) -> bool:
     """Whether this memory can be lent again."""
+    if "process" not in message:
+        return _serve_init(lender, message, fds)
     pidfd = fds.pop()
     try:
         target = Target(str(message["id"]), int(str(message["pid"])), pidfd, spec_of(message))
@@ -70,6 +73,16 @@ def _serve(lender: Lender, spec_of: "Callable[[Message], Spec]", message: "Messa
         return True
     finally:
         os.close(pidfd)
+        while fds:
+            os.close(fds.pop())
+
+
+def _serve_init(lender: Lender, message: "Message", fds: list[int]) -> bool:
+    try:
+        return lending.lend(lender, load_bundle(str(message["id"]), str(message["bundle"])), fds)
+    except Exception:
+        return True  # not begun: the zygote meets with the same, and says so
+    finally:
         while fds:
             os.close(fds.pop())
 

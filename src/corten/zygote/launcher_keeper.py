@@ -51,28 +51,54 @@ class LauncherKeeper:
         self.zygote.watch(mine.fileno(), lambda _events: self._hear())
         self.zygote.watch(self._pidfd, lambda _events: self._on_end(pid))
 
+    @property
+    def _free(self) -> bool:
+        return self._ready and (self._serves is None or self._serves.child is None)
+
+    def begin_init(self, entry: Entry, ends: tuple[int, int, int]) -> int:
+        """Ask for a container's init; our end of its channel, or -1. What becomes of it is create.spawn's matter."""
+        if not self._free:
+            return -1
+        spare = self.zygote.spares.take()
+        message: dict[str, object] = {"id": entry.id, "bundle": self.zygote.layout.bundle(entry.id)}
+        try:
+            ours = self._send(message, [*ends, spare] if spare >= 0 else list(ends))
+        finally:
+            if spare >= 0:
+                os.close(spare)
+        self._serves = entry
+        return ours
+
     def begin(self, asked: "Exec") -> bool:
-        """Have it made by the launcher; False when that is not there, or busy."""
-        if self._channel is None or not self._ready or (self._serves is not None and self._serves.child is not None):
+        """Have an exec made by the launcher; False when that is not there, or busy."""
+        if not self._free:
             return False
         entry, container = asked.entry, asked.container
         message: dict[str, object] = {
             "id": container.id, "pid": container.pid, "bundle": self.zygote.layout.bundle(container.id),
             "process": asked.process,
         }
-        ours, theirs = sync.make_pair()
-        try:
-            protocol.send(self._channel, message, [theirs, *asked.ends, container.fds["pidfd"]])
-        except OSError:
-            os.close(ours)
+        ours = self._send(message, [*asked.ends, container.fds["pidfd"]])
+        if ours < 0:
             return False
-        finally:
-            os.close(theirs)
         os.set_blocking(ours, False)
         child = entry.child = runtime.Child(container.id, 0, -1, ours)
         self._serves = entry
         self.zygote.watch(ours, lambda _events: self._on_child(asked, child))
         return True
+
+    def _send(self, message: dict[str, object], fds: list[int]) -> int:
+        """A request, with a new channel before the descriptors; our end of that, -1 when the launcher is gone."""
+        assert self._channel is not None
+        ours, theirs = sync.make_pair()
+        try:
+            protocol.send(self._channel, message, [theirs, *fds])
+        except OSError:
+            os.close(ours)
+            return -1
+        finally:
+            os.close(theirs)
+        return ours
 
     def _on_child(self, asked: "Exec", child: runtime.Child) -> None:
         """The first word of a child that is under way."""

@@ -56,9 +56,15 @@ def create(zygote: "Zygote", message: "Message", _client: "socket.socket") -> "A
         raise Refused("Conflict", f"container {container_id} is held already")
     tty = bool(message["tty"])
     child_ends, fds = _pipes(tty, bool(message["open_stdin"]))
+    entry = Entry(container_id, None, 0, 0)
+    lent = zygote.launcher.begin_init(entry, child_ends)
     try:
-        bundle = load_bundle(container_id, zygote.layout.bundle(container_id))
-        child = runtime.spawn(bundle, child_ends, spare_network=zygote.spares.take)
+        try:
+            bundle = load_bundle(container_id, zygote.layout.bundle(container_id))
+        except BaseException:
+            runtime.abandon(lent)
+            raise
+        child = runtime.spawn(bundle, child_ends, spare_network=zygote.spares.take, lent=lent)
     except Error as error:
         _close(fds.values())
         raise Refused("Internal", str(error)) from None
@@ -67,7 +73,7 @@ def create(zygote: "Zygote", message: "Message", _client: "socket.socket") -> "A
         raise
     finally:
         _close(child_ends)
-    entry = Entry(container_id, None, child.pid, child.start_time)
+    entry.pid, entry.start_time = child.pid, child.start_time
     entry.tty, entry.log_dir = tty, str(message["log_dir"])
     entry.cgroup, entry.oom_path = bundle.cgroup, cgroup_oom.oom_file(bundle.cgroup)
     entry.child, entry.fds = child, {"pidfd": child.pidfd, **fds}
