@@ -1,6 +1,7 @@
 """The zygote's hold on the launcher: fork it ahead of need, give it execs, replace it, do without it."""
 
 import os
+import signal
 import socket
 
 from corten.linux import process
@@ -34,8 +35,19 @@ class LauncherKeeper:
         """Whether it should be forked at the next pause."""
         return self._pidfd < 0 and self._failures < _ATTEMPTS
 
-    def start(self) -> None:
-        """Fork it."""
+    def prepare(self) -> bool:
+        """Fork it if it is wanted; whether that was so."""
+        wanted = self.wanted
+        if wanted:
+            self._start()
+        return wanted
+
+    def kill(self, entry: Entry) -> None:
+        """End it if it is this entry's child that it has lent its memory to."""
+        if self._serves is entry and self._pidfd >= 0:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def _start(self) -> None:
         self._failures += 1  # until it says otherwise
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()

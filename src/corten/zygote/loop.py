@@ -60,8 +60,9 @@ class Zygote:
         """Serve until told to shut down."""
         while not self.over:
             ready = self.epoll.poll(self._patience_s())
-            if not ready and self.clients:
-                self._prepare()
+            if not ready and self.clients:  # nothing to do: make what the next start or exec would have to wait for
+                if not self.launcher.prepare() and self.spares.short:
+                    self.spares.make()
             for descriptor, events in ready:
                 action = self.watched.get(descriptor)
                 if action is not None:
@@ -80,13 +81,6 @@ class Zygote:
         if self.foreign:
             return 0.05
         return None if self.clients or self.entries else IDLE_S
-
-    def _prepare(self) -> None:
-        """There is nothing to do: make what the next start or exec would have to wait for."""
-        if self.launcher.wanted:
-            self.launcher.start()
-        elif self.spares.short:
-            self.spares.make()
 
     def end(self) -> None:
         """Leave nothing behind: no socket, no anchor, no pump. A daemon that comes later starts others."""
@@ -213,7 +207,11 @@ class Zygote:
         status = self._exit_status(entry)
         if status is None:
             return
+        if entry.child is not None and status & 0x7F:
+            self.launcher.kill(entry)  # it was killed in the launcher's memory, perhaps, in the middle of anything
         self._hear_out(entry)
+        if self.entries.get(entry.key) is not entry:
+            return  # its last word was of its failure: answered, reaped and dropped
         if entry.state in (CREATING, FAILED):
             reaper.reap(entry.pid)
             self._on_failed_exit(entry)
