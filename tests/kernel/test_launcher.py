@@ -214,21 +214,6 @@ def test_killed_while_a_program_is_on_its_way(layout, rootfs, victim):
     scene(layout, rootfs, scenario)
 
 
-def test_a_child_killed_on_its_way(layout, rootfs):
-    """Whoever is in the container may kill it; the memory it was in is not lent again."""
-    async def scenario(world):
-        pid = await ready(world)
-        world.entries = await world.client.list()
-        await world.client.pause(f"{GROUPS}/c")
-        waiting = asyncio.ensure_future(run(world, "e", process("echo", "there")))
-        os.kill(await until(lambda: held_child(world)), signal.SIGKILL)
-        await world.client.unpause(f"{GROUPS}/c")
-        with pytest.raises(StartFailed):
-            await waiting
-        assert await ready(world) != pid
-    scene(layout, rootfs, scenario)
-
-
 # --- containers' first processes
 
 

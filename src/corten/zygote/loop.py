@@ -60,9 +60,9 @@ class Zygote:
         """Serve until told to shut down."""
         while not self.over:
             ready = self.epoll.poll(self._patience_s())
-            if not ready and self.clients:  # nothing to do: make what the next start or exec would have to wait for
-                if not self.launcher.prepare() and self.spares.short:
-                    self.spares.make()
+            # nothing to do: make what the next start or exec would have to wait for
+            if not ready and self.clients and not self.launcher.prepare() and self.spares.short:
+                self.spares.make()
             for descriptor, events in ready:
                 action = self.watched.get(descriptor)
                 if action is not None:
