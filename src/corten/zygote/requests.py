@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     Answer = tuple[Message, list[int]] | None
 
 
+_KILLED_MS = 2000  # a frozen process does not die before it is thawed: nobody else is to wait for that
 _LAST_MS = 100  # a child that has told of its failure ends within this time, or is killed
 
 
@@ -176,7 +177,7 @@ def _await_end(entry: Entry, patience_ms: int = 0) -> None:
     try:
         if not poll.poll(patience_ms):
             signal.pidfd_send_signal(entry.fds["pidfd"], signal.SIGKILL)
-        os.waitid(os.P_PIDFD, entry.fds["pidfd"], os.WEXITED | os.WNOWAIT)
+            poll.poll(_KILLED_MS)
     except (ProcessLookupError, ChildProcessError, KeyError):
         pass
     reap(entry.pid)
