@@ -174,7 +174,7 @@ def test_json_file_is_the_name_of_the_default(engine):
     ("json-file", {"max-file": "0"}, "max-file cannot be less than 1"),
     ("local", {"max-file": "1"}, "compression cannot be enabled when max file count is 1"),
     ("json-file", {"mode": "x"}, "logger: logging mode not supported: x"),
-    ("nope", {}, "logger: no log driver named 'nope' is registered"),
+    ("nope", {}, 'error looking up logging plugin nope: plugin "nope" not found'),
 ])
 def test_log_options_are_checked(engine, kind, options, text):
     body = {"Image": "busybox", "HostConfig": {"LogConfig": {"Type": kind, "Config": options}}}

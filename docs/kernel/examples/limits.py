@@ -9,7 +9,7 @@ import errno
 import os
 import sys
 
-from corten.linux import cgroup
+from corten.linux import cgroup, cgroup_oom
 
 GROUP = f"/corten-example-{os.getpid()}"
 LIMITS = {"pids": {"limit": 8}, "memory": {"limit": 32 << 20, "swap": 32 << 20}}
@@ -52,7 +52,7 @@ def main() -> int:
         print(f"ended by signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"ended with {status}")
         numbers = cgroup.stats(GROUP)
         print(f"memory limit {LIMITS['memory']['limit']}, most used {numbers['memory'].get('max_usage', '?')}, "
-              f"killed for want of memory: {cgroup.oom_kills(GROUP)}")
+              f"killed for want of memory: {cgroup_oom.oom_kills(GROUP)}")
     finally:
         cgroup.remove(GROUP)
     return 0

@@ -41,7 +41,7 @@ def check(config: LogConfig) -> None:
     if driver in _ELSEWHERE:
         raise Unsupported(f"HostConfig.LogConfig.Type {driver!r} is not supported; json-file, local and none are")
     if driver not in _OPTIONS:
-        raise InvalidArgument(f"logger: no log driver named '{driver}' is registered")
+        raise InvalidArgument(f'error looking up logging plugin {driver}: plugin "{driver}" not found')
     if driver == "none":
         return
     mode = config.config.get("mode", "")
