@@ -18,10 +18,19 @@ KINDS = {"pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "cgroup": "
 @pytest.fixture
 def holder():
     """A process in new namespaces of all kinds, as somebody else's that may be joined."""
+    yield from hold(list(namespaces.FLAGS))
+
+
+@pytest.fixture
+def hosts():
+    """A process in new namespaces that belong to the host's users."""
+    yield from hold(["net", "uts", "ipc", "time"])
+
+
+def hold(names):
     script = (
         "import os, sys; from corten.linux import namespaces as n\n"
-        "n.unshare(n.CLONE_NEWUSER | n.CLONE_NEWNET | n.CLONE_NEWIPC | n.CLONE_NEWUTS | n.CLONE_NEWCGROUP | n.CLONE_NEWNS"
-        " | n.CLONE_NEWPID | n.CLONE_NEWTIME)\n"
+        f"for name in {names!r}: n.unshare(n.FLAGS[name])\n"
         "print('made', flush=True); sys.stdin.readline()\n"
         "child = os.fork()\n"
         "if child == 0: sys.stdin.read(); os._exit(0)\n"
@@ -31,7 +40,7 @@ def holder():
     process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                env=environment)
     assert process.stdout.readline() == "made\n"
-    for name in ("uid", "gid"):
+    for name in ("uid", "gid") if "user" in names else ():
         with open(f"/proc/{process.pid}/{name}_map", "w") as file:
             file.write("0 0 65536\n")
     process.stdin.write("go\n")
@@ -75,6 +84,21 @@ def test_all_but_the_mounts_are_joined_at_once(holder, boxes):
     assert child.failure is None, child.failure
     for name in ("user", "net", "ipc", "uts", "cgroup"):
         assert os.readlink(f"/proc/{child.pid}/ns/{name}") == os.readlink(f"/proc/{holder}/ns/{name}")
+    assert boxes.exec(child, bundle, "id", "-u").output == "0\n"
+
+
+def test_namespaces_that_the_joined_user_does_not_own(holder, hosts, boxes):
+    spec = boxes.spec("sleep", "100")
+    spec.pop("hostname")
+    joining(["user"], holder)(spec)
+    joining(["network", "uts", "ipc", "time"], hosts)(spec)
+    spec["mounts"] = [one for one in spec["mounts"] if one["type"] not in ("sysfs", "mqueue")]
+    os.chmod(boxes.folder, 0o755)
+    child, bundle = boxes.start(spec, plain=True)
+    assert child.failure is None, child.failure
+    assert os.readlink(f"/proc/{child.pid}/ns/user") == os.readlink(f"/proc/{holder}/ns/user")
+    for name in ("net", "uts", "ipc", "time"):
+        assert os.readlink(f"/proc/{child.pid}/ns/{name}") == os.readlink(f"/proc/{hosts}/ns/{name}")
     assert boxes.exec(child, bundle, "id", "-u").output == "0\n"
 
 

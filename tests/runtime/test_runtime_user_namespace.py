@@ -99,6 +99,55 @@ def test_a_fifo_among_the_devices(boxes):
     assert run(boxes, "stat", "-c", "%F", "/dev/queue", change=change).output == "fifo\n"
 
 
+@pytest.mark.parametrize("inside", [True, False], ids=["userns", "host"])
+@pytest.mark.parametrize("maps", [MAP, None], ids=["idmap", "plain"])
+def test_a_source_on_a_mount_that_came_before(boxes, inside, maps):
+    """Mounts are made one after the other, whoever opens their sources."""
+    source = f"{boxes.folder}/source"
+    os.makedirs(f"{source}/x")
+    for name in ("outer", "x/inner"):
+        with open(f"{source}/{name}", "w") as file:
+            file.write(name)
+    os.chmod(source, 0o750)
+    open_to(boxes)
+    spec = boxes.spec("cat", "/final/y/inner", "/copy/inner")
+    if inside:
+        mapped(spec)
+    bundle = f"{boxes.folder}/b1/rootfs"
+    spec["mounts"] += [
+        {"destination": "/mnt", "type": "tmpfs"},
+        {"destination": "/mnt/y", "type": "bind", "source": f"{source}/x", "options": ["bind"]},
+        {"destination": "/copy", "type": "bind", "source": f"{bundle}/mnt/y", "options": ["bind"]},
+        {"destination": "/final", "type": "bind", "source": f"{bundle}/mnt", "options": ["rbind"]},
+    ]
+    if maps:
+        spec["mounts"][-2].update(uidMappings=maps, gidMappings=maps)
+    result = boxes.run(spec=spec, plain=True)
+    assert (result.output, result.failure) == ("x/innerx/inner", None)
+
+
+def test_a_mount_that_fails_between_two_sources_is_told(boxes):
+    """The process that opens sources leaves what it was not asked to whom it is for."""
+    def change(spec):
+        spec["mounts"] += [
+            {"destination": "/one", "type": "bind", "source": boxes.lower, "options": ["bind"]},
+            {"destination": "/two", "type": "tmpfs", "options": ["size=nonsense"]},
+            {"destination": "/three", "type": "bind", "source": boxes.lower, "options": ["bind"]},
+        ]
+
+    assert "/two" in str(run(boxes, "true", change=change).failure)
+
+
+def test_a_dev_from_elsewhere_asks_for_no_nodes(boxes):
+    mount = {"destination": "/dev", "type": "bind", "source": "/dev", "options": ["rbind"]}
+
+    def change(spec):
+        spec["mounts"] = [one for one in spec["mounts"] if not one["destination"].startswith("/dev")] + [mount]
+
+    result = run(boxes, "sh", "-c", "echo made > /dev/null && echo yes", change=change)
+    assert (result.output, result.failure) == ("yes\n", None)
+
+
 @pytest.mark.parametrize("word", ["idmap", "ridmap"])
 @pytest.mark.parametrize(("host", "owner"), [(0, "0:0"), (100000, None)])
 def test_the_owners_of_an_id_mapped_mount(boxes, word, host, owner):

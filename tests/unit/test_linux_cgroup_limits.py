@@ -146,6 +146,14 @@ def test_device_program(node, allowed):
     assert run(cgroup_devices.program(RULES), *node) == allowed
 
 
+def test_a_letter_of_no_meaning_among_the_access_is_passed_over():
+    """Configurations with `rwa` are met with; alone it is no access at all, and refused."""
+    program = cgroup_devices.program([*RULES, {"allow": True, "type": "c", "major": 1, "minor": 11, "access": "rwa"}])
+    assert [run(program, "c", 1, 11, asked) for asked in ("r", "w", "rw", "rwm")] == [1, 1, 1, 0]
+    with pytest.raises(InvalidArgument):
+        cgroup_devices.program([{"allow": True, "type": "c", "access": "a"}])
+
+
 def test_device_program_with_everything_allowed():
     program = cgroup_devices.program([*RULES, {"allow": True, "access": "rwm"}])
     assert run(program, "b", 8, 0, "rwm") == 1

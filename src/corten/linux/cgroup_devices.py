@@ -42,6 +42,8 @@ def with_defaults(rules: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
 def _fields(rule: dict[str, Any]) -> tuple[bool, str, int, int, str]:
     kind = rule.get("type") or "a"
     access = rule.get("access") or ""
+    if len(access) > 1:
+        access = access.replace("a", "")  # `rwa` is met with; what the other letters say is meant, as in runc
     if kind not in ("a", "b", "c", "u") or set(access) - set("rwm"):
         raise InvalidArgument(f"invalid device rule: {rule!r}")
     major, minor = rule.get("major"), rule.get("minor")

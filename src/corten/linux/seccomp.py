@@ -31,7 +31,7 @@ _LD, _JA, _JEQ, _JGT, _JGE, _JSET, _AND, _RET = 0x20, 0x05, 0x15, 0x25, 0x35, 0x
 RET_KILL_PROCESS, RET_KILL_THREAD, RET_TRAP = 0x80000000, 0x00000000, 0x00030000
 RET_ERRNO, RET_TRACE, RET_LOG, RET_ALLOW = 0x00050000, 0x7FF00000, 0x7FFC0000, 0x7FFF0000
 RET_USER_NOTIF = 0x7FC00000
-NEW_LISTENER, _TSYNC, _TSYNC_ESRCH = 8, 1, 16
+NEW_LISTENER, _SPEC_ALLOW = 8, 4
 _OFFSET_NUMBER, _OFFSET_ARCH, _OFFSET_ARGUMENTS = 0, 4, 16
 _ENOSYS, _EPERM = 38, 1
 ACTIONS = {
@@ -42,7 +42,8 @@ ACTIONS = {
 }
 OPERATORS = frozenset(("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"))
 FLAGS = {
-    "SECCOMP_FILTER_FLAG_TSYNC": _TSYNC, "SECCOMP_FILTER_FLAG_LOG": 2, "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+    "SECCOMP_FILTER_FLAG_TSYNC": 0,  # for all threads: whoever installs a filter here has one
+    "SECCOMP_FILTER_FLAG_LOG": 2, "SECCOMP_FILTER_FLAG_SPEC_ALLOW": _SPEC_ALLOW,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
 }
 _LIMIT = 4096  # BPF_MAXINSNS
@@ -116,10 +117,13 @@ def compile_profile(profile: dict[str, Any], machine: str = MACHINE) -> tuple[by
 def _flags(profile: dict[str, Any]) -> int:
     """The flags for seccomp(2): those of the profile, and a listener when it names an agent for one.
 
+    A profile that says nothing of flags gets SPEC_ALLOW, as runc's do: a filter is no reason to slow a program down by
+    the mitigations of speculative store bypass. One with an empty list gets none.
     Before it has a listener the filter's own process must say so, by write(2): that must not wait for the listener.
     """
-    flags = 0
-    for word in profile.get("flags") or ():
+    words = profile.get("flags")
+    flags = _SPEC_ALLOW if words is None else 0
+    for word in words or ():
         if word not in FLAGS:
             raise Unsupported(f"seccomp flag {word} is not supported")
         flags |= FLAGS[word]
@@ -133,7 +137,7 @@ def _flags(profile: dict[str, Any]) -> int:
     if profile.get("listenerMetadata") and not profile.get("listenerPath"):
         raise InvalidArgument("seccomp: listenerMetadata needs listenerPath")
     if profile.get("listenerPath"):  # also when nothing notifies: an agent that was named waits to be told
-        flags |= NEW_LISTENER | (_TSYNC_ESRCH if flags & _TSYNC else 0)
+        flags |= NEW_LISTENER
     return flags
 
 

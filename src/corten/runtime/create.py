@@ -234,7 +234,7 @@ def _clone(bundle: Bundle, plan: Plan, stdio: tuple[int, int, int], group: int) 
     try:
         enter_joined(plan, restore)
         if plan.user_namespace_path:
-            pid, pidfd = joined_user.clone(lambda: joined_user.enter_path(plan.user_namespace_path), plan.clone_flags)
+            pid, pidfd = joined_user.clone(lambda: _enter_user(plan), plan.clone_flags)
         else:
             pid, pidfd = namespaces.clone3(plan.clone_flags, group)
         if pid == 0:
@@ -259,6 +259,10 @@ def _clone(bundle: Bundle, plan: Plan, stdio: tuple[int, int, int], group: int) 
     except BaseException:
         _give_up(ours, pidfd)
         raise
+
+
+def _enter_user(plan: Plan) -> None:
+    plan.joins = joined_user.enter_path(plan.user_namespace_path, plan.joins)
 
 
 def _make_groups(bundle: Bundle, plan: Plan) -> None:

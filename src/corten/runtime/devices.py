@@ -11,7 +11,10 @@ from corten.linux.mount import Change
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    from corten.runtime.mount_options import Mount
 
 _KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 _LINKS = (
@@ -62,8 +65,13 @@ def _parse(entry: dict[str, Any]) -> Device:
     return Device(os.path.normpath(where), kind | permissions, number, entry.get("uid") or 0, entry.get("gid") or 0)
 
 
-def make_nodes(root: int, devices: list[Device], sources: dict[Any, int]) -> None:
-    """Make every node below the container's root, or bind the one of `sources` there.
+def are_brought(mounts: list[Mount]) -> bool:
+    """Whether /dev is bound from elsewhere, with all that is in it."""
+    return any(entry.bind and os.path.normpath(entry.destination) == "/dev" for entry in mounts)
+
+
+def make_nodes(root: int, devices: list[Device], take: Callable[[Device], int]) -> None:
+    """Make every node below the container's root, or bind there the one that `take` gives (-1: none).
 
     In a user namespace mknod is refused: a user's container has the host's own nodes bound. A node of the wrong kind
     that the image brought along is replaced, never followed. Raises OSError.
@@ -74,7 +82,7 @@ def make_nodes(root: int, devices: list[Device], sources: dict[Any, int]) -> Non
             head, name = os.path.split(device.path)
             if head not in folders:
                 folders[head] = path.make_folder(root, head)
-            source = sources.pop(device, -1)
+            source = take(device)
             if source >= 0:
                 _bind_node(folders[head], name, source)
             else:

@@ -62,9 +62,17 @@ def run(name: str, hook: dict[str, Any], document: bytes, inherited: dict[str, s
     if status is None:
         raise StepFailed(f"run the {name}", path=path, detail=f"error running {name}: timed out after {timeout}s")
     if status:
-        ended = f"exit status {os.WEXITSTATUS(status)}" if os.WIFEXITED(status) else f"signal {os.WTERMSIG(status)}"
+        ended = _ending(status)
         tail = f", stdout: , stderr: {text}" if text else ""
         raise StepFailed(f"run the {name}", path=path, detail=f"error running {name}: {ended}{tail}")
+
+
+def _ending(status: int) -> str:
+    """A wait status in Go's words, as runc has them."""
+    if os.WIFEXITED(status):
+        return f"exit status {os.WEXITSTATUS(status)}"
+    name = _signal.strsignal(os.WTERMSIG(status)) or str(os.WTERMSIG(status))
+    return f"signal: {name.lower()}" + (" (core dumped)" if os.WCOREDUMP(status) else "")
 
 
 def _run(

@@ -33,8 +33,8 @@ class Init:
     """The state of the one process that runs this page: its plan and the descriptors it has kept."""
 
     __slots__ = (
-        "candidates", "channel", "console", "devpts", "image", "in_cwd", "listener", "master", "plan", "proc", "root",
-        "stdio",
+        "asked", "candidates", "channel", "console", "devpts", "image", "in_cwd", "listener", "master", "plan", "proc",
+        "root", "stdio",
     )
 
     def __init__(self, plan: Plan, channel: int, stdio: tuple[int, int, int]) -> None:
@@ -46,6 +46,7 @@ class Init:
         self.root = -1  # the container's root folder
         self.devpts = -1  # the container's own devpts
         self.master = self.console = -1
+        self.asked: sources.Asked  # the mounts' sources that the parent opens
         self.candidates: list[str] = []
         self.in_cwd = False
         self.image = Image([], {})
@@ -144,21 +145,17 @@ def _run_container_hooks(init: Init) -> None:
         hooks.run_all(init.plan.bundle.spec, ("createContainer",), document)
 
 
-def _take_sources(init: Init) -> None:
-    """Sources of mounts that only the parent may open, or map the ids of."""
-    sources.receive(init.plan, init.channel)
-
-
 def _prepare_rootfs(init: Init) -> None:
     init.root = rootfs.prepare(init.plan)
+    init.asked = sources.Asked(init.plan, init.channel)
 
 
 def _mount_all(init: Init) -> None:
-    init.root, init.devpts = rootfs.mount_all(init.plan, init.root)
+    init.root, init.devpts = rootfs.mount_all(init.plan, init.root, init.asked.take)
 
 
 def _make_devices(init: Init) -> None:
-    rootfs.make_devices(init.plan, init.root)
+    rootfs.make_devices(init.plan, init.root, init.asked.take)
 
 
 def _open_console(init: Init) -> None:
@@ -240,12 +237,6 @@ def _end(number: int, _frame: object) -> None:
     os._exit(128 + number)
 
 
-def _run_start_hooks(init: Init) -> None:
-    if init.plan.hooks.get("startContainer"):
-        document = state.document(init.plan.bundle, "created", os.getpid())
-        hooks.run_all(init.plan.bundle.spec, ("startContainer",), document, init.plan.program.env)
-
-
 def _fork_reaper(init: Init) -> None:
     """With `init` asked for, pid 1 stays what we are now and only reaps; the program is its first child."""
     if init.plan.reaper:
@@ -272,6 +263,14 @@ def _confine(init: Init) -> None:
     program.confine(init.plan.program, lambda listener: sync.tell_listener(init.channel, listener))
 
 
+def _run_start_hooks(init: Init) -> None:
+    """They are confined as the program is: same user, same capabilities, same filter."""
+    if init.plan.hooks.get("startContainer"):
+        pid = os.getppid() if init.plan.reaper else os.getpid()
+        document = state.document(init.plan.bundle, "created", pid)
+        hooks.run_all(init.plan.bundle.spec, ("startContainer",), document, init.plan.program.env)
+
+
 def _execute(init: Init) -> None:
     init.plan.left = True  # from here on nothing in this memory is changed
     program.execute(init.plan.program, init.image, init.candidates)
@@ -287,7 +286,6 @@ STEPS: tuple[Step, ...] = (
     ("join a session keyring", _join_keyring),
     ("set the host name", _name_host),
     ("bring up the loopback", _raise_loopback),
-    ("take the mounts' sources", _take_sources),
     ("prepare the rootfs", _prepare_rootfs),
     ("mount", _mount_all),
     ("make the devices", _make_devices),
@@ -301,11 +299,11 @@ STEPS: tuple[Step, ...] = (
     ("pivot the root", _pivot),
     ("look up the program", _look_up),
     ("wait for the start", _wait_for_start),
-    ("run the startContainer hooks", _run_start_hooks),
     ("fork the program off pid 1", _fork_reaper),
     ("become the user", _become_user),
     ("close the descriptors", _close_all),
     ("confine the program", _confine),
+    ("run the startContainer hooks", _run_start_hooks),
     ("execute the program", _execute),
 )
 

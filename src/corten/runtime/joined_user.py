@@ -46,11 +46,43 @@ def clone(enter: "Callable[[], None]", flags: int) -> tuple[int, int]:
     return process.pid_of(pidfd), pidfd
 
 
-def enter_path(path: str) -> None:
-    """Join the user namespace at a path, after a look at its kind. Raises OSError."""
-    joined = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def enter_path(path: str, others: list[tuple[str, int, str]]) -> list[tuple[str, int, str]]:
+    """Join the user namespace at a path, and those of the `others` (kind, flag, path) that it does not own before.
+
+    Returns the rest, to be joined from within: what is refused out here, and the mount namespace, where paths would
+    lead elsewhere. Raises OSError.
+    """
+    joined = _open(path, "user")
     try:
-        namespaces.check_type(joined, "user", path)
+        left = [other for other in others if not _join_outside(*other)]
         namespaces.setns(joined, namespaces.CLONE_NEWUSER)
     finally:
         os.close(joined)
+    return left
+
+
+def _join_outside(kind: str, flag: int, path: str) -> bool:
+    if kind == "mnt":
+        return False
+    try:
+        joined = _open(path, kind)
+    except PermissionError:
+        return False
+    try:
+        namespaces.setns(joined, flag)
+    except PermissionError:
+        return False
+    finally:
+        os.close(joined)
+    return True
+
+
+def _open(path: str, kind: str) -> int:
+    """A descriptor of a namespace, after a look at its kind."""
+    found = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        namespaces.check_type(found, kind, path)
+    except BaseException:
+        os.close(found)
+        raise
+    return found

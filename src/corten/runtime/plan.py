@@ -13,7 +13,7 @@ from corten.linux.cgroup_devices import with_defaults
 from corten.runtime import borrowed_mounts, net_devices
 from corten.runtime.bundle import Bundle
 from corten.runtime.devices import Device, parse_devices
-from corten.runtime.mount_options import Mount, label_mounts, parse_mounts, parse_propagation
+from corten.runtime.mount_options import label_mounts, parse_mounts, parse_propagation
 from corten.runtime.program import Program
 
 TYPE_CHECKING = False
@@ -39,7 +39,7 @@ class Plan:
         "mounts",
         "net_devices", "new_cgroup_namespace", "no_pivot", "own_mounts", "pid_namespace_path", "preserve_fds",
         "program", "propagation", "readonly_paths", "readonly_root", "reaper", "resources", "rootfs", "rootless",
-        "sources", "spare_network", "sysctls", "time_offsets", "uid_map", "unprivileged", "user_namespace",
+        "spare_network", "sysctls", "time_offsets", "uid_map", "unprivileged", "user_namespace",
         "user_namespace_path",
     )
 
@@ -79,7 +79,6 @@ class Plan:
             if entry.destination.startswith(f"{bundle.rootfs}/"):  # some write the host's name of the target
                 entry.destination = entry.destination[len(bundle.rootfs):]
         label_mounts(self.mounts, linux.get("mountLabel") or "")
-        self.sources: dict[Mount | Device, int] = {}  # what sources.py has opened for them
         self.devices: list[Device] = parse_devices(linux.get("devices"))
         self.masked_paths: list[str] = linux.get("maskedPaths") or []
         self.readonly_paths: list[str] = linux.get("readonlyPaths") or []

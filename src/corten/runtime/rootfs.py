@@ -17,6 +17,10 @@ from corten.runtime.errors import StepFailed, go_strerror
 from corten.runtime.mount_options import Mount
 from corten.runtime.plan import Plan
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _NO_SUPERBLOCK_RO = frozenset(("proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts", "tmpfs"))
 _REAL_FOLDERS = ("proc", "sysfs")
 _ROOTS = ("/", "//")
@@ -68,8 +72,8 @@ def _make_parent_private(rootfs: str) -> None:
             place = os.path.dirname(place)
 
 
-def mount_all(plan: Plan, root: int) -> tuple[int, int]:
-    """The spec's mounts in their order.
+def mount_all(plan: Plan, root: int, take: "Callable[[Mount], int]") -> tuple[int, int]:
+    """The spec's mounts in their order. `take` gives a source that only the parent may open, else -1.
 
     Returns descriptors of the root, which is another one when something was mounted on `/`, and of the container's own
     devpts, -1 when it has none.
@@ -77,7 +81,7 @@ def mount_all(plan: Plan, root: int) -> tuple[int, int]:
     devpts = -1
     for entry in plan.mounts:
         try:
-            made = _mount_one(plan, root, entry)
+            made = _mount_one(plan, root, entry, take)
         except OSError as error:
             raise _mount_failed(entry, error) from None
         if os.path.normpath(f"/{entry.destination}") in _ROOTS:
@@ -116,13 +120,13 @@ def _mount_failed(entry: Mount, error: OSError) -> StepFailed:
     return StepFailed("mount", what, number, entry.destination, text)
 
 
-def _mount_one(plan: Plan, root: int, entry: Mount) -> int:
+def _mount_one(plan: Plan, root: int, entry: Mount, take: "Callable[[Mount], int]") -> int:
     link = sources.copied_link(entry)
     if link:
         path.make_link(root, entry.destination, link)
         return os.dup(root)
     if entry.bind:
-        made = _bind(plan, root, entry)
+        made = _bind(root, entry, take)
     elif entry.kind == "cgroup":
         made = cgroup_mount.mount_cgroups(plan, root, entry)
     else:
@@ -132,9 +136,9 @@ def _mount_one(plan: Plan, root: int, entry: Mount) -> int:
     return made
 
 
-def _bind(plan: Plan, root: int, entry: Mount) -> int:
+def _bind(root: int, entry: Mount, take: "Callable[[Mount], int]") -> int:
     """A copy of the source's mount, changed before anybody sees it, on a target of the same kind made if missing."""
-    tree = plan.sources.pop(entry, -1)
+    tree = take(entry)
     if tree < 0:
         tree = sources.open_source(entry)
     if "dest-nofollow" in entry.links:
@@ -200,16 +204,16 @@ def _real_folder(root: int, destination: str, kind: str) -> int:
         raise
 
 
-def make_devices(plan: Plan, root: int) -> None:
+def make_devices(plan: Plan, root: int, take: "Callable[[devices.Device], int]") -> None:
     """Nodes and links below /dev; a /dev bound from elsewhere is left as it is, one that is a link is refused."""
-    over = [entry for entry in plan.mounts if os.path.normpath(entry.destination) == "/dev"]
-    if any(entry.bind for entry in over):
+    if devices.are_brought(plan.mounts):
         return
+    over = any(os.path.normpath(entry.destination) == "/dev" for entry in plan.mounts)
     if not over and path.is_link(root, "dev"):
         raise InvalidArgument("/dev of the root is a symbolic link")
     before = os.umask(0)
     try:
-        devices.make_nodes(root, plan.devices, plan.sources)
+        devices.make_nodes(root, plan.devices, take)
         devices.make_links(root)
     finally:
         os.umask(before)

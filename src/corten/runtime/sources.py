@@ -2,9 +2,10 @@
 
 In a user namespace the init is root over its own ids only: a source below a folder of mode 0700 is out of its reach,
 though root asked for it, and so is mknod. And to map the ids of a mount takes the file system's owner. So a short-lived
-process with the parent's rights joins the new mount namespace alone, and hands the trees over the channel, one message
-each. They are copies made within that namespace, so whatever the kernel has locked on its mounts stays locked. Device
-nodes are made in a tmpfs that only this process ever sees; the host's own are not touched.
+process with the parent's rights joins the new mount namespace alone, and hands over the channel each tree that the init
+asks for, when it asks: the source may lie on a mount that the spec names before. They are copies made within that
+namespace, so whatever the kernel has locked on its mounts stays locked. Device nodes are made in a tmpfs that only this
+process ever sees; the host's own are not touched.
 """
 
 import os
@@ -13,7 +14,7 @@ import stat
 from corten.base.errors import InvalidArgument
 from corten.linux import mount, namespaces, path, user
 from corten.runtime import sync
-from corten.runtime.devices import Device, make_node
+from corten.runtime.devices import Device, are_brought, make_node
 from corten.runtime.errors import StepFailed, from_exception, go_strerror
 from corten.runtime.mount_options import Mount
 from corten.runtime.plan import Plan
@@ -24,18 +25,20 @@ def wanted(plan: Plan) -> list[Mount | Device]:
     by_root = plan.user_namespace and not plan.unprivileged
     found: list[Mount | Device] = [entry for entry in plan.mounts if entry.bind and (entry.idmap or by_root)
                                     and not copied_link(entry)]
-    if by_root:
+    if by_root and not are_brought(plan.mounts):
         found += [device for device in plan.devices if not stat.S_ISFIFO(device.mode)]
     return found
 
 
 def send(plan: Plan, child: int, channel: int) -> None:
-    """Open all that is `wanted` in the mount namespace of the process `child` and send it. Returns when it is done.
+    """Open what is `wanted` in the mount namespace of the process `child`, each when it asks. Returns when it has all.
 
-    What cannot be opened is told to the child, which fails with it. Raises OSError.
+    What cannot be opened is told to the child, which fails with it; when it says something else than asking, that is
+    left in the channel. Raises OSError.
     """
     if not wanted(plan):
         return
+    os.set_blocking(channel, True)
     pid, pidfd = namespaces.clone3(0)
     if pid == 0:
         try:
@@ -49,10 +52,15 @@ def send(plan: Plan, child: int, channel: int) -> None:
 
 
 def _send_all(plan: Plan, child: int, channel: int) -> None:
-    mapped = namespaces.open_of(child, "user") if plan.user_namespace else -1
-    namespaces.setns(namespaces.open_of(child, "mnt"), namespaces.CLONE_NEWNS)
-    folder = -1
-    for number, entry in enumerate(wanted(plan)):
+    mapped = folder = -1
+    for count in range(len(wanted(plan))):
+        number = sync.asked(channel)
+        if number < 0:
+            return
+        if not count:  # by now it is where it stays
+            mapped = namespaces.open_of(child, "user") if plan.user_namespace else -1
+            namespaces.setns(namespaces.open_of(child, "mnt"), namespaces.CLONE_NEWNS)
+        entry = _all(plan)[number]
         if isinstance(entry, Mount):
             tree = _open_source(entry, mapped)
         else:
@@ -61,6 +69,10 @@ def _send_all(plan: Plan, child: int, channel: int) -> None:
             tree = _make_device(entry, folder, str(number), plan)
         sync.send(channel, sync.SOURCE, tree)
         os.close(tree)
+
+
+def _all(plan: Plan) -> list[Mount | Device]:
+    return [*plan.mounts, *plan.devices]
 
 
 def _private_folder(place: str) -> int:
@@ -141,12 +153,25 @@ def _beneath(entry: Mount) -> int:
         os.close(found)
 
 
-def receive(plan: Plan, channel: int) -> None:
-    """In the child: take what `send` gives, into `plan.sources`. Raises StepFailed."""
-    for entry in wanted(plan):
-        message, tree = sync.receive(channel)
+class Asked:
+    """In the child: what the parent opens for it, asked for one by one."""
+
+    __slots__ = ("_channel", "_numbers")
+
+    def __init__(self, plan: Plan, channel: int) -> None:
+        asked = set(wanted(plan))
+        self._channel = channel
+        self._numbers = {entry: number for number, entry in enumerate(_all(plan)) if entry in asked}
+
+    def take(self, entry: Mount | Device) -> int:
+        """The tree of one entry; -1 for one that the child opens itself. Raises StepFailed."""
+        number = self._numbers.get(entry, -1)
+        if number < 0:
+            return -1
+        sync.send(self._channel, sync.SOURCE + str(number).encode())
+        message, tree = sync.receive(self._channel)
         if message[:1] == sync.FAILED:
             raise sync.unpack_failure(message)
         if tree < 0:
             os._exit(125)
-        plan.sources[entry] = tree
+        return tree

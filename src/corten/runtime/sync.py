@@ -4,7 +4,8 @@
       clone3 ────────────────────────────────▶  steps in its new namespaces
       ◀────────────────────── BORN (+ its pidfd)  only when a launcher has made it (docs/adr/0003)
       GO (control groups made) ──────────────▶  and the users mapped, when the spec asks for a user namespace
-      SOURCE (a tree), or FAILED ────────────▶  for each mount whose source the parent opens (sources.py)
+      ◀──────────────────────── SOURCE number   for each mount whose source the parent opens (sources.py)
+      SOURCE (a tree), or FAILED ────────────▶
       ◀──────────────────────────────── HOOKS   only when the spec has createRuntime or prestart hooks
       GO (hooks have run) ───────────────────▶
       ◀──────────── READY (+ the pty's master)  all is made but the execve
@@ -73,6 +74,19 @@ def receive(channel: int, wait: bool = True) -> tuple[bytes, int]:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS and len(payload) >= _FD_BYTES:
             return data, int.from_bytes(payload[:_FD_BYTES], sys.byteorder)
     return data, -1
+
+
+def asked(channel: int) -> int:
+    """The number of the SOURCE the child asks for; -1 when it says something else, which stays to be received."""
+    end = _socket.socket(fileno=channel)
+    try:
+        if end.recv(1, _socket.MSG_PEEK) != SOURCE:
+            return -1
+        return int(end.recv(_SIZE)[1:])
+    except ConnectionError:
+        return -1
+    finally:
+        end.detach()
 
 
 def tell_listener(channel: int, listener: int) -> None:
