@@ -25,6 +25,11 @@ def test_the_engine_on_the_unified_tree(guest):
     guest("tests/api/test_containers.py tests/kernel/test_zygote.py -k 'not kill_9 and not bad_request'", kernel="6.12")
 
 
+def test_the_systemd_driver(guest):
+    """6.12 with systemd as the first process: scopes asked for by `corten-oci --systemd-cgroup`."""
+    guest("tests/runtime/test_runtime_systemd.py", kernel="6.12", systemd=True)
+
+
 def test_the_oldest_kernel(guest):
     """5.10: no mount_setattr, no cgroup.kill, no lowerdir+."""
     guest("tests/runtime/test_runtime_container.py -k 'overlay or output or devices or bind or mask or user_groups'",

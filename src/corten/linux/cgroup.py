@@ -165,8 +165,8 @@ def _placed(path: str, resources: dict[str, Any]) -> list[tuple[str, str, str]]:
     return placed
 
 
-def update(path: str, resources: dict[str, Any]) -> None:
-    """Change limits of a group in use: only what `resources` names. Raises InvalidArgument, Unsupported, OSError."""
+def complete(path: str, resources: dict[str, Any]) -> dict[str, Any]:
+    """An update's limits, checked against what is in use, with what v2 wants together. Raises InvalidArgument."""
     from corten.linux import cgroup_limits
 
     found = hierarchies()
@@ -174,7 +174,7 @@ def update(path: str, resources: dict[str, Any]) -> None:
         resources = cgroup_limits.complete_v2(resources, lambda name: read_words(f"{found.unified}{path}/{name}"))
     used = read_words(f"{folder(path, 'memory')}/memory.{'usage_in_bytes' if found.v1 else 'current'}")
     cgroup_limits.check_use(resources.get("memory") or {}, int(used[0]) if used else 0)
-    apply(path, resources)
+    return resources
 
 
 def open_unified(path: str) -> int:

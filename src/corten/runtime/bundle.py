@@ -38,7 +38,7 @@ class Bundle:
         self.overlay = overlay
         self.root = root
         self.init = init
-        self.groupless = False  # an unprivileged user may have no cgroup for it
+        self.groupless = False  # it has no cgroup: an unprivileged user may make none, or it is another's
         self.unit = ""  # the scope that systemd is to make for its cgroup
 
     @property

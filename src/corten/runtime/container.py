@@ -145,6 +145,10 @@ def delete(root: str, id: str, force: bool = False) -> None:
     from corten.linux import cgroup
 
     cgroup.remove(record.cgroup)
+    if record.unit:
+        from corten.runtime import systemd
+
+        systemd.stop(record.unit)
     if record.bundle == record.folder:
         posix.unlink(f"{record.folder}/{state.STATE}")  # the bundle is its owner's, an engine's
     else:

@@ -214,6 +214,8 @@ def spawn(
 
 def birthplace(bundle: Bundle, plan: Plan) -> int:
     """The group in which the init is born; one that an unprivileged user may not make is gone without, as in runc."""
+    if bundle.unit:
+        return -1  # systemd makes its scope around a process
     try:
         return cgroup.birthplace(bundle.cgroup)
     except OSError as error:
@@ -250,6 +252,10 @@ def _clone(bundle: Bundle, plan: Plan, stdio: tuple[int, int, int], group: int) 
             namespaces.setns(descriptor, flag)
             os.close(descriptor)
     try:
+        if bundle.unit:
+            from corten.runtime import systemd
+
+            systemd.start(bundle, plan.resources, pid)
         _make_groups(bundle, plan)
         if plan.user_namespace:
             _map_users(plan, pid)
@@ -363,5 +369,9 @@ def _map_users(plan: Plan, pid: int) -> None:
 def destroy(bundle: Bundle) -> None:
     """Kill what is left in its cgroups; remove them, and its mounts in our namespace. Absence is no error."""
     cgroup.remove(bundle.cgroup)
+    if bundle.unit:
+        from corten.runtime import systemd
+
+        systemd.stop(bundle.unit)
     if state.borrows_mounts(bundle.spec):
         borrowed_mounts.take_away(bundle.rootfs)

@@ -36,11 +36,12 @@ def run(call: Call) -> int:
             raise Unsupported(f"Intel RDT/{what} schema is not enabled")
     resources = _document(text(call.options, "resources")) if call.options.get("resources") else _flags(call.options)
     resources.pop("devices", None)  # what a container may open is not changed by an update
+    resources = cgroup.complete(record.cgroup, resources)
     if record.unit:
         from corten.runtime import systemd
 
         systemd.update(record.unit, resources)
-    cgroup.update(record.cgroup, resources)
+    cgroup.apply(record.cgroup, resources)
     return 0
 
 
