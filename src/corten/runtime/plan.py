@@ -66,7 +66,8 @@ class Plan:
         self.keyring = ""
         self.rootless = False
         self.resources: dict[str, Any] = {**(linux.get("resources") or {})}
-        self.resources["devices"] = with_defaults(self.resources.get("devices"))
+        # a user may neither make device nodes nor load the program that would refuse them: he has the host's, as runc
+        self.resources["devices"] = [] if os.geteuid() else with_defaults(self.resources.get("devices"))
         self.rootfs = bundle.rootfs
         self.readonly_root = bool(spec["root"].get("readonly"))
         self.reaper = bundle.init
