@@ -30,6 +30,11 @@ def test_the_systemd_driver(guest):
     guest("tests/runtime/test_runtime_systemd.py", kernel="6.12", systemd=True)
 
 
+def test_a_user_with_a_group_of_his_own(guest):
+    """User Mode Linux 6.1: create, exec, update and delete without privileges, in a control group delegated to a user."""
+    guest("tests/runtime/test_runtime_own_group.py", kernel="uml", user="tester")
+
+
 def test_the_oldest_kernel(guest):
     """5.10: no mount_setattr, no cgroup.kill, no lowerdir+."""
     guest("tests/runtime/test_runtime_container.py -k 'overlay or output or devices or bind or mask or user_groups'",

@@ -68,7 +68,8 @@ def spawn_exec(
     def clone(group: int) -> tuple[int, int]:
         if plan.as_user:
             wanted = plan.joined & (namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWPID)
-            pid, pidfd = joined_user.clone(lambda: namespaces.setns(plan.container, wanted), 0)
+            own = group if plan.cgroup else -1
+            pid, pidfd = joined_user.clone(lambda: namespaces.setns(plan.container, wanted), 0, own)
         else:
             pid, pidfd = namespaces.clone3(0, group)
         if pid == 0:

@@ -4,6 +4,7 @@ Its other namespaces must belong to that one, so whoever makes them has to be in
 cannot come back. So one in between enters, makes the init as a sibling of its own (CLONE_PARENT), and ends.
 """
 
+import errno
 import os
 
 from corten.linux import namespaces, process
@@ -17,17 +18,18 @@ if TYPE_CHECKING:
 _STEP = "join the user namespace"
 
 
-def clone(enter: "Callable[[], None]", flags: int) -> tuple[int, int]:
+def clone(enter: "Callable[[], None]", flags: int, group: int = -1) -> tuple[int, int]:
     """As namespaces.clone3: (pid, pidfd) in the caller, whose child it is, (0, -1) in the child.
 
-    `enter` joins the user namespace, and what the child is to be born in. Raises StepFailed.
+    `enter` joins the user namespace, and what the child is to be born in. `group`: the v2 group for it, where its user
+    may move a process to there from here; he may stand outside of what was given to him. Raises StepFailed.
     """
     ours, theirs = sync.make_pair()
     between, descriptor = namespaces.clone3(0)
     if between == 0:
         try:
             enter()
-            pid, pidfd = namespaces.clone3(flags & ~namespaces.CLONE_NEWUSER | namespaces.CLONE_PARENT)
+            pid, pidfd = _clone(flags & ~namespaces.CLONE_NEWUSER | namespaces.CLONE_PARENT, group)
             if pid == 0:
                 return 0, -1
             sync.send(theirs, sync.GO, pidfd)
@@ -44,6 +46,15 @@ def clone(enter: "Callable[[], None]", flags: int) -> tuple[int, int]:
     if message[:1] == sync.FAILED:
         raise sync.unpack_failure(message)
     return process.pid_of(pidfd), pidfd
+
+
+def _clone(flags: int, group: int) -> tuple[int, int]:
+    try:
+        return namespaces.clone3(flags, group)
+    except OSError as error:
+        if group < 0 or error.errno not in (errno.EACCES, errno.EPERM, errno.EBUSY):
+            raise
+        return namespaces.clone3(flags)
 
 
 def enter_path(path: str, others: list[tuple[str, int, str]]) -> list[tuple[str, int, str]]:
