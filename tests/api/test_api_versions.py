@@ -97,8 +97,7 @@ def test_leaving_no_swarm(engine):
 
 @pytest.mark.parametrize("operation", [
     "POST /swarm/init", "POST /swarm/join", "GET /containers/{id}/checkpoints", "POST /containers/{id}/checkpoints",
-    "POST /session", "POST /grpc", "POST /plugins/pull",
-    "GET /plugins/{name:path}/json", "POST /build/cancel",
+    "POST /plugins/pull", "GET /plugins/{name:path}/json", "POST /build/cancel",
 ])
 def test_what_is_known_and_not_done_says_its_name(engine, operation):
     method, path = operation.split()
@@ -106,6 +105,15 @@ def test_what_is_known_and_not_done_says_its_name(engine, operation):
     if answer.status == 404:
         pytest.fail(f"{operation} answers 404, as if docker did not know it")
     assert answer.status == 501 and path in answer.message
+
+
+@pytest.mark.parametrize("path", ["/grpc", "/session"])
+@pytest.mark.parametrize(("headers", "text"), [
+    ({}, "no upgrade proto in request"), ({"Upgrade": "websocket", "Connection": "Upgrade"}, "websocket not supported"),
+])
+def test_what_becomes_http2_says_so_first(engine, path, headers, text):
+    answer = engine.api("POST", path, headers=headers)
+    assert answer.status == 400 and text in answer.message
 
 
 # --- bodies

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from corten.api.response import Response, hijacked
 from corten.api.router import Route
+from corten.base.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from corten.api.request import Request
@@ -34,14 +35,24 @@ def _of(engine: "Engine") -> _Parts:
     return _parts[engine]
 
 
+def _check_upgrade(request: "Request") -> None:
+    wanted = request.headers.get("upgrade", "")
+    if not wanted:
+        raise InvalidArgument("no upgrade proto in request")
+    if wanted.lower() != "h2c":
+        raise InvalidArgument(f"protocol {wanted} not supported")
+
+
 async def session(request: "Request", engine: "Engine") -> Response:
-    """Held until the client leaves."""
+    """Held until the client leaves. Raises InvalidArgument."""
+    _check_upgrade(request)
     await _of(engine).sessions.accept(request)
     return hijacked()
 
 
 async def grpc(request: "Request", engine: "Engine") -> Response:
-    """Answered until the client leaves."""
+    """Answered until the client leaves. Raises InvalidArgument."""
+    _check_upgrade(request)
     from corten.api.buildkit.connection import serve
 
     parts = _of(engine)
