@@ -24,7 +24,7 @@ _ALIGNMENT = {"y": 1, "g": 1, "v": 1, "n": 2, "q": 2, "x": 8, "t": 8, "d": 8, "(
 _MESSAGE_LIMIT = 1 << 20
 _LINE_LIMIT = 1 << 12
 _KEPT_SIGNALS = 4096
-_PATIENCE_S = 30
+_PATIENCE_S = 120  # a job of systemd may itself take 90 seconds, DefaultTimeoutStartSec
 
 
 class CallFailed(Internal):
