@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import network_cases
 import pytest
@@ -29,3 +30,14 @@ def test_answers(side, name):
     found = side.plain(side.run(name))
     for mine, docker in zip(found, EXPECTED[name], strict=True):
         assert mine == docker
+
+
+def test_networks_that_go_at_once_leave_no_resolver(own_engine):
+    """The process of names is started with the first network that has names, and ends with the last."""
+    for _ in range(5):
+        network = own_engine.api("POST", "/networks/create", {"Name": "short"}).json["Id"]
+        assert own_engine.api("DELETE", f"/networks/{network}").status == 204
+    deadline = time.monotonic() + 30
+    while os.path.exists(f"{own_engine.folder}/run/resolver.sock"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -171,7 +171,10 @@ class Resolver:
             self._sock = sock
             self._loop = asyncio.get_running_loop()
             self._loop.add_reader(sock, self._readable)
-            self._tell_all()
+            if any(network.names for network in self._networks.all()):
+                self._tell_all()
+            else:
+                self.rest()  # the last network went while it started
             return
         log.warning("no resolver answers at %s", self._networks.layout.resolver_socket)
 
