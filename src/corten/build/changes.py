@@ -157,21 +157,17 @@ def healthcheck(state: StageState, command: Command) -> str:
     check: dict[str, Any] = {"Test": ["NONE"]}
     times = {name: duration_ns(name, command.flag(name) or "0s")
              for name in ("interval", "timeout", "start-period", "start-interval")}
-    retries = command.flag("retries") or "0"
-    if not re.fullmatch(r"-?[0-9]{1,9}", retries, re.ASCII):
-        raise InvalidArgument(f'strconv.ParseInt: parsing "{retries}": invalid syntax')
-    if int(retries) < 0:
-        raise InvalidArgument(f"--retries cannot be negative ({retries})")
+    retries = int(command.flag("retries") or "0")
     if kind == "CMD":
         check["Test"] = ["CMD-SHELL" if command.shell_form else "CMD", *rest]
         keys = {"interval": "Interval", "timeout": "Timeout", "start-period": "StartPeriod",
                 "start-interval": "StartInterval"}
         check.update({keys[name]: value for name, value in times.items() if value})
-        if int(retries):
-            check["Retries"] = int(retries)
+        if retries:
+            check["Retries"] = retries
     state.config["Healthcheck"] = check
     said = " ".join(go_duration(value) for value in times.values())
-    return f"HEALTHCHECK &{{[{' '.join(check['Test'])}] {said} {int(retries)}}}"
+    return f"HEALTHCHECK &{{[{' '.join(check['Test'])}] {said} {retries}}}"
 
 
 def go_duration(duration: int) -> str:

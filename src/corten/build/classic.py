@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import posixpath
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -22,6 +21,7 @@ from corten.build.context import Tree, select
 from corten.build.copying import copy_operation
 from corten.build.dockerfile import parse
 from corten.build.graph import Vertex, source
+from corten.build.heredocs import heredoc_of
 from corten.build.instructions import Command, Plan, Stage, read_plan
 from corten.build.ops import Backend, CommandFailed, MakeFolder, Operation, Run, RunStep
 from corten.build.run_mounts import parse_mount
@@ -269,7 +269,7 @@ class ClassicBuild:
         program = changes.command_line(state, command)
         if not program:
             raise InvalidArgument("no command specified")
-        if command.instruction.heredocs:
+        if command.heredocs:
             program = _with_heredocs(state, command)
         values = state.arguments.for_run(state.config["Env"])
         recorded = state.arguments.recorded(values)
@@ -324,14 +324,13 @@ class ClassicBuild:
 
 def _with_heredocs(state: StageState, command: Command) -> list[str]:
     """RUN <<EOF: a lone heredoc is the script itself, else the shell reads it as shells do."""
-    document = command.instruction.heredocs[0]
-    text = command.instruction.text
-    if len(command.instruction.heredocs) == 1 and posixpath.basename(text).strip("<-\"'") == document.name:
-        if document.content.startswith("#!"):
+    if heredoc_of(command.arguments[0]):
+        script = command.heredocs[0].chomped
+        if script.startswith("#!"):
             raise Unsupported("RUN: a heredoc that begins with #! is not done yet by this builder")
-        return [*state.shell, document.content]
-    body = "".join(f"{one.content}{one.name}\n" for one in command.instruction.heredocs)
-    return [*state.shell, f"{text}\n{body}"]
+        return [*state.shell, script]
+    body = "".join(f"\n{one.content}{one.name}" for one in command.heredocs)
+    return [*state.shell, command.arguments[0] + body]
 
 
 def check_platform(text: str) -> None:

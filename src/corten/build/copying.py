@@ -13,11 +13,12 @@ from collections.abc import Awaitable, Callable
 from corten.base.errors import Error, InvalidArgument, Unsupported
 from corten.build import changes
 from corten.build.context import Selected, Tree, select
-from corten.build.dockerfile import Heredoc
+from corten.build.heredocs import Heredoc, heredoc_of
 from corten.build.instructions import Command
 from corten.build.ops import Backend, Copy, Piece
 from corten.build.owner import parse_mode, parse_owner
 from corten.build.stage import StageState
+from corten.build.variables import Expander
 
 _NOT_DONE = {"COPY": ("parents",), "ADD": ("keep-git-dir", "checksum", "unpack")}
 
@@ -30,7 +31,7 @@ async def copy_operation(state: StageState, command: Command, trees: Callable[[s
         if flag in command.flags:
             raise Unsupported(f"{name} --{flag} is not done yet by this builder")
     words = changes.expander(state)
-    *sources, target = [words.word(word) for word in command.arguments]
+    *sources, target = [word if heredoc_of(word) else words.word(word) for word in command.arguments]
     chown, mode = words.word(command.flag("chown")), parse_mode(words.word(command.flag("chmod")))
     origin = words.word(command.flag("from"))
     try:
@@ -61,13 +62,13 @@ def destination(state: StageState, target: str) -> str:
 
 async def _gather(state: StageState, command: Command, sources: list[str], origin: str,
                   trees: Callable[[str], Awaitable[Tree]], backend: Backend) -> tuple[list[Piece], str]:
-    heredocs = {document.name: document for document in command.instruction.heredocs}
+    heredocs = {document.name: document for document in command.heredocs}
     inline: list[Piece] = []
     paths: list[str] = []
     for word in sources:
-        document = heredocs.get(word.removeprefix("<<").removeprefix("-").strip("\"'")) if word[:2] == "<<" else None
+        document = heredoc_of(word)
         if document:
-            inline.append(_inline(state, document))
+            inline.append(_inline(state, heredocs[document.name]))
         elif command.name == "ADD" and word.startswith(("http://", "https://")):
             inline.append(await _download(word, backend))
         elif command.name == "ADD" and (word.startswith("git@") or word.split("#")[0].endswith(".git")):
@@ -87,7 +88,9 @@ async def _gather(state: StageState, command: Command, sources: list[str], origi
 
 
 def _inline(state: StageState, document: Heredoc) -> Piece:
-    text = changes.expander(state).heredoc(document.content) if document.expand else document.content
+    text = document.chomped
+    if document.expand:
+        text = Expander(state.variables()).heredoc(text)
     return Piece(None, "", document.name, text.encode("utf-8", "surrogateescape"))
 
 
