@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -162,3 +164,66 @@ def test_a_client_that_leaves_ends_its_build(client):
     while client.engine.api("GET", "/containers/json?all=1").json:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_stages_that_do_not_wait_for_each_other_run_together(client):
+    told = client.build("""FROM busybox AS one
+RUN mkfifo -m 666 /unused; echo one >/one && until nc -w 100 127.0.0.1 4711 </one; do sleep 0.1; done
+FROM busybox AS two
+RUN nc -l -p 4711 >/two
+FROM busybox AS nobody_asks_for_it
+RUN exit 1
+FROM busybox
+COPY --from=one /one /
+COPY --from=two /two /
+""", "-t", "together", "--network=host", "--allow=network.host")
+    assert "nobody_asks" not in told
+    assert client.run("together", "cat", "/one", "/two") == "one\none\n"
+
+
+def test_one_of_the_stages_fails(client):
+    told = client.build("""FROM busybox AS one
+RUN sleep 1000
+FROM busybox AS two
+RUN exit 3
+FROM busybox
+COPY --from=one /one /
+COPY --from=two /two /
+""", code=1)
+    assert "exit code: 3" in told and "CANCELED" in told
+    assert client.engine.api("GET", "/containers/json?all=1").json == []
+
+
+def test_only_one_stage_does_without_the_cache(client):
+    text = "FROM busybox AS one\nRUN echo 1\nFROM busybox AS two\nRUN echo 2\nFROM scratch\nCOPY --from=one /bin /1\nCOPY --from=two /bin /2\n"
+    client.build(text)
+    told = client.build(text, "--no-cache-filter=two")
+    cached = told.split("CACHED")[0].rsplit("\n", 1)[-1]
+    number = told[told.index("[one 2/2]") - 10:].split("#")[1].split(" ")[0]
+    assert f"#{number} CACHED" in told, (cached, told)
+    number = told[told.index("[two 2/2]") - 10:].split("#")[1].split(" ")[0]
+    assert f"#{number} DONE" in told
+
+
+def test_the_same_step_of_two_builds_is_done_once(client, tmp_path):
+    text = "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid && until wget -q -O- http://127.0.0.1:4712/; do sleep 0.1; done\n"
+    (client.context / "Dockerfile").write_text(text)
+    builds = [subprocess.Popen([client.plugin, "build", "--progress=plain", "--network=host", "--iidfile", tmp_path / name, client.context],
+                               env=client.environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for name in "ab"]
+    told = []
+    for build in builds:
+        for line in build.stderr:
+            if re.search(r"#\d+ [0-9.]+ [0-9a-f-]{36}$", line):
+                told.append(line.split()[-1])
+                break
+    assert len(client.engine.api("GET", "/containers/json?all=1").json) == 1
+    server = subprocess.Popen([sys.executable, "-m", "http.server", "4712", "--bind", "127.0.0.1", "-d", tmp_path], stderr=subprocess.DEVNULL)
+    try:
+        for build in builds:
+            build.communicate(timeout=60)
+            assert build.returncode == 0
+    finally:
+        server.kill()
+        server.wait()
+    assert told[0] == told[1]
+    assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text()

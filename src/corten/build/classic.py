@@ -1,7 +1,8 @@
-"""The classic builder: stages one after the other, step by step, told as docker's `POST /build` tells it.
+"""The builder: a plan's commands become operations, the solver does them, a teller tells how it goes.
 
-Turns commands into operations, has the solver do them, and writes the stream of JSON messages. Every stage up to the
-target is built, used or not. What only BuildKit's front end has (RUN --mount, COPY --parents …) is refused by name.
+Asked by `POST /build` it is docker's classic builder: every stage up to the target, used or not, one after the other,
+and what only BuildKit's front end has (RUN --mount, COPY --parents …) is refused by name. Asked by BuildKit's protocol
+it builds the stages that the target needs, at the same time where they do not wait for each other (stages.py).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from corten.build.ops import Backend, CommandFailed, MakeFolder, Operation, Run,
 from corten.build.run_mounts import parse_mount
 from corten.build.solver import Solver
 from corten.build.stage import BuildImage, StageState, scratch
+from corten.build.stages import Stages, needed_stages
 from corten.build.variables import Expander
 from corten.oci.platform import parse_platform
 
@@ -38,7 +40,7 @@ class Options:
     """What the caller asks of one build."""
 
     __slots__ = ("arguments", "buildkit", "force_remove", "labels", "platform", "pull", "quiet", "remove", "target",
-                 "use_cache")
+                 "uncached_stages", "use_cache")
 
     def __init__(self) -> None:
         self.arguments: dict[str, str | None] = {}
@@ -46,6 +48,7 @@ class Options:
         self.target = ""
         self.platform = ""
         self.use_cache, self.pull, self.quiet = True, False, False
+        self.uncached_stages: frozenset[str] = frozenset()  # names, lower case, of stages that do without the cache
         self.remove, self.force_remove = True, False
         self.buildkit = False  # asked for by BuildKit's protocol: flags that are its own are honoured
 
@@ -80,13 +83,17 @@ class Teller:
         if not self._options.quiet:
             self._write({"aux": {"ID": image_id}})
 
-    def stage(self, index: int, stage: Stage, total: int) -> None:
-        """A stage begins, one of `total`."""
+    def stage(self, index: int, stage: Stage, total: int) -> Teller:
+        """A stage begins, one of `total`; who tells of it."""
+        return self
 
     def step(self, number: int, total: int, code: str) -> None:
         """A step begins."""
         self.say(f"Step {number}/{total} : {code}")
         self.say("\n")
+
+    def failed(self, error: BaseException) -> None:
+        """The stage ends here."""
 
     def step_done(self, image_id: str) -> None:
         """It has ended, with this image."""
@@ -147,6 +154,15 @@ def _one_each(command: Command) -> list[Command]:
     return found
 
 
+class StageWork:
+    """A stage under way: its place in the plan, its state, who tells of it, who solves for it."""
+
+    __slots__ = ("index", "solver", "state", "teller")
+
+    def __init__(self, index: int, state: StageState, teller: Teller, solver: Solver) -> None:
+        self.index, self.state, self.teller, self.solver = index, state, teller, solver
+
+
 class ClassicBuild:
     """One build. `run()` returns the id of the last stage's image; raises Error, CommandFailed, Cancelled."""
 
@@ -154,12 +170,12 @@ class ClassicBuild:
                  teller: Teller) -> None:
         self.plan, self.options, self.backend, self.teller = plan, options, backend, teller
         self._open_context = context  # async: the tree of the build context, unpacked when first asked for
-        self._solver = Solver(backend, options.use_cache)
         self._arguments = BuildArguments(options.arguments)
-        self._built: list[BuildImage] = []
+        self._stages = Stages(self._stage)
         self._step = 0
         self._total = len(plan.meta_args) + sum(1 + len(stage.commands) for stage in plan.stages)
         self._trees = AsyncExitStack()
+        self._opening = asyncio.Lock()
         self._opened: dict[str, Tree] = {}
 
     async def run(self) -> str:
@@ -167,102 +183,115 @@ class ClassicBuild:
             self.teller.output(2, warning.encode())
         try:
             for command in self.plan.meta_args:
-                self._next_step(command.code)
+                self._next_step(self.teller, command.code)
                 self._global_argument(command)
-            for stage in self.plan.stages:
-                await self._stage(stage)
+            last = len(self.plan.stages) - 1
+            needed = needed_stages(self.plan, self._arguments.global_values()) if self.options.buildkit else []
+            image = await self._stages.build(last, needed, one_by_one=not self.options.buildkit)
         except BaseException:
             if self.options.force_remove:
                 self.teller.removed()
             self.teller.confess()
             raise
         finally:
+            await self._stages.close()
             await self._trees.aclose()
         if unused := self._arguments.unused():
             self.teller.say(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
-        image = self._built[-1]
         if not image.id:
             raise InvalidArgument("No image was generated. Is your Dockerfile empty?")
         return image.id
 
-    def _next_step(self, code: str) -> None:
+    def _next_step(self, teller: Teller, code: str) -> None:
         self.backend.check()
         self._step += 1
-        self.teller.step(self._step, self._total, code)
+        teller.step(self._step, self._total, code)
 
     def _global_argument(self, command: Command) -> None:
         words = Expander(self._arguments.global_values(), self.plan.escape)
         for name, default in command.pairs:
             self._arguments.declare_global(words.word(name), None if default is None else words.word(default))
 
-    async def _stage(self, stage: Stage) -> None:
-        self.teller.stage(len(self._built), stage, len(self.plan.stages))
-        self._next_step(stage.code)
-        image = await self._base(stage)
-        state = StageState(stage.name, image, self._arguments.stage(), self.plan.escape)
-        await self._triggers(state)
-        self.teller.step_done(state.image.id)
-        for command in stage.commands:
-            self._next_step(command.code)
-            await self._command(state, command)
-            if self.options.remove:
-                self.teller.removed()
-            self.teller.containers.clear()
-            self.teller.step_done(state.image.id)
-        if state.image.id:
-            self.teller.aux(state.image.id)
-        self._built.append(state.image)
+    async def _stage(self, index: int) -> BuildImage:
+        stage = self.plan.stages[index]
+        teller = self.teller.stage(index, stage, len(self.plan.stages))
+        self._next_step(teller, stage.code)
+        try:
+            return await self._build_stage(index, stage, teller)
+        except BaseException as error:
+            teller.failed(error)
+            raise
 
-    async def _base(self, stage: Stage) -> BuildImage:
+    async def _build_stage(self, index: int, stage: Stage, teller: Teller) -> BuildImage:
+        image = await self._base(index, stage)
+        state = StageState(stage.name, image, self._arguments.stage(), self.plan.escape)
+        cached = self.options.use_cache and stage.name not in self.options.uncached_stages
+        work = StageWork(index, state, teller, Solver(self.backend, cached))
+        await self._triggers(work)
+        teller.step_done(state.image.id)
+        for command in stage.commands:
+            self._next_step(teller, command.code)
+            await self._command(work, command)
+            if self.options.remove:
+                teller.removed()
+            teller.containers.clear()
+            teller.step_done(state.image.id)
+        if state.image.id:
+            teller.aux(state.image.id)
+        return state.image
+
+    async def _base(self, at: int, stage: Stage) -> BuildImage:
         words = Expander(self._arguments.global_values(), self.plan.escape)
         name = words.word(stage.base)
         if not name:
             raise InvalidArgument(f"base name ({stage.base}) should not be blank")
         check_platform(words.word(stage.platform) or self.options.platform)
-        for index in range(len(self._built) - 1, -1, -1):
+        for index in range(at - 1, -1, -1):
             if self.plan.stages[index].name == name.lower():
-                return self._built[index]
+                return await self._stages.image(index)
         if name.lower() == "scratch":
             return scratch()
         return await self.backend.resolve(name, self.options.pull)
 
-    async def _triggers(self, state: StageState) -> None:
+    async def _triggers(self, work: StageWork) -> None:
         """ONBUILD of the base image."""
+        state, teller = work.state, work.teller
         triggers = state.config.pop("OnBuild", None) or []
         if not triggers:
             return
-        self.teller.say(f"# Executing {len(triggers)} build trigger")
+        teller.say(f"# Executing {len(triggers)} build trigger")
         if len(triggers) > 1:
-            self.teller.say("s")
-        self.teller.say("\n")
+            teller.say("s")
+        teller.say("\n")
         text = f"# escape={state.escape}\nFROM scratch\n" + "\n".join(triggers)
         for command in read_plan(parse(text)).stages[0].commands:
-            await self._command(state, command)
+            await self._command(work, command)
             if self.options.remove:
-                self.teller.removed()
-            self.teller.containers.clear()
+                teller.removed()
+            teller.containers.clear()
 
-    async def _command(self, state: StageState, command: Command) -> None:
-        operation = await self._operation(state, command)
-        vertex = Vertex(source(state.image), operation)
-        state.adopt(await self._solver.solve(vertex, self.teller))
+    async def _command(self, work: StageWork, command: Command) -> None:
+        operation = await self._operation(work, command)
+        vertex = Vertex(source(work.state.image), operation)
+        work.state.adopt(await work.solver.solve(vertex, work.teller))
 
-    async def _operation(self, state: StageState, command: Command) -> Operation:
-        name = command.name
+    async def _operation(self, work: StageWork, command: Command) -> Operation:
+        name, state = command.name, work.state
         if name == "RUN":
-            return await self._run_operation(state, command)
+            return await self._run_operation(work, command)
         if name in ("COPY", "ADD"):
-            return await copy_operation(state, command, functools.partial(self._tree, state), self.backend)
+            return await copy_operation(state, command, functools.partial(self._tree, work.index), self.backend)
         if name == "WORKDIR":
             path = changes.working_directory(state, command)
             state.config["WorkingDir"] = path
             return MakeFolder(state.no_op(f"WORKDIR {path}", spaced=False), state.document, path)
         before = (state.config.get("Healthcheck") or {}).get("Test")
         if name == "HEALTHCHECK" and before:
-            self.teller.say(f"Note: overriding previous HEALTHCHECK: [{' '.join(before)}]\n")
+            work.teller.say(f"Note: overriding previous HEALTHCHECK: [{' '.join(before)}]\n")
         return Operation(state.no_op(changes.CHANGES[name](state, command)), state.document)
 
-    async def _run_operation(self, state: StageState, command: Command) -> Run:
+    async def _run_operation(self, work: StageWork, command: Command) -> Run:
+        state = work.state
         if not self.options.buildkit:
             for flag in command.flags:
                 raise Unsupported(_BUILDKIT.format(flag))
@@ -275,12 +304,12 @@ class ClassicBuild:
         recorded = state.arguments.recorded(values)
         environment = [*state.config["Env"], *(f"{name}={value}" for name, value in sorted(values.items()))]
         step = RunStep(program, environment, state.config.get("User") or "", state.config.get("WorkingDir") or "/")
-        flags = await self._run_flags(state, command, step)
+        flags = await self._run_flags(work, command, step)
         return Run(state.document, [f"|{len(recorded)}", *recorded, *program] if recorded else program, step, flags)
 
-    async def _run_flags(self, state: StageState, command: Command, step: RunStep) -> list[str]:
+    async def _run_flags(self, work: StageWork, command: Command, step: RunStep) -> list[str]:
         """--mount, --network, --security into the step; all that they add to what decides its result."""
-        words = changes.expander(state)
+        words = changes.expander(work.state)
         if command.flag("device") or words.word(command.flag("security")) not in ("", "sandbox"):
             raise Unsupported("RUN --device and --security=insecure are not done yet")
         step.network = {"": "", "default": "", "none": "none"}.get(words.word(command.flag("network")), "?")
@@ -292,29 +321,28 @@ class ClassicBuild:
             step.mounts.append(mount)
             decides.append(mount.text)
             if mount.kind == "bind" and mount.values.get("from"):
-                mount.image = await self._image(mount.values["from"])
+                mount.image = await self._image(work.index, mount.values["from"])
                 decides.append(mount.image.id)
             elif mount.kind == "bind":
-                tree = await self._tree(state, "")
+                tree = await self._tree(work.index, "")
                 found = await asyncio.to_thread(select, tree, [mount.path or "."], [], self.backend.check)
                 decides.append(found.name)
         return decides
 
-    async def _tree(self, _state: StageState, name: str) -> Tree:
-        """What COPY --from names: a stage by name or number, else an image; "" is the build context."""
-        if name not in self._opened:
-            if not name:
-                tree: Tree = await self._open_context()
-            else:
-                tree = await self._trees.enter_async_context(self.backend.tree(await self._image(name)))
-            self._opened[name] = tree
-        return self._opened[name]
+    async def _tree(self, at: int, name: str) -> Tree:
+        """What COPY --from names in stage `at`: a stage by name or number, else an image; "" is the build context."""
+        image = await self._image(at, name) if name else None
+        async with self._opening:  # stages ask at the same time
+            if name not in self._opened:
+                self._opened[name] = (await self._open_context() if image is None else
+                                      await self._trees.enter_async_context(self.backend.tree(image)))
+            return self._opened[name]
 
-    async def _image(self, name: str) -> BuildImage:
+    async def _image(self, at: int, name: str) -> BuildImage:
         index = self.plan.stage_index(name)
-        if 0 <= index < len(self._built):
-            return self._built[index]
-        if index == len(self._built):
+        if 0 <= index < at:
+            return await self._stages.image(index)
+        if index == at:
             raise NotFound(f"invalid from flag value {name}: refers to current build stage")
         try:
             return await self.backend.resolve(name, False)

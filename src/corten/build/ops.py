@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from corten.base.errors import InvalidArgument
 from corten.build.context import Tree
@@ -17,6 +17,9 @@ from corten.build.files import Copier, Source
 from corten.build.run_mounts import RunMount
 from corten.build.stage import BuildImage, Layer
 from corten.linux.path import make_folder, open_in_root
+
+if TYPE_CHECKING:
+    from corten.build.solver import Flight
 
 Commit = Callable[[str, Layer | None], dict[str, Any]]  # (created_by, new layer) -> the configuration document
 
@@ -51,7 +54,9 @@ class Observer(Protocol):
 
 
 class Backend(Protocol):
-    """The engine's powers, as far as a build needs them."""
+    """The engine's powers, as far as a build needs them. `flights`: steps under way in all its builds, by digest."""
+
+    flights: dict[str, Flight]
 
     async def resolve(self, reference: str, pull: bool) -> BuildImage:
         """An image by name or id, pulled when it is missing or `pull` is set. Raises NotFound, registry errors."""

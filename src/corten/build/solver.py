@@ -1,19 +1,52 @@
-"""Solves vertices: out of the cache when the same work was done before, else by doing it.
+"""Solves vertices: out of the cache when the same work was done before, by waiting when another build is at it, else by
+doing it.
 
-One vertex after the other. Two builds that ask for the same work at the same time both do it.
+Who comes second to a step sees its output from the beginning. When the first fails or leaves, the second does it
+itself: what it was lent (secrets, a network) may be other than what the first had.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from corten.build.graph import Vertex
 from corten.build.ops import Backend, Observer
 from corten.build.stage import BuildImage
 
+_KEPT_CALLS = 4096  # of a step's output, for who comes second
+
+
+class Flight:
+    """A step under way: an observer that passes all on to everybody who waits; `over` when it has ended either way."""
+
+    def __init__(self, leader: Observer) -> None:
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._observers = [leader]
+        self._told: list[tuple[int, bytes]] = []
+
+    def follow(self, observer: Observer) -> Callable[[], None]:
+        """Tell `observer` too, of what was too. What is returned ends that."""
+        for stream, data in self._told:
+            observer.output(stream, data)
+        self._observers.append(observer)
+        return lambda: self._observers.remove(observer)
+
+    def running(self, container_id: str) -> None:
+        self._observers[0].running(container_id)
+
+    def output(self, stream: int, data: bytes) -> None:
+        if len(self._told) < _KEPT_CALLS:
+            self._told.append((stream, data))
+        for observer in self._observers:
+            observer.output(stream, data)
+
+    def cached(self) -> None:
+        self._observers[0].cached()
+
 
 class Solver:
-    """One build's view of the cache. use_cache False: nothing is looked up, results are remembered all the same."""
+    """One stage's view of the cache. use_cache False: nothing is looked up, results are remembered all the same."""
 
     __slots__ = ("backend", "use_cache")
 
@@ -22,20 +55,44 @@ class Solver:
 
     async def solve(self, vertex: Vertex, observer: Observer) -> BuildImage:
         """The image the vertex yields; sets `vertex.image`. Raises whatever the operation raises."""
-        if vertex.image is not None:
-            return vertex.image
-        assert vertex.parent is not None and vertex.operation is not None
-        parent = await self.solve(vertex.parent, observer)
-        if self.use_cache and (found := self.backend.recall(vertex.digest)) is not None:
-            observer.cached()
-            vertex.image = found
-            return found
+        if vertex.image is None:
+            assert vertex.parent is not None
+            parent = await self.solve(vertex.parent, observer)
+            vertex.image = await (self._cached(vertex, parent, observer) if self.use_cache
+                                  else self._work(vertex, parent, observer))
+        return vertex.image
+
+    async def _cached(self, vertex: Vertex, parent: BuildImage, observer: Observer) -> BuildImage:
+        flights = self.backend.flights
+        joined = False
+        while True:
+            if (found := self.backend.recall(vertex.digest)) is not None:
+                if not joined:
+                    observer.cached()
+                return found
+            flight = flights.get(vertex.digest)
+            if flight is None:
+                break
+            joined = True
+            leave = flight.follow(observer)
+            try:
+                await asyncio.shield(flight.over)
+            finally:
+                leave()
+        flight = flights[vertex.digest] = Flight(observer)
+        try:
+            return await self._work(vertex, parent, flight)
+        finally:
+            del flights[vertex.digest]
+            flight.over.set_result(None)
+
+    async def _work(self, vertex: Vertex, parent: BuildImage, observer: Observer) -> BuildImage:
         operation = vertex.operation
+        assert operation is not None
         layer = await operation.execute(self.backend, parent, observer)
         await asyncio.sleep(0)  # a step that runs nothing gives others their turn too
         document = operation.commit(operation.created_by, layer)
         layers = [*parent.layers, layer.name] if layer else parent.layers
         image = self.backend.register(document, layers, parent.id)
         self.backend.remember(vertex.digest, image)
-        vertex.image = image
         return image

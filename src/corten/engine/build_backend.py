@@ -81,6 +81,7 @@ class EngineBackend:
         self._engine, self._context, self._limits, self._options = engine, context, limits, options
         self._auths = auths
         self._store = engine.images.store
+        self.flights = engine.builds.flights
         self._cancelled = threading.Event()
         self.secrets: Secrets | None = None
 

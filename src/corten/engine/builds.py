@@ -20,6 +20,7 @@ from corten.build.context import Tree, drop_ignored_dockerfile, read_dockerfile
 from corten.build.files import Cancelled
 from corten.build.instructions import Plan
 from corten.build.ops import CommandFailed
+from corten.build.solver import Flight
 from corten.engine.build_backend import EngineBackend, Limits
 from corten.engine.build_context import Context
 from corten.engine.build_mounts import SECRETS, Secrets
@@ -53,6 +54,7 @@ class Builds:
     def __init__(self, engine: "Engine") -> None:
         self.engine = engine
         self._cache: dict[str, str] = {}
+        self.flights: dict[str, Flight] = {}
         self.running: set[Build] = set()
 
     def load(self) -> None:

@@ -1,6 +1,7 @@
 """A build told as BuildKit tells it: vertices that begin and end, and their logs, each as a StatusResponse."""
 
 import asyncio
+import shlex
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -8,9 +9,17 @@ from typing import Any
 from corten.api.buildkit.messages import new
 from corten.build.classic import Teller
 from corten.build.instructions import Stage
+from corten.build.ops import CommandFailed
 from corten.oci.digest import digest_of
 
 _SHOWN = ("FROM", "RUN", "COPY", "ADD", "WORKDIR")
+
+
+def failure_text(error: BaseException) -> str:
+    """What BuildKit's clients show of a failure."""
+    if isinstance(error, CommandFailed):
+        return f'process "{shlex.join(error.program)}" did not complete successfully: exit code: {error.code}'
+    return "context canceled" if isinstance(error, asyncio.CancelledError) else str(error)
 
 
 def now() -> Any:
@@ -93,51 +102,56 @@ class VertexTeller(Teller):
     def confess(self) -> None:
         """A failed step's output was shown already."""
 
-    _label, _number, _total = "", 0, 0
+    _label, _number, _total, _stage = "", 0, 0, -1
 
-    def stage(self, index: int, stage: Stage, total: int) -> None:
-        self._label = f"{stage.name or f'stage-{index}'} " if total > 1 else ""
-        self._number, self._total = 0, 1 + sum(command.name in _SHOWN for command in stage.commands)
+    def stage(self, index: int, stage: Stage, total: int) -> "VertexTeller":
+        other = VertexTeller(self._write, self._options)  # stages are under way at the same time
+        other._stage = index
+        other._label = f"{stage.name or f'stage-{index}'} " if total > 1 else ""
+        other._total = 1 + sum(command.name in _SHOWN for command in stage.commands)
+        return other
+
+    def _tell(self, **message: Any) -> None:
+        self._write({"stage": self._stage, **message})
 
     def step(self, number: int, total: int, code: str) -> None:
-        self._write({"done": True})
+        self._tell(done=True)
         if code.split(" ", 1)[0].upper() in _SHOWN and self._total:
             self._number += 1
-            self._write({"step": f"[{self._label}{self._number}/{self._total}] {code}"})
+            self._tell(step=f"[{self._label}{self._number}/{self._total}] {code}")
+
+    def failed(self, error: BaseException) -> None:
+        self._tell(failed=error)
 
     def step_done(self, image_id: str) -> None:
-        self._write({"done": True})
+        self._tell(done=True)
 
     def output(self, stream: int, data: bytes) -> None:
-        self._write({"log": data, "stream": stream})
+        self._tell(log=data, stream=stream)
 
     def cached(self) -> None:
-        self._write({"cached": True})
+        self._tell(cached=True)
 
 
 class Steps:
-    """Takes a VertexTeller's messages and keeps the vertex of the step under way."""
+    """Takes a VertexTeller's messages and keeps the vertex of the step under way in each stage."""
 
     def __init__(self, progress: Progress, identity: str) -> None:
         self._progress, self._identity = progress, identity
-        self._vertex: Vertex | None = None
-        self._cached = False
+        self._vertices: dict[int, Vertex] = {}
+        self._cached: set[int] = set()
 
     def take(self, message: dict[str, Any]) -> None:
         """One message."""
+        stage = message.get("stage", -1)
         if "step" in message:
-            self._vertex = Vertex(self._progress, message["step"], self._identity + message["step"])
-            self._cached = False
+            self._vertices[stage] = Vertex(self._progress, message["step"], self._identity + message["step"])
+            self._cached.discard(stage)
         elif "cached" in message:
-            self._cached = True
-        elif "log" in message and self._vertex is not None:
-            self._vertex.log(message["stream"], message["log"])
-        elif "done" in message and self._vertex is not None:
-            self._vertex.done(self._cached)
-            self._vertex = None
-
-    def fail(self, text: str) -> None:
-        """The step under way is the one that failed."""
-        if self._vertex is not None:
-            self._vertex.done(error=text)
-            self._vertex = None
+            self._cached.add(stage)
+        elif "log" in message and stage in self._vertices:
+            self._vertices[stage].log(message["stream"], message["log"])
+        elif "failed" in message and (vertex := self._vertices.pop(stage, None)):
+            vertex.done(error=failure_text(message["failed"]))
+        elif "done" in message and (vertex := self._vertices.pop(stage, None)):
+            vertex.done(stage in self._cached)

@@ -5,18 +5,16 @@
 
 import asyncio
 import contextlib
-import shlex
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 
 from corten.api.buildkit.files import read_file, receive
-from corten.api.buildkit.progress import Progress, Steps, Vertex, VertexTeller
+from corten.api.buildkit.progress import Progress, Steps, Vertex, VertexTeller, failure_text
 from corten.api.buildkit.sessions import Session, Sessions
 from corten.base.errors import Error, InvalidArgument, NotFound, Unsupported
 from corten.build.classic import check_platform
-from corten.build.ops import CommandFailed
 from corten.engine.builds import BuildRequest
 from corten.oci import reference
 
@@ -58,16 +56,14 @@ class Solve:
             request.auths = await _logins(session, request.dockerfile_text)
             build = await engine.builds.prepare(request, self._context(session, ignored))
         except (Error, OSError, GRPCError, StreamTerminatedError) as error:
-            raise BuildFailed(_text(error)) from error
+            raise BuildFailed(failure_text(error)) from error
         steps = Steps(self.progress, self.ref)
         async with contextlib.aclosing(build):
             async for messages in build:
                 for message in messages:
                     steps.take(message)
         if build.failed is not None:
-            text = _text(build.failed)
-            steps.fail(text)
-            raise BuildFailed(text)
+            raise BuildFailed(failure_text(build.failed))
         steps.take({"done": True})
         self.image_id = build.image_id
         return build.image_id
@@ -127,9 +123,9 @@ def read_attributes(attributes: Mapping[str, str]) -> BuildRequest:
             raise Unsupported(f"the build attribute {name} is not done yet")
     if attributes.get("context", "").strip():
         raise Unsupported(f"building from a remote context ({attributes['context']}) is not done yet")
-    if attributes.get("no-cache", "").strip():
-        raise Unsupported("--no-cache-filter is not done yet")
-    options.use_cache = "no-cache" not in attributes
+    uncached = attributes.get("no-cache")
+    options.uncached_stages = frozenset(name.strip().lower() for name in (uncached or "").split(",") if name.strip())
+    options.use_cache = uncached is None or bool(options.uncached_stages)
     options.pull = attributes.get("image-resolve-mode") == "pull"
     options.target = attributes.get("target", "")
     options.platform = attributes.get("platform", "")
@@ -162,9 +158,3 @@ async def _logins(session: Session, text: bytes) -> dict[str, dict[str, str]]:
         if domain not in found and (login := await session.credentials(domain)):
             found[domain] = login
     return found
-
-
-def _text(error: BaseException) -> str:
-    if isinstance(error, CommandFailed):
-        return f'process "{shlex.join(error.program)}" did not complete successfully: exit code: {error.code}'
-    return str(error)
