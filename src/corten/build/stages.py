@@ -18,7 +18,7 @@ _FROM = re.compile(r"(?:^|,)\s*from=([^,]+)", re.IGNORECASE)
 
 
 class Stages:
-    """`make(index)` builds a stage; it may ask `image` for earlier ones. `close` when done: nothing runs on after it."""
+    """`make(index)` builds a stage; it may ask `image` for earlier ones. `close` when done: nothing runs after it."""
 
     def __init__(self, make: Callable[[int], Awaitable[BuildImage]]) -> None:
         self._make = make
