@@ -2,14 +2,17 @@
 
 import os
 import subprocess
+from ipaddress import ip_interface
 
 import pytest
 from netns_hosts import ask, inside, outside
 
-from corten.base.errors import InvalidArgument
+from corten.base.errors import Forbidden, Internal, InvalidArgument
 from corten.engine.network_records import CreateNetwork, Ipam, Pool
+from corten.engine.records import IPAMConfig
 from corten.linux import links
 from corten.linux.netlink import Batch, NetlinkError, Socket
+from corten.linux.routes import routes
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -168,6 +171,111 @@ def test_options_of_a_bridge_reach_the_links(host):
     with Socket() as own:
         index = own.link(host.networks.get("bare").record.bridge).index
         assert not [one for at, one in own.addresses() if at == index and one.version == 4]
+
+
+def test_a_macvlan_network_of_several_subnets(host):
+    """An endpoint has its address, and its router, of the first subnet with one left, or of that of the one it asks for."""
+    pools = [Pool(subnet="192.0.2.0/24", ip_range="192.0.2.64/30", auxiliary_addresses={"a": "192.0.2.65", "b": "192.0.2.66",
+             "c": "192.0.2.67"}), Pool(subnet="198.51.100.0/24", gateway="198.51.100.9"), Pool(subnet="2001:db8::/64"),
+             Pool(subnet="2001:db8:5::/64", gateway="2001:db8:5::1")]
+    host.loop.run(host.networks.create(CreateNetwork(
+        name="wire", driver="macvlan", enable_ipv6=True, ipam=Ipam(config=pools), options={"parent": "up0"})))
+    shown = host.networks.inspect("wire")["IPAM"]["Config"]
+    assert [one["Subnet"] for one in shown] == ["192.0.2.0/24", "198.51.100.0/24", "2001:db8::/64", "2001:db8:5::/64"]
+    assert list(shown[0]["AuxiliaryAddresses"]) == ["a", "b", "c"] and "AuxiliaryAddresses" not in shown[1]
+    first, second = host.record(network="wire"), host.record(network="wire")
+    host.start(first)
+    host.restart()
+    space = host.start(second)
+    endpoint = first.networking["wire"]
+    assert (endpoint.ip_address, endpoint.ip_prefix_len, endpoint.gateway) == ("192.0.2.64", 24, "")
+    endpoint = second.networking["wire"]
+    assert (endpoint.ip_address, endpoint.ip_prefix_len, endpoint.gateway) == ("198.51.100.1", 24, "198.51.100.9")
+    assert endpoint.global_ipv6_address.startswith("2001:db8::") and endpoint.ipv6_gateway == ""
+    with Socket(space.fd) as there:
+        assert [str(route.gateway) for route in routes(there) if not route.destination.prefixlen] == ["198.51.100.9"]
+    asked = host.record(network="wire")
+    asked.networking["wire"].ipam_config = IPAMConfig(ipv4_address="198.51.100.77", ipv6_address="2001:db8:5::77")
+    with Socket(host.start(asked).fd) as there:
+        assert {str(route.gateway) for route in routes(there) if not route.destination.prefixlen} == {
+            "198.51.100.9", "2001:db8:5::1"}
+    assert host.spaces[first.id].ask("198.51.100.1", 80) is None and asked.networking["wire"].ip_address == "198.51.100.77"
+    wrong = host.record(network="wire")
+    wrong.networking["wire"].ipam_config = IPAMConfig(ipv4_address="203.0.113.1")
+    with pytest.raises(InvalidArgument, match="no configured subnet or ip-range contain"):
+        host.start(wrong)
+    with pytest.raises(Forbidden, match="Pool overlaps"):
+        create(host, "other", "macvlan", "198.51.100.128/25", options={"parent": "up0"})
+
+
+@pytest.mark.parametrize("six", [False, True])
+def test_containers_are_seen_under_an_address_of_ones_choice(host, six):
+    with Socket() as own:
+        batch = Batch()
+        for text in ("192.0.2.3/24", "2001:db8::3/64"):
+            batch.address(own.link("up0").index, ip_interface(text))
+        own.run(batch)
+    host.loop.run(host.networks.create(CreateNetwork(name="seen", enable_ipv6=True, options={
+        "com.docker.network.host_ipv4": "192.0.2.3", "com.docker.network.host_ipv6": "2001:db8::3"})))
+    host.loop.run(host.networks.create(CreateNetwork(name="plain", enable_ipv6=True)))
+    there, before, now = ("2001:db8::9", "2001:db8::2", "2001:db8::3") if six else ("192.0.2.9", "192.0.2.2", "192.0.2.3")
+    host.neighbour.serve(7000, address="::" if six else "0.0.0.0")
+    space = host.start(host.record(network="seen"))
+    assert space.ask(there, 7000).removeprefix("::ffff:") == now
+    assert host.start(host.record(network="plain")).ask(there, 7000) in (before, now)
+    host.restart()
+    assert space.ask(there, 7000) == now and host.networks.firewall.whole()
+    host.loop.run(host.networks.create(CreateNetwork(name="off", options={
+        "com.docker.network.host_ipv4": "192.0.2.3", "com.docker.network.bridge.enable_ip_masquerade": "false"})))
+    bare = host.record(network="off")
+    own = host.start(bare).ask("192.0.2.9", 7000)
+    assert own.removeprefix("::ffff:") == bare.networking["off"].ip_address
+
+
+def test_published_ports_at_the_containers_own_address_by_a_trusted_link(host):
+    name = "com.docker.network.bridge.trusted_host_interfaces"
+    host.loop.run(host.networks.create(CreateNetwork(name="trusting", enable_ipv6=True, options={name: "wg9:up0"})))
+    host.loop.run(host.networks.create(CreateNetwork(name="other", enable_ipv6=True, options={name: "up1"})))
+    asked = {}
+    for network in ("trusting", "other"):
+        record = host.record(network=network, ports={"80/tcp": [("127.0.0.1", ""), ("::1", ""), ("127.0.0.1", "")]})
+        space = host.start(record)
+        space.serve(80, address="::")
+        space.serve(81, address="::")
+        endpoint = record.networking[network]
+        asked[network] = endpoint.ip_address, endpoint.global_ipv6_address
+        if network == "trusting":
+            trusted = record
+    for address in asked["trusting"]:
+        assert host.neighbour.ask(address, 80).endswith(("192.0.2.9", "2001:db8::9"))
+        assert host.neighbour.silent(address, 81)  # not published
+    for address in asked["other"]:
+        assert host.neighbour.silent(address, 80) and ask(address, 80)
+    host.restart()
+    assert host.neighbour.ask(asked["trusting"][0], 80)
+    def opened():
+        return len(host.networks.firewall.socket.elements(host.networks.firewall.table, "direct"))
+
+    assert opened() == 2
+    host.loop.run(host.networks.disconnect("trusting", trusted.id))
+    assert opened() == 1
+
+
+@pytest.mark.parametrize(("binding", "subnets", "ends"), [
+    ("::", (4, 6), ["0.0.0.0", "::"]), ("0.0.0.0", (6,), ["::"]), ("192.0.2.2", (4, 6), ["192.0.2.2"]),
+    ("2001:db8::2", (4, 6), ["2001:db8::2"]), ("127.0.0.1", (6,), "cannot publish on 127.0.0.1: the container has no IPv4"),
+])
+def test_where_ports_without_an_address_are_published(host, binding, subnets, ends):
+    host.loop.run(host.networks.create(CreateNetwork(
+        name="own", enable_ipv4=4 in subnets, enable_ipv6=6 in subnets,
+        options={"com.docker.network.bridge.host_binding_ipv4": binding})))
+    record = host.record(network="own", ports={"80/tcp": ("", "")})
+    if isinstance(ends, str):
+        with pytest.raises(Internal, match=ends):
+            host.start(record)
+        return
+    host.start(record)
+    assert [one.host_ip for one in record.network_settings.ports["80/tcp"]] == ends
 
 
 # --- other firewalls

@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -329,6 +330,37 @@ def test_a_killed_resolver_comes_back_with_all_it_knew(host):
     assert resolver_pid(host) != before
     _, other = start(host, "other", "shop")
     assert short(other, "web") == [web.networking["shop"].ip_address]
+
+
+def test_one_that_ends_while_it_is_told_is_followed_by_another(host):
+    """A process that is being killed may accept still, and hang up before it has been told anything."""
+    network(host, "shop")
+    web, space = start(host, "web", "shop")
+    os.kill(resolver_pid(host), signal.SIGKILL)
+    os.unlink(host.layout.resolver_socket)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as dying:
+        dying.bind(host.layout.resolver_socket)
+        dying.listen()
+
+        def hang_up():
+            for _ in range(20):
+                dying.accept()[0].close()
+
+        thread = threading.Thread(target=hang_up, daemon=True)
+        thread.start()
+
+        def hung_up():
+            host.loop.run(_turn())
+            return not thread.is_alive()
+
+        until(hung_up)
+    os.unlink(host.layout.resolver_socket)
+
+    def back():
+        host.loop.run(_turn())
+        return short(space, "+tries=1", "+time=1", "web") == [web.networking["shop"].ip_address]
+
+    until(back)
 
 
 async def _turn():

@@ -50,12 +50,13 @@ def test_elements_of_ports_and_guards_fit_their_sets():
         return sum((size + 3) & ~3 for _, size in types)
 
     four, six = IPv4Address("10.0.0.2"), IPv6Address("fd00::2")
-    ports = [Published("tcp", host, port, target, 80) for target, hosts in (
+    ports = [Published("tcp", host, port, target, 80, direct=True) for target, hosts in (
         (four, (ruleset.ANY, IPv4Address("127.0.0.1"))), (six, (ruleset.ANY6, IPv6Address(1)))) for host in hosts
         for port in (0, 8080)]
     guard = Guard("veth1234567", "02:42:0a:00:00:02", [four, six])
-    rules = Rules("br0", [IPv4Network("10.0.0.0/24"), IPv6Network("fd00::/64")], icc=False, routed=[6], unprotected=[4])
-    for name, key, value in [*(port.element() for port in ports), *guard.elements(), guard.bar(), *rules.elements()]:
+    rules = Rules("br0", [IPv4Network("10.0.0.0/24"), IPv6Network("fd00::/64")], icc=False, routed=[6], unprotected=[4],
+                  outward=[four, six], trusted=["eth0"])
+    for name, key, value in [*(one for port in ports for one in port.elements()), *guard.elements(), guard.bar(), *rules.elements()]:
         types, target = {**ruleset.SETS, **ruleset.BRIDGE_SETS}[name]
         assert len(key) == (width(types) if len(types) > 1 else types[0][1]), name
         assert len(value) == (width(target) if target else 0), name
@@ -65,7 +66,7 @@ def test_elements_of_ports_and_guards_fit_their_sets():
 
 
 def test_an_internal_network_has_no_way_out_whatever_its_options():
-    rules = Rules("br0", [], internal=True, routed=[4, 6], unprotected=[4, 6])
+    rules = Rules("br0", [], internal=True, routed=[4, 6], unprotected=[4, 6], outward=[IPv4Address("192.0.2.1")], trusted=["eth0"])
     assert {name for name, _, _ in rules.elements()} == {"own", "same", "internal"}
 
 
@@ -88,11 +89,15 @@ def test_options_of_another_driver_are_refused_by_name():
                           ({"x": "y"}, "bridge")):
         with pytest.raises(Unsupported, match=next(iter(options))):
             driver.Options(options, kind)
+    for key, text in ((driver.HOST_IPV4, "x"), (driver.HOST_IPV4, "fd00::1"), (driver.HOST_IPV6, "10.0.0.1"),
+                      (driver.HOST_IPV4, "0.0.0.0"), (driver.HOST_BINDING, "1.2.3"), (driver.TRUSTED, "eth0:a/b")):
+        with pytest.raises(InvalidArgument, match=f"failed to parse {key} value: {text}"):
+            driver.Options({key: text})
     with pytest.raises(InvalidArgument, match="unknown gateway mode"):
         driver.Options({driver.GATEWAY_MODE: "x"})
 
 
-@given(st.dictionaries(st.sampled_from([driver.NAME, driver.MTU, driver.GATEWAY_MODE6, driver.INTERFACE_PREFIX, "parent"]),
+@given(st.dictionaries(st.sampled_from([driver.NAME, driver.MTU, driver.GATEWAY_MODE6, driver.INTERFACE_PREFIX, "parent", driver.HOST_IPV4, driver.TRUSTED]),
                        st.text(max_size=12), max_size=3), st.sampled_from(["bridge", "macvlan", "ipvlan"]))
 def test_no_text_breaks_the_options(options, kind):
     try:

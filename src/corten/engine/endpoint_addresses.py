@@ -27,19 +27,20 @@ def lease(networks: Networks, network: Network, endpoint: EndpointConfig, contai
     asked = endpoint.ipam_config
     wanted = {4: asked.ipv4_address, 6: asked.ipv6_address} if asked else {}
     found: dict[int, Address] = {}
-    for version, pool in network.pools.items():
+    for version, pools in network.pools.items():
         text = wanted.get(version)
         if text:
-            found[version] = _fixed(networks, network, pool, text, container_id)
+            found[version] = _fixed(networks, network, text, container_id)
         else:
-            found[version] = _next(networks, network, pool, container_id)
+            found[version] = _next(networks, network, pools, container_id)
     return found
 
 
-def _fixed(networks: Networks, network: Network, pool: AddressPool, text: str, container_id: str) -> Address:
+def _fixed(networks: Networks, network: Network, text: str, container_id: str) -> Address:
     address = ipam.parse_address(text)
+    pool = network.pool_of(address)
     try:
-        if int(address) in pool.reserved:
+        if pool is None or int(address) in pool.reserved:
             raise NameTaken(text)
         networks.db.execute(_INSERT, network.record.id, str(address), container_id)
     except NameTaken:
@@ -47,29 +48,32 @@ def _fixed(networks: Networks, network: Network, pool: AddressPool, text: str, c
     return address
 
 
-def _next(networks: Networks, network: Network, pool: AddressPool, container_id: str) -> Address:
-    for address in ipam.candidates(pool.subnet, pool.range, pool.last, pool.reserved):
-        try:
-            networks.db.execute(_INSERT, network.record.id, str(address), container_id)
-        except NameTaken:
-            continue
-        pool.last = int(address)
-        return address
-    raise Internal(_NONE.format(pool.subnet.version, network.record.name, network.record.id))
+def _next(networks: Networks, network: Network, pools: list[AddressPool], container_id: str) -> Address:
+    """Of the first pool that has one left."""
+    for pool in pools:
+        for address in ipam.candidates(pool.subnet, pool.range, pool.last, pool.reserved):
+            try:
+                networks.db.execute(_INSERT, network.record.id, str(address), container_id)
+            except NameTaken:
+                continue
+            pool.last = int(address)
+            return address
+    raise Internal(_NONE.format(pools[0].subnet.version, network.record.name, network.record.id))
 
 
 def fill(endpoint: EndpointConfig, network: Network, addresses: dict[int, Address], endpoint_id: str) -> None:
     """What an endpoint got, as inspect shows it."""
     endpoint.endpoint_id = endpoint_id
     endpoint.network_id = network.record.id
-    internal = network.record.internal
-    if 4 in addresses:
-        endpoint.ip_address, endpoint.ip_prefix_len = str(addresses[4]), network.pools[4].subnet.prefixlen
-        endpoint.gateway = "" if internal else network.record.gateway
-    if 6 in addresses:
-        endpoint.global_ipv6_address = str(addresses[6])
-        endpoint.global_ipv6_prefix_len = network.pools[6].subnet.prefixlen
-        endpoint.ipv6_gateway = "" if internal else network.record.gateway6
+    for version, address in addresses.items():
+        pool = network.pool_of(address)
+        prefix = pool.subnet.prefixlen if pool else address.max_prefixlen
+        gateway = str(pool.gateway) if pool and pool.gateway and not network.record.internal else ""
+        if version == 4:
+            endpoint.ip_address, endpoint.ip_prefix_len, endpoint.gateway = str(address), prefix, gateway
+        else:
+            endpoint.global_ipv6_address, endpoint.global_ipv6_prefix_len = str(address), prefix
+            endpoint.ipv6_gateway = gateway
     endpoint.mac_address = endpoint.mac_address or _mac(endpoint)
 
 
@@ -94,6 +98,13 @@ def link_local(endpoint: EndpointConfig) -> list[IPv4Interface | IPv6Interface]:
     for text in (endpoint.ipam_config.link_local_ips if endpoint.ipam_config else None) or ():
         found.append(IPv6Interface((text, 64)) if ":" in text else IPv4Interface((text, 16)))
     return found
+
+
+def gateway_of(network: Network, endpoint: EndpointConfig, version: int) -> Address | None:
+    """The router of the subnet an endpoint has its address of, None where there is none."""
+    has = addresses_of(endpoint).get(version)
+    pool = network.pool_of(has.ip) if has else None
+    return pool.gateway if pool else None
 
 
 def addresses_of(endpoint: EndpointConfig) -> dict[int, IPv4Interface | IPv6Interface]:

@@ -100,10 +100,9 @@ def _address_faults(network: Network, version: int, text: str) -> list[str]:
         address = None
     if address is None or address.version != version:
         wrong.append(f"invalid IPv{version} address: {text}")
-    pool = network.pools.get(version)
     if not (network.record.given_subnet if version == 4 else network.record.given_subnet6):
         wrong.append(
             "user specified IP address is supported only when connecting to networks with user configured subnets")
-    elif pool is None or address is None or address not in pool.subnet:
+    elif address is None or network.pool_of(address) is None:
         wrong.append(f"no configured subnet or ip-range contain the IP address {text}")
     return wrong

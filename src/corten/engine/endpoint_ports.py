@@ -51,13 +51,14 @@ def port_requests(record: ContainerRecord, default_hosts: Sequence[Address] | No
 
 
 def _default_hosts(publishers: Mapping[int, Network]) -> list[Address]:
-    """The host addresses of a port that names none: all of them, or the one that the network binds to."""
+    """The host addresses of a port that names none: all of them, or the one that the network binds to (which a
+    container without a network of that family is refused, rather than published elsewhere)."""
     found: list[Address] = []
-    if 4 in publishers:
-        found.append(publishers[4].options.host_binding)
-    if 6 in publishers and (4 not in publishers or publishers[4].options.host_binding == ANY):
-        found.append(ANY6)
-    return found
+    for version, every in ((4, ANY), (6, ANY6)):
+        if version in publishers:
+            binding = publishers[version].options.host_binding
+            found.append(every if binding in (ANY, ANY6) else binding)
+    return [one for one in dict.fromkeys(found) if one.version in publishers] or found
 
 
 def reserve_ports(
@@ -122,12 +123,12 @@ def ports_of(record: ContainerRecord, held: Sequence[Held]) -> dict[str, list[Po
 
 def published(networks: Networks, record: ContainerRecord) -> list[Published]:
     """The ports of a container that has its addresses, as the firewall wants them."""
-    targets: dict[int, Address] = {}
+    targets: dict[int, tuple[Address, bool]] = {}
     for version in (4, 6):
         network = _publisher(networks, record, version)
         has = addresses_of(record.networking[network.record.name]).get(version) if network else None
-        if has:
-            targets[version] = has.ip
+        if network and has:
+            targets[version] = has.ip, bool(network.options.trusted)
     found = []
     for key, bindings in record.network_settings.ports.items():
         port, _, protocol = key.partition("/")
@@ -135,5 +136,6 @@ def published(networks: Networks, record: ContainerRecord) -> list[Published]:
             host = ip_address(one.host_ip)
             if host.version in targets:
                 number = int(one.host_port or 0)
-                found.append(Published(protocol, host, number, targets[host.version], int(port)))
+                address, direct = targets[host.version]
+                found.append(Published(protocol, host, number, address, int(port), direct=direct))
     return found

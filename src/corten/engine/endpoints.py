@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from corten.base.errors import Error, Forbidden, Internal, InvalidArgument, NotFound
 from corten.base.ids import new_id
 from corten.engine import links
-from corten.engine.endpoint_addresses import addresses_of, clear, fill, lease, link_local
+from corten.engine.endpoint_addresses import addresses_of, clear, fill, gateway_of, lease, link_local
 from corten.engine.endpoint_check import check_endpoint
 from corten.engine.endpoint_ports import ports_of, published, reserve_ports, uplink
 from corten.engine.network_records import Network, host_end
@@ -127,8 +127,8 @@ def plugs(
             continue
         networks.ensure(network)
         gateways = [
-            pool.gateway for version, pool in network.pools.items()
-            if routes[version] == name and pool.gateway and version in has
+            gateway for version in has
+            if routes[version] == name and (gateway := gateway_of(network, record.networking[name], version))
         ]
         plug = _plug(networks, record, network, f"{network.options.prefix}{first + len(found)}", gateways)
         found.append((network.record.bridge, plug))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from corten.base.errors import Conflict, Forbidden, Internal, InvalidArgument, NotFound
 from corten.base.ids import new_id
 from corten.engine import endpoints, network_etc
-from corten.engine.endpoint_addresses import fill, lease
+from corten.engine.endpoint_addresses import fill, gateway_of, lease
 from corten.engine.endpoint_check import check_endpoint
 from corten.engine.endpoint_ports import uplink
 from corten.engine.network_records import Network, host_end
@@ -171,7 +171,7 @@ def _new_route(networks: Networks, record: ContainerRecord) -> None:
             name = uplink(networks, record, version)
             if not name or not record.networking[name].endpoint_id:
                 continue
-            gateway = networks.get(name).pools[version].gateway
+            gateway = gateway_of(networks.get(name), record.networking[name], version)
             if gateway:
                 default_routes(namespace, record.networking[name].mac_address, [gateway])
     finally:

@@ -27,7 +27,7 @@ def default_record(networks: Networks) -> NetworkRecord:
     )
     around = [*networks.bridges.host_networks(networks.devices()), *networks.subnets(but="bridge")]
     taken = [net for net in around if isinstance(net, IPv4Network)]
-    before = known.pools[4] if known and 4 in known.pools else None
+    before = known.pools[4][0] if known and 4 in known.pools else None
     subnet: ipam.Network
     gateway: ipam.Address
     there = networks.bip or networks.bridges.address_of(networks.bridge)
@@ -121,7 +121,7 @@ def addresses(networks: Networks, record: NetworkRecord, request: CreateNetwork)
             record.idle.append(pool)
         else:
             _check_pool(pool, record)
-    for text in filter(None, (record.subnet, record.subnet6)):
+    for text in _subnets(record):
         ipam.check_overlap(ip_network(text), networks.subnets())
     record.given_subnet, record.given_subnet6 = bool(record.subnet), bool(record.subnet6)
     if wanted[4] and not record.subnet:
@@ -172,17 +172,22 @@ def _check_pool(pool: Pool, record: NetworkRecord) -> None:
     first, last = ipam.hosts(subnet)
     if gateway and not first <= int(gateway) <= last:
         raise Internal(f"failed to allocate gateway ({gateway}): Address already in use")
-    if record.subnet if subnet.version == 4 else record.subnet6:
-        ipam.check_overlap(subnet, map(ip_network, filter(None, (record.subnet, record.subnet6))))
-        if record.driver == "bridge":
-            raise Forbidden("bridge driver doesn't support multiple subnets")
-        raise Unsupported(f"more than one IPv{subnet.version} subnet for a network is not supported yet")
+    before = [ip_network(text) for text in _subnets(record)]
+    ipam.check_overlap(subnet, before)
+    if record.driver == "bridge" and any(other.version == subnet.version for other in before):
+        raise Forbidden("bridge driver doesn't support multiple subnets")
     texts = str(subnet), str(within or ""), str(gateway or "")
-    if subnet.version == 4:
+    if record.subnet if subnet.version == 4 else record.subnet6:
+        record.further.append(Pool(subnet=texts[0], ip_range=texts[1], gateway=texts[2]))
+    elif subnet.version == 4:
         record.subnet, record.ip_range, record.gateway = texts
     else:
         record.subnet6, record.ip_range6, record.gateway6 = texts
     record.auxiliary.update({name: str(address) for name, address in extra.items()})
+
+
+def _subnets(record: NetworkRecord) -> list[str]:
+    return [*filter(None, (record.subnet, record.subnet6)), *(pool.subnet for pool in record.further)]
 
 
 def _inner_address(text: str, what: str, subnet: ipam.Network) -> ipam.Address:

@@ -150,6 +150,7 @@ class Resolver:
             socket.send_fds(self._sock, [json.dumps(message).encode()], descriptors)
         except OSError:
             self._disconnect()
+            self.wanted()
 
     async def _start(self) -> None:
         """Connect, starting the process when there is none, and tell it everything."""
@@ -171,11 +172,13 @@ class Resolver:
             self._sock = sock
             self._loop = asyncio.get_running_loop()
             self._loop.add_reader(sock, self._readable)
-            if any(network.names for network in self._networks.all()):
-                self._tell_all()
-            else:
+            if not any(network.names for network in self._networks.all()):
                 self.rest()  # the last network went while it started
-            return
+                return
+            self._tell_all()
+            if self._sock is not None:
+                return
+            await asyncio.sleep(0.01)  # it was one that is ending: its socket outlived its connections for a moment
         log.warning("no resolver answers at %s", self._networks.layout.resolver_socket)
 
     def _tell_all(self) -> None:

@@ -75,6 +75,7 @@ class NetworkRecord(Schema):
     subnet6: str = ""
     ip_range6: str = ""
     gateway6: str = ""
+    further: list[Pool] = []  # more subnets of either IP version, of macvlan and ipvlan
     bridge: str = ""
     made_parent: bool = False
     auxiliary: dict[str, str] = {}
@@ -141,24 +142,27 @@ class AddressPool:
 
 
 class Network:
-    """A network in memory: its record with the texts parsed, once. `pools` is by IP version."""
+    """A network in memory: its record with the texts parsed, once. `pools` is by IP version; a bridge has one each."""
 
     __slots__ = ("options", "pools", "ready", "record")
 
     def __init__(self, record: NetworkRecord) -> None:
         self.record = record
         self.options = Options(record.options, record.driver)
-        self.pools: dict[int, AddressPool] = {}
-        if record.subnet:
-            self.pools[4] = AddressPool(record.subnet, record.ip_range, record.gateway, record.auxiliary.values())
-        if record.subnet6:
-            self.pools[6] = AddressPool(record.subnet6, record.ip_range6, record.gateway6, record.auxiliary.values())
+        self.pools: dict[int, list[AddressPool]] = {}
+        for pool in _pools(record):
+            parsed = AddressPool(pool.subnet, pool.ip_range, pool.gateway, record.auxiliary.values())
+            self.pools.setdefault(parsed.subnet.version, []).append(parsed)
         self.ready = False  # the device and the rules are there
 
     @property
     def subnets(self) -> list[Subnet]:
         """Of both IP versions."""
-        return [pool.subnet for pool in self.pools.values()]
+        return [pool.subnet for pools in self.pools.values() for pool in pools]
+
+    def pool_of(self, address: Address) -> AddressPool | None:
+        """The pool an address is of."""
+        return next((pool for pool in self.pools.get(address.version, ()) if address in pool.subnet), None)
 
     @property
     def addressed(self) -> bool:
@@ -180,14 +184,14 @@ class Network:
         """The IP versions in which a container may have its default route here."""
         if self.record.internal:
             return []
-        return [version for version, pool in self.pools.items() if pool.gateway]
+        return [version for version, pools in self.pools.items() if any(pool.gateway for pool in pools)]
 
     @property
     def bridge_addresses(self) -> list[IPv4Interface | IPv6Interface]:
         """What the bridge itself has: nothing in an isolated network, no IPv4 address when that is inhibited."""
         found = []
-        for version, pool in self.pools.items():
-            inhibited = version == 4 and self.options.inhibit_ipv4
+        for version, pools in self.pools.items():
+            pool, inhibited = pools[0], version == 4 and self.options.inhibit_ipv4
             if pool.gateway_interface and not inhibited and self.options.modes[version] != "isolated":
                 found.append(pool.gateway_interface)
         return found
@@ -232,26 +236,32 @@ def ipam_json(record: NetworkRecord) -> dict[str, Any]:
     """The IPAM member of a network's JSON."""
     if not record.subnet and not record.subnet6:
         return {"Driver": "default", "Options": None, "Config": None}
-    pools = [
-        *({"Subnet": pool.subnet} for pool in record.idle),
-        *(_pool_json(record, subnet, within, gateway) for subnet, within, gateway in (
-            (record.subnet, record.ip_range, record.gateway), (record.subnet6, record.ip_range6, record.gateway6),
-        ) if subnet),
-    ]
+    pools = [*({"Subnet": pool.subnet} for pool in record.idle), *(_pool_json(record, pool) for pool in _pools(record))]
     return {"Driver": "default", "Options": record.ipam_options, "Config": pools}
 
 
-def _pool_json(record: NetworkRecord, subnet: str, within: str, gateway: str) -> dict[str, Any]:
-    pool: dict[str, Any] = {"Subnet": subnet}
-    if within:
-        pool["IPRange"] = within
-    if gateway:
-        pool["Gateway"] = gateway
-    version = ip_network(subnet).version
-    extra = {name: text for name, text in record.auxiliary.items() if ip_address(text).version == version}
+def _pools(record: NetworkRecord) -> list[Pool]:
+    """The subnets of a network, those of IPv4 first; auxiliary addresses are the record's."""
+    found = [
+        Pool(subnet=record.subnet, ip_range=record.ip_range, gateway=record.gateway),
+        *(pool for pool in record.further if ":" not in pool.subnet),
+        Pool(subnet=record.subnet6, ip_range=record.ip_range6, gateway=record.gateway6),
+        *(pool for pool in record.further if ":" in pool.subnet),
+    ]
+    return [pool for pool in found if pool.subnet]
+
+
+def _pool_json(record: NetworkRecord, pool: Pool) -> dict[str, Any]:
+    found: dict[str, Any] = {"Subnet": pool.subnet}
+    if pool.ip_range:
+        found["IPRange"] = pool.ip_range
+    if pool.gateway:
+        found["Gateway"] = pool.gateway
+    subnet = ip_network(pool.subnet)
+    extra = {name: text for name, text in record.auxiliary.items() if ip_address(text) in subnet}
     if extra:
-        pool["AuxiliaryAddresses"] = extra
-    return pool
+        found["AuxiliaryAddresses"] = extra
+    return found
 
 
 def rules_of(network: Network) -> Rules:
@@ -260,7 +270,7 @@ def rules_of(network: Network) -> Rules:
     nat = [version for version in network.pools if options.modes[version].startswith("nat")]
     return Rules(
         network.record.bridge, network.subnets, internal=network.record.internal, icc=options.icc,
-        masquerade=nat if options.masquerade else (),
+        masquerade=nat if options.masquerade else (), outward=options.outward, trusted=options.trusted,
         routed=[version for version in network.pools if options.modes[version] == "routed"],
         unprotected=[version for version in network.pools if options.modes[version] == "nat-unprotected"],
     )

@@ -140,6 +140,11 @@ def dnat(family: int) -> bytes:
     return _expression("nat", be32(1, 1), be32(2, family), be32(3, REGISTER), be32(5, port))
 
 
+def snat(family: int) -> bytes:
+    """Give the connection the source address that a map gave: it fills the registers from the first on."""
+    return _expression("nat", be32(1, 0), be32(2, family), be32(3, REGISTER))
+
+
 def masquerade() -> bytes:
     """Give the connection the address of the link it leaves by."""
     return _expression("masq")

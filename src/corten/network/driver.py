@@ -6,10 +6,10 @@ An option that is known and not honoured is Unsupported, an unknown one too: not
 
 import re
 from collections.abc import Collection, Mapping
-from ipaddress import IPv4Address
 
 from corten.base.errors import Forbidden, InvalidArgument, NotFound, Unsupported
 from corten.base.units import parse_number
+from corten.network.ipam import Address, parse_address
 
 NAME = "com.docker.network.bridge.name"
 ICC = "com.docker.network.bridge.enable_icc"
@@ -18,6 +18,9 @@ HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
 DEFAULT_BRIDGE = "com.docker.network.bridge.default_bridge"
 GATEWAY_MODE = "com.docker.network.bridge.gateway_mode_ipv4"
 GATEWAY_MODE6 = "com.docker.network.bridge.gateway_mode_ipv6"
+HOST_IPV4 = "com.docker.network.host_ipv4"
+HOST_IPV6 = "com.docker.network.host_ipv6"
+TRUSTED = "com.docker.network.bridge.trusted_host_interfaces"
 INHIBIT_IPV4 = "com.docker.network.bridge.inhibit_ipv4"
 MTU = "com.docker.network.driver.mtu"
 INTERFACE_PREFIX = "com.docker.network.container_iface_prefix"
@@ -27,7 +30,8 @@ INTERFACE_NAME = "com.docker.network.endpoint.ifname"
 
 _SHARED = frozenset((MTU, INTERFACE_PREFIX))
 _BRIDGE = _SHARED | {
-    NAME, ICC, MASQUERADE, HOST_BINDING, DEFAULT_BRIDGE, GATEWAY_MODE, GATEWAY_MODE6, INHIBIT_IPV4, GUARD,
+    NAME, ICC, MASQUERADE, HOST_BINDING, DEFAULT_BRIDGE, GATEWAY_MODE, GATEWAY_MODE6, INHIBIT_IPV4, HOST_IPV4,
+    HOST_IPV6, TRUSTED, GUARD,
 }
 _PARENT = {
     "macvlan": _SHARED | {"parent", "macvlan_mode"},
@@ -49,11 +53,13 @@ class Options:
     """The options of a network, decoded. Those of another driver have their defaults.
 
     `bridge` is the device's name, empty for one of our choosing; `parent` likewise the link below a macvlan or ipvlan.
-    `modes` is the gateway mode by IP version. `mode` and `flag` are those of macvlan and ipvlan.
+    `modes` is the gateway mode by IP version. `mode` and `flag` are those of macvlan and ipvlan. `outward` are the
+    addresses of the host that containers are seen under outside; `trusted` the links of the host by which published
+    ports may be asked for at the container's own address.
     """
 
     __slots__ = ("bridge", "flag", "guard", "host_binding", "icc", "inhibit_ipv4", "masquerade", "mode", "modes", "mtu",
-                 "parent", "prefix")
+                 "outward", "parent", "prefix", "trusted")
 
     def __init__(self, options: Mapping[str, str], driver: str = "bridge") -> None:
         """Raises InvalidArgument, Unsupported naming the option."""
@@ -70,16 +76,34 @@ class Options:
         if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_.-]{0,11}", self.prefix, re.ASCII):
             raise InvalidArgument(f"invalid value for {INTERFACE_PREFIX}: {self.prefix!r}")
         self.mtu = _mtu(options.get(MTU) or "1500")
-        binding = options.get(HOST_BINDING) or "0.0.0.0"  # noqa: S104 - docker's default for published ports
-        try:
-            self.host_binding = IPv4Address(binding)
-        except ValueError:
-            raise InvalidArgument(f"failed to parse {HOST_BINDING} value: {binding} (nil ip)") from None
+        self.host_binding = _address(options, HOST_BINDING, "0.0.0.0")  # noqa: S104 - docker's default
+        self.outward = [_own_address(options, key, version) for key, version in ((HOST_IPV4, 4), (HOST_IPV6, 6))
+                        if options.get(key)]
+        self.trusted = [name for name in options.get(TRUSTED, "").split(":") if name]
+        for name in self.trusted:
+            if not _LINK_NAME.fullmatch(name):
+                raise InvalidArgument(f"failed to parse {TRUSTED} value: {options[TRUSTED]} (invalid interface name)")
         self.parent = options.get("parent", "")
         if self.parent:
             _check_parent(self.parent, driver)
         self.mode = _mode(options, driver, "mode")
         self.flag = _mode(options, driver, "flag")
+
+
+def _address(options: Mapping[str, str], key: str, default: str = "") -> Address:
+    text = options.get(key) or default
+    try:
+        return parse_address(text)
+    except InvalidArgument:
+        raise InvalidArgument(f"failed to parse {key} value: {text} (nil ip)") from None
+
+
+def _own_address(options: Mapping[str, str], key: str, version: int) -> Address:
+    """An address of the host, of the family the option is for; docker is less strict."""
+    found = _address(options, key)
+    if found.version != version or found.is_unspecified or found.is_multicast:
+        raise InvalidArgument(f"failed to parse {key} value: {found} (not an IPv{version} address of a host)")
+    return found
 
 
 def _mtu(text: str) -> int:

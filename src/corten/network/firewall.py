@@ -70,7 +70,7 @@ class Firewall:
 
     def _elements(self) -> list[Element]:
         found = [element for rules in self._bridges.values() for element in rules.elements()]
-        found += [port.element() for ports in self._ports.values() for port in ports]
+        found += [one for ports in self._ports.values() for port in ports for one in port.elements()]
         for guard in (guard for guards in self._guards.values() for guard in guards):
             found += [*guard.elements(), guard.bar()]
         return [*found, *self._barred.values(), *self._gone]
@@ -179,8 +179,8 @@ class Firewall:
         """
         before = self._ports.pop(container_id, [])
         ends = {guard.end for guard in guards}
-        old = [port.element() for port in before]
-        new = [port.element() for port in ports]
+        old = list(dict.fromkeys(element for port in before for element in port.elements()))
+        new = list(dict.fromkeys(element for port in ports for element in port.elements()))
         for guard in self._guards.pop(container_id, ()):
             old += guard.elements()
             if guard.end not in ends:

@@ -43,6 +43,10 @@ SETS: dict[str, tuple[Types, Types]] = {  # of `inet`: key, value
     "ports6_any": ((nft.TYPE_PROTOCOL, nft.TYPE_SERVICE), _TARGET6),
     "open": ((nft.TYPE_PROTOCOL, nft.TYPE_IPV4, nft.TYPE_SERVICE), ()),
     "open6": ((nft.TYPE_PROTOCOL, nft.TYPE_IPV6, nft.TYPE_SERVICE), ()),
+    "direct": ((nft.TYPE_PROTOCOL, nft.TYPE_IPV4, nft.TYPE_SERVICE), ()),
+    "direct6": ((nft.TYPE_PROTOCOL, nft.TYPE_IPV6, nft.TYPE_SERVICE), ()),
+    "outward": ((nft.TYPE_IFNAME,), (nft.TYPE_IPV4,)),
+    "outward6": ((nft.TYPE_IFNAME,), (nft.TYPE_IPV6,)),
     "own": ((nft.TYPE_IFNAME,), ()),
     "internal": ((nft.TYPE_IFNAME,), ()),
     "masquerade": ((nft.TYPE_IFNAME,), ()),
@@ -52,6 +56,7 @@ SETS: dict[str, tuple[Types, Types]] = {  # of `inet`: key, value
     "unprotected": ((nft.TYPE_IFNAME,), ()),
     "unprotected6": ((nft.TYPE_IFNAME,), ()),
     "same": ((nft.TYPE_IFNAME, nft.TYPE_IFNAME), ()),
+    "trusted": ((nft.TYPE_IFNAME, nft.TYPE_IFNAME), ()),
     "apart": ((nft.TYPE_IFNAME, nft.TYPE_IFNAME), ()),
 }
 RANGES: dict[str, Types] = {
@@ -78,13 +83,18 @@ BRIDGE_CHAINS = (("source", "filter", nft.HOOK_PREROUTING, nft.PRIORITY_RAW),)
 
 
 class Rules:
-    """What the firewall has to know of a bridge. The sets of families (4, 6): `masquerade`, `routed`, `unprotected`."""
+    """What the firewall has to know of a bridge. The sets of families (4, 6): `masquerade`, `routed`, `unprotected`.
 
-    __slots__ = ("bridge", "icc", "internal", "masquerade", "routed", "subnets", "unprotected")
+    `outward`: the address, of a family that is masqueraded, that its containers are seen under instead of that of the
+    link they leave by. `trusted`: links of the host by which published ports are open at the container's own address.
+    """
+
+    __slots__ = ("bridge", "icc", "internal", "masquerade", "outward", "routed", "subnets", "trusted", "unprotected")
 
     def __init__(
         self, bridge: str, subnets: Sequence[IPv4Network | IPv6Network], *, internal: bool = False, icc: bool = True,
         masquerade: Sequence[int] = (4, 6), routed: Sequence[int] = (), unprotected: Sequence[int] = (),
+        outward: Sequence[Address] = (), trusted: Sequence[str] = (),
     ) -> None:
         self.bridge = bridge
         self.subnets = list(subnets)
@@ -93,6 +103,8 @@ class Rules:
         self.masquerade = () if internal else tuple(masquerade)
         self.routed = () if internal else tuple(routed)
         self.unprotected = () if internal else tuple(unprotected)
+        self.outward = {address.version: address for address in outward if address.version in self.masquerade}
+        self.trusted = () if internal else tuple(trusted)
 
     def homes(self) -> list[Element]:
         """The ranges (set, first, last): source addresses of this network, together with its bridge."""
@@ -113,6 +125,9 @@ class Rules:
         for what, versions in (("masquerade", self.masquerade), ("routed", self.routed),
                                ("unprotected", self.unprotected)):
             found += [(what if version == 4 else f"{what}6", name, b"") for version in versions]
+        found += [("outward" if version == 4 else "outward6", name, address.packed)
+                  for version, address in self.outward.items()]
+        found += [("trusted", nft.ifname(link) + name, b"") for link in self.trusted]
         return found
 
 
@@ -120,18 +135,29 @@ class Published:
     """One published port: `protocol` is tcp, udp or sctp; `host` 0.0.0.0 or :: is every address.
 
     `host_port` 0: nothing is translated, the container's own address and port are open (gateway mode routed).
+    `direct`: they are open too to who comes by a link that the network trusts.
     """
 
-    __slots__ = ("container", "container_port", "host", "host_port", "protocol")
+    __slots__ = ("container", "container_port", "direct", "host", "host_port", "protocol")
 
     def __init__(
-        self, protocol: str, host: Address, host_port: int, container: Address, container_port: int
+        self, protocol: str, host: Address, host_port: int, container: Address, container_port: int, *,
+        direct: bool = False,
     ) -> None:
         self.protocol = protocol
         self.host = host
         self.host_port = host_port
         self.container = container
         self.container_port = container_port
+        self.direct = direct and bool(host_port)
+
+    def elements(self) -> list[Element]:
+        """Its places in the sets and maps."""
+        if not self.direct:
+            return [self.element()]
+        six = "6" if self.container.version == 6 else ""
+        own = bytes([PROTOCOLS[self.protocol]]), self.container.packed, struct.pack(">H", self.container_port)
+        return [self.element(), (f"direct{six}", nft.concatenated(*own), b"")]
 
     def element(self) -> Element:
         """Its place in one of the maps."""
@@ -264,11 +290,15 @@ def _leaving() -> list[Line]:
     masquerade = nft.counter() + nft.masquerade()
     found: list[Line] = []
     for family, out in ((_V4, "masquerade"), (_V6, "masquerade6")):
+        network = "outward" if family == _V4 else "outward6"
         found += [
             ("leave", "from loopback to a published port",
              _to("own") + published + _loopback("source", family) + masquerade),
             ("leave", "from a container to a published port of its own network",
              _back_home(family) + published + masquerade),
+            ("leave", "outbound, under an address of its own",
+             nft.is_family(family) + _to("own", negate=True) + nft.meta(nft.META_IIFNAME) + nft.lookup_map(network)
+             + nft.counter() + nft.snat(family)),
             ("leave", "outbound", nft.is_family(family) + _from(out) + _to("own", negate=True) + masquerade),
         ]
     return found
@@ -289,6 +319,8 @@ def _forwarding() -> list[Line]:
     for family, six, echo in ((_V4, "", _type_is(_ICMP, _ECHO)), (_V6, "6", _type_is(_ICMPV6, _ECHO6))):
         found += [
             ("forward", "open port of a routed network", _target(family) + nft.lookup(f"open{six}") + _COUNTED),
+            ("forward", "published, by a link that is trusted",
+             _between("trusted") + _target(family) + nft.lookup(f"direct{six}") + _COUNTED),
             ("forward", "echo to a routed network", nft.is_family(family) + _to(f"routed{six}") + echo + _COUNTED),
             ("forward", "gateway mode nat-unprotected",
              nft.is_family(family) + _to(f"unprotected{six}") + _COUNTED),
