@@ -214,6 +214,100 @@ def test_killed_while_a_program_is_on_its_way(layout, rootfs, victim):
     scene(layout, rootfs, scenario)
 
 
+def zombies(layout):
+    """Children of the zygote that nobody has reaped."""
+    zygote, found = role(layout, "zygote"), []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat") as file:
+                rest = file.read().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if rest[0] == "Z" and int(rest[1]) == zygote:
+            found.append(int(name))
+    return found
+
+
+@pytest.mark.parametrize("joined", [False, True], ids=["at its birth", "having joined"])
+def test_a_child_killed_on_its_way(layout, rootfs, joined):
+    """Whoever is in the container may kill it; the memory it was in is not lent again, and nobody waits for its end."""
+    async def scenario(world):
+        pid = await ready(world)
+        world.entries = await world.client.list()
+        await world.client.pause(f"{GROUPS}/c")
+        waiting = asyncio.ensure_future(run(world, "e", process("echo", "there")))
+        child = await until(lambda: held_child(world))
+        if joined:  # the last of the groups, in which it is frozen
+            await until(lambda: is_frozen(child))
+        os.kill(child, signal.SIGKILL)
+        await world.run("other", "sh", "-c", "exit 4")  # the zygote is there for others meanwhile
+        assert (await world.event("exit", "other", timeout=PATIENCE_S))["status"] == 4
+        await world.client.unpause(f"{GROUPS}/c")
+        try:
+            # killed before it could say that it was there (in v2 it is frozen from its birth): another took its place
+            assert await waiting == (0, b"there\n", b"") and not (joined and cgroup.hierarchies().v1)
+        except StartFailed:
+            pass
+        assert await ready(world) != pid
+        await until(lambda: not zombies(layout))
+        assert [entry["id"] for entry in await world.client.list() if not entry["exec_id"]] == ["c", "other"]
+    scene(layout, rootfs, scenario)
+
+
+def is_frozen(pid):
+    """Whether the kernel holds it in a frozen group: in v1 it sleeps in the refrigerator, in v2 it is trapped."""
+    try:
+        with open(f"/proc/{pid}/wchan") as file:
+            where = file.read()
+        with open(f"/proc/{pid}/cgroup") as file:
+            groups = file.read()
+    except FileNotFoundError:
+        return False
+    return f":freezer:{GROUPS}/c\n" in groups if "freezer" in groups else "freez" in where
+
+
+def test_an_exec_given_up_in_a_frozen_container(layout, rootfs):
+    """It cannot die yet; the zygote serves others, and reaps it when it does."""
+    async def scenario(world):
+        await ready(world)
+        world.entries = await world.client.list()
+        await world.client.pause(f"{GROUPS}/c")
+        waiting = asyncio.ensure_future(run(world, "e", process("echo", "there")))
+        await until(lambda: held_child(world))
+        forgotten = asyncio.ensure_future(world.client.forget("c", "e"))
+        for number in range(3):
+            await world.run(f"other{number}", "true")
+            assert (await world.event("exit", f"other{number}", timeout=PATIENCE_S))["status"] == 0
+        await world.client.unpause(f"{GROUPS}/c")
+        await forgotten
+        try:
+            assert await waiting == (0, b"there\n", b"")  # given up before it had begun
+        except StartFailed:
+            pass
+        await until(lambda: not zombies(layout))
+        assert (await run(world, "after", process("echo", "x")))[:2] == (0, b"x\n")
+    scene(layout, rootfs, scenario)
+
+
+def test_a_frozen_container_is_forgotten_at_once(layout, rootfs):
+    async def scenario(world):
+        await world.client.pause(f"{GROUPS}/c")
+        await world.client.forget("c")
+        assert await world.client.list() == [] and not cgroup.exists(f"{GROUPS}/c")
+        await world.run("c", "sh", "-c", "exit 3")
+        assert (await world.event("exit", "c", timeout=PATIENCE_S))["status"] == 3
+    scene(layout, rootfs, scenario)
+
+
+def test_a_launcher_that_hangs_is_replaced(layout, rootfs):
+    async def scenario(world):
+        pid = await ready(world)
+        os.kill(pid, signal.SIGSTOP)
+        assert await run(world, "e", process("echo", "there")) == (0, b"there\n", b"")
+        assert await ready(world) != pid
+    scene(layout, rootfs, scenario)
+
+
 # --- containers' first processes
 
 

@@ -332,6 +332,24 @@ def kill(path: str, signum: int = SIGKILL) -> None:
             return
 
 
+def end(path: str) -> None:
+    """Have all that is in the group and below die, frozen or not, without waiting for it; what is absent is fine."""
+    kill(path)
+    found = hierarchies()
+    try:
+        if "freezer" in found.v1:
+            write_file(f"{found.v1['freezer']}{path}/freezer.state", b"THAWED")  # v1: a frozen process dies no more
+        elif path:
+            write_file(f"{found.unified}{path}/cgroup.freeze", b"0")
+    except OSError:
+        pass
+
+
+def remove_now(path: str) -> bool:
+    """Remove the group everywhere, with the empty ones below; False while something is left. Absence is no error."""
+    return all(_remove_one(place) or _remove_tree(place) for place in folders(path))
+
+
 def remove(path: str) -> None:
     """Kill what is left in the group and remove it everywhere, with the groups below; idempotent.
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import time
 
 from corten.linux import process
 from corten.runtime import create as runtime
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from corten.zygote.loop import Zygote
     from corten.zygote.requests import Exec
 
+BIRTH_S = 2.0  # a launcher that has not made an exec's process by then hangs: it is ended, and the process forked
 _ATTEMPTS = 3  # so many in a row that never came to be ready: it does not work on this machine
 
 
@@ -29,6 +31,8 @@ class LauncherKeeper:
         self._ready = False
         self._failures = 0
         self._serves: Entry | None = None  # whom it was given last; it is busy for as long as that has a child
+        self._late_s = 0.0  # when the process it makes is late
+        self._timed = False
 
     @property
     def wanted(self) -> bool:
@@ -97,7 +101,24 @@ class LauncherKeeper:
         child = entry.child = runtime.Child(container.id, 0, -1, ours)
         self._serves = entry
         self.zygote.watch(ours, lambda _events: self._on_child(asked, child))
+        self._late_s = time.monotonic() + BIRTH_S
+        if not self._timed:
+            self._timed = True
+            self.zygote.after(BIRTH_S, self._end_if_late)
         return True
+
+    def _end_if_late(self) -> None:
+        """Whatever it hangs in, its channels close with it, and whoever waits for a birth hears that there is none."""
+        self._timed = False
+        serves = self._serves
+        if serves is None or serves.child is None or serves.pid or self._pidfd < 0:
+            return
+        left_s = self._late_s - time.monotonic()
+        if left_s > 0:
+            self._timed = True
+            self.zygote.after(left_s, self._end_if_late)
+        else:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def _send(self, message: dict[str, object], fds: list[int]) -> int:
         """A request, with a new channel before the descriptors; our end of that, -1 when the launcher is gone."""
@@ -147,6 +168,7 @@ class LauncherKeeper:
 
     def _on_end(self, pid: int) -> None:
         reaper.reap(pid)
+        self.zygote.endings.strangers = True
         self.let_go()
 
     def let_go(self) -> None:

@@ -4,21 +4,20 @@ It forks, holds stdio, reaps and records; it decides nothing. A second thread wo
 Requests are in protocol.py, their doing in requests.py; this file is the loop and what happens by itself.
 """
 
-import errno
 import json
 import os
 import select
-import signal
 import socket
 import time
 
 from corten.base.paths import Layout
-from corten.linux import cgroup, process
-from corten.linux.pidfd import pidfd_exit_status
+from corten.linux import process
 from corten.zygote import protocol, reaper
 from corten.zygote.anchor import PR_SET_CHILD_SUBREAPER, Anchor, Held
 from corten.zygote.descriptors import close_others, lock_fd
-from corten.zygote.entry import CREATING, EXITED, FAILED, RUNNING, Entry
+from corten.zygote.endings import Endings
+from corten.zygote.entry import CREATING, FAILED, RUNNING, Entry
+from corten.zygote.groups import Groups
 from corten.zygote.launcher_keeper import LauncherKeeper
 from corten.zygote.pump_keeper import PumpKeeper
 from corten.zygote.requests import OPERATIONS, Refused, answer_start
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 IDLE_S = 30.0  # without a daemon and without containers
-UNKNOWN_STATUS = 255 << 8  # docs/adr/0001: an old kernel, and both zygote and anchor were killed in turn
+_FULL_S = 0.1  # no descriptor for a client: until one may be free
 
 
 class Zygote:
@@ -43,10 +42,12 @@ class Zygote:
         self.entries: dict[str, Entry] = {}
         self.epoll = select.epoll()
         self.watched: dict[int, Callable[[int], None]] = {}
+        self._timers: list[tuple[float, Callable[[], None]]] = []
+        self.endings = Endings(self)
+        self.groups = Groups(self.after)
         self.pump = PumpKeeper(self)
         self.spares = SpareNetworks()
         self.launcher = LauncherKeeper(self)
-        self.foreign: dict[str, Entry] = {}  # exited, and some other process has yet to reap them
         self.needed_s = time.monotonic()  # when there was last a daemon or a container
         self.last_spec: tuple[Entry, dict[str, object]] | None = None  # see requests.exec_
         self.over = False
@@ -60,27 +61,45 @@ class Zygote:
         """Serve until told to shut down."""
         while not self.over:
             ready = self.epoll.poll(self._patience_s())
-            # nothing to do: make what the next start or exec would have to wait for
-            if not ready and self.clients and not self.launcher.prepare() and self.spares.short:
-                self.spares.make()
+            if not ready:
+                self._use_the_pause()
             for descriptor, events in ready:
                 action = self.watched.get(descriptor)
                 if action is not None:
                     action(events)
-            for entry in tuple(self.foreign.values()):
-                self._on_exit(entry)
+            if self._timers:
+                self._run_timers()
             if self.clients or self.entries:
                 self.needed_s = time.monotonic()
             elif time.monotonic() > self.needed_s + IDLE_S:
                 self.end()
 
+    def _use_the_pause(self) -> None:
+        """Nothing to do: make what the next start or exec would have to wait for."""
+        if self.endings.strangers:
+            self.endings.reap_strangers()
+        if self.clients and not self.launcher.prepare() and self.spares.short:
+            self.spares.make()
+
     def _patience_s(self) -> float | None:
-        """How long to wait: briefly for exits others reap; not for ever when nobody needs this process."""
-        if self.clients and (self.launcher.wanted or self.spares.short):
+        """How long to wait: until the next timer at most, and not for ever when nobody needs this process."""
+        if self.endings.strangers or (self.clients and (self.launcher.wanted or self.spares.short)):
             return PAUSE_S
-        if self.foreign:
-            return 0.05
+        if self._timers:
+            return max(0.0, min(self._timers, key=_when)[0] - time.monotonic())
         return None if self.clients or self.entries else IDLE_S
+
+    def after(self, delay_s: float, action: "Callable[[], None]") -> None:
+        """Call something later."""
+        self._timers.append((time.monotonic() + delay_s, action))
+
+    def _run_timers(self) -> None:
+        now = time.monotonic()
+        due = [timer for timer in self._timers if timer[0] <= now]
+        if due:
+            self._timers = [timer for timer in self._timers if timer[0] > now]
+        for _, action in sorted(due, key=_when):
+            action()
 
     def end(self) -> None:
         """Leave nothing behind: no socket, no anchor, no pump. A daemon that comes later starts others."""
@@ -106,7 +125,7 @@ class Zygote:
     def add(self, entry: Entry) -> None:
         """Hold a process that has just been cloned: watch it, and give the anchor its copy."""
         self.entries[entry.key] = entry
-        self.watch(entry.fds["pidfd"], lambda _events: self._on_exit(entry))
+        self.watch(entry.fds["pidfd"], lambda _events: self.endings.on_exit(entry))
         if entry.child is not None:
             self.watch(entry.child.channel, lambda _events: self._on_child(entry))
         self.hold(entry)
@@ -122,7 +141,7 @@ class Zygote:
     def drop(self, entry: Entry) -> None:
         """Forget an entry and close what was held for it, here, at the pump and at the anchor."""
         self.unwatch(entry.fds.get("pidfd", -1))
-        self.foreign.pop(entry.key, None)
+        self.endings.foreign.discard(entry)
         self._end_child(entry)
         if entry.log_dir:
             self.pump.tell(b"R" + entry.key.encode())
@@ -147,14 +166,11 @@ class Zygote:
         kept = reaper.read_exit(f"{self.layout.exits}/{entry.key}.json")
         self.entries[entry.key] = entry
         if kept is not None:
-            self._mark_exited(entry, kept)
+            self.endings.mark_exited(entry, kept)
             if entry.exec_id is None:  # recorded by the anchor, which does no more than that
-                try:
-                    cgroup.remove(entry.cgroup)
-                except OSError:
-                    pass  # busy for seconds: nothing that a zygote should not come up for
+                self.groups.remove(entry.cgroup)
         else:
-            self.watch(entry.fds["pidfd"], lambda _events: self._on_exit(entry))
+            self.watch(entry.fds["pidfd"], lambda _events: self.endings.on_exit(entry))
         self.hold(entry)
 
     def _on_child(self, entry: Entry) -> None:
@@ -195,38 +211,7 @@ class Zygote:
         if entry.exec_id is None and entry.waiting is not None:  # an exec was told at once
             child.start()
 
-    def _end_child(self, entry: Entry) -> None:
-        if entry.child is not None:
-            self.unwatch(entry.child.channel)
-            entry.child.close()
-            entry.child = None
-
-    # --- exits
-
-    def _on_exit(self, entry: Entry) -> None:
-        status = self._exit_status(entry)
-        if status is None:
-            return
-        if entry.child is not None and status & 0x7F:
-            self.launcher.kill(entry)  # it was killed in the launcher's memory, perhaps, in the middle of anything
-        self._hear_out(entry)
-        if self.entries.get(entry.key) is not entry:
-            return  # its last word was of its failure: answered, reaped and dropped
-        if entry.state in (CREATING, FAILED):
-            reaper.reap(entry.pid)
-            self._on_failed_exit(entry)
-            return
-        try:
-            record = self._record(entry, status)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            return  # it stays a zombie, which keeps the code; the descriptor stays ready
-        reaper.reap(entry.pid)
-        self.broadcast({"event": "exit", **record})
-        self._after_exit(entry)
-
-    def _hear_out(self, entry: Entry) -> None:
+    def hear_out(self, entry: Entry) -> None:
         """A process's last words come before its end."""
         while entry.child is not None:
             before = entry.child.state
@@ -236,71 +221,25 @@ class Zygote:
                     self._on_running(entry)
                 return
 
-    def _record(self, entry: Entry, status: int) -> dict[str, object]:
-        """Put an exit where a kill -9 of this process cannot reach: a container's in a file, an exec's with the anchor.
+    def _end_child(self, entry: Entry) -> None:
+        if entry.child is not None:
+            self.unwatch(entry.child.channel)
+            entry.child.close()
+            entry.child = None
 
-        The daemon may be away for long and wants containers' codes by all means; an exec's is asked for at once.
-        """
-        if entry.exec_id is None or entry.key in self.foreign:
-            record = reaper.record_exit(self.layout.exits, entry.key, status, entry.oom_path)
-            self._mark_exited(entry, record)
-        else:
-            record = reaper.exit_record(entry.key, status, "")
-            self._mark_exited(entry, record)
-            self.hold(entry)
-        return record
-
-    def _on_failed_exit(self, entry: Entry) -> None:
-        self.unwatch(entry.fds["pidfd"])
-        self.foreign.pop(entry.key, None)
-        entry.state = FAILED
-        if entry.failure is None:
-            entry.failure = {"text": "the init process was killed", "exit_code": 125}
-        if entry.exec_id is None:
-            cgroup.remove(entry.cgroup)
+    def answer(self, entry: Entry) -> None:
+        """Tell whoever waits for its start what has come of it."""
         answer_start(self, entry)
-
-    def _exit_status(self, entry: Entry) -> int | None:
-        """The wait status; None while it runs, or while another process has yet to reap it and say so."""
-        try:
-            return reaper.peek(entry.pid)
-        except ChildProcessError:
-            pass
-        pidfd = entry.fds["pidfd"]
-        status = pidfd_exit_status(pidfd)
-        if status is None:
-            try:
-                signal.pidfd_send_signal(pidfd, 0)
-            except ProcessLookupError:
-                status = UNKNOWN_STATUS  # unless whoever reaped it has written the file: record_exit looks there first
-            else:
-                self.epoll.modify(pidfd, 0)
-                self.foreign[entry.key] = entry
-        return status
-
-    def _mark_exited(self, entry: Entry, record: dict[str, object]) -> None:
-        self.unwatch(entry.fds["pidfd"])
-        self.foreign.pop(entry.key, None)
-        entry.state = EXITED
-        entry.status = int(str(record["status"]))
-        entry.time_ns = int(str(record["time_ns"]))
-        entry.oom = bool(record["oom"])
-
-    def _after_exit(self, entry: Entry) -> None:
-        """What nobody waits for: the cgroup goes, stdin closes, the anchor hears of it."""
-        if entry.exec_id is None:
-            cgroup.remove(entry.cgroup)
-        had = len(entry.fds)
-        entry.close("stdin")
-        if entry.exec_id is not None:
-            entry.close("console")
-        if entry.exec_id is None or len(entry.fds) != had:
-            self.hold(entry)
 
     # --- clients
 
     def _accept(self, _events: int) -> None:
-        client, _address = self.listener.accept()
+        try:
+            client, _address = self.listener.accept()
+        except OSError:  # no descriptors left: those waiting stay in the backlog a moment longer
+            self.unwatch(self.listener.fileno())
+            self.after(_FULL_S, lambda: self.watch(self.listener.fileno(), self._accept))
+            return
         client.setblocking(False)
         self.clients[client.fileno()] = client
         self.watch(client.fileno(), lambda _events: self._serve(client))
@@ -333,6 +272,11 @@ class Zygote:
         except OSError:
             self.disconnect(client)
 
+    def reply_if_there(self, client: socket.socket | None, message: dict[str, object]) -> None:
+        """The same for an answer that comes late."""
+        if client is not None and client in self.clients.values():
+            self.reply(client, message)
+
     def disconnect(self, client: socket.socket) -> None:
         if self.clients.pop(client.fileno(), None) is not None:
             self.unwatch(client.fileno())
@@ -355,10 +299,7 @@ class Zygote:
         pid, record = data[1:].split(b"\n", 1)
         for entry in tuple(self.entries.values()):
             if entry.pid == int(pid) and entry.state in (CREATING, RUNNING):
-                said = json.loads(record)
-                self._mark_exited(entry, said)
-                self.broadcast({"event": "exit", **said})
-                self._after_exit(entry)
+                self.endings.on_told(entry, json.loads(record))
 
     def _become_anchor(self) -> None:
         """The anchor was killed. This process is the containers' parent, so it becomes the anchor; its fork goes on."""
@@ -390,6 +331,10 @@ class Zygote:
                       *(fd for one in held.values() for fd in one.fds)})
         Anchor(layout.exits, held, lambda rest, channel: life(layout, listener, channel, rest)).run(mine, pid)
         os._exit(0)
+
+
+def _when(timer: "tuple[float, Callable[[], None]]") -> float:
+    return timer[0]
 
 
 def life(layout: Layout, listener: socket.socket, anchor: socket.socket, held: list[Held]) -> None:

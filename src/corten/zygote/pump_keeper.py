@@ -89,9 +89,11 @@ class PumpKeeper:
         if self.channel is not None:
             self.zygote.unwatch(self.channel.fileno())
             self.channel.close()
+        self.channel = None
         if time.monotonic() < self.started_s + QUICK_S:
-            time.sleep(QUICK_S)  # it cannot work, its folder may be gone: no busy loop
-        self.start()
+            self.zygote.after(QUICK_S, self.start)  # it cannot work, its folder may be gone: no busy loop
+        else:
+            self.start()
 
     def _hear(self) -> None:
         while self.channel is not None:

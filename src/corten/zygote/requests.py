@@ -4,15 +4,15 @@ Each takes the zygote, the message and the client, and returns (result, descript
 comes later.
 """
 
+import errno
 import fcntl
 import os
-import select
 import signal
 import struct
 import termios
 
 from corten.base.errors import Error
-from corten.linux import cgroup, cgroup_oom
+from corten.linux import cgroup_oom
 from corten.runtime import create as runtime
 from corten.runtime import exec as runtime_exec
 from corten.runtime.bundle import load_bundle
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     Answer = tuple[Message, list[int]] | None
 
 
-_KILLED_MS = 2000  # a frozen process does not die before it is thawed: nobody else is to wait for that
-_LAST_MS = 100  # a child that has told of its failure ends within this time, or is killed
+_LAST_S = 0.1  # a child that has told of its failure ends within this time, or is killed
 
 
 class Refused(Exception):
@@ -58,8 +57,8 @@ def create(zygote: "Zygote", message: "Message", _client: "socket.socket") -> "A
     tty = bool(message["tty"])
     child_ends, fds = _pipes(tty, bool(message["open_stdin"]))
     entry = Entry(container_id, None, 0, 0)
-    lent = zygote.launcher.begin_init(entry, child_ends)
     try:
+        lent = zygote.launcher.begin_init(entry, child_ends)
         try:
             bundle = load_bundle(container_id, zygote.layout.bundle(container_id))
         except BaseException:
@@ -83,7 +82,11 @@ def create(zygote: "Zygote", message: "Message", _client: "socket.socket") -> "A
     answer: Message = {"n": message["n"], "ok": {"pid": child.pid, "start_time": child.start_time}}
     try:
         netns = os.open(f"/proc/{child.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:  # it has failed and ended already; `start` says of what
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            zygote.endings.end(entry, lambda _gone: None)
+            raise
+        # it has failed and ended already; `start` says of what
         zygote.reply(_client, answer, [child.pidfd])
         return None
     try:
@@ -107,19 +110,29 @@ def _feed_pump(zygote: "Zygote", entry: Entry) -> None:
             os.close(mounts)
 
 
-def _pipes(tty: bool, stdin: bool) -> tuple[tuple[int, int, int], dict[str, int]]:
-    """The child's three descriptors and our ends of them; with a terminal the child makes its own."""
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    if tty:
-        return (null, null, null), {}
-    out_r, out_w = os.pipe2(os.O_CLOEXEC)
-    err_r, err_w = os.pipe2(os.O_CLOEXEC)
-    ours = {"stdout": out_r, "stderr": err_r}
-    if not stdin:
-        return (null, out_w, err_w), ours
-    os.close(null)
-    in_r, ours["stdin"] = os.pipe2(os.O_CLOEXEC)
-    return (in_r, out_w, err_w), ours
+def _pipes(tty: bool, stdin: bool, output: bool = True) -> tuple[tuple[int, int, int], dict[str, int]]:
+    """The child's three descriptors and our ends of them; with a terminal the child makes its own.
+
+    Raises OSError: no descriptors are left; none is taken then.
+    """
+    made: list[int] = []
+    null: list[int] = []
+    ours: dict[str, int] = {}
+
+    def end(name: str, wanted: bool) -> int:
+        if not wanted or tty:
+            if not null:
+                null.append(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
+            return null[0]
+        made.extend(os.pipe2(os.O_CLOEXEC))
+        theirs, ours[name] = made[-2:] if name == "stdin" else (made[-1], made[-2])
+        return theirs
+
+    try:
+        return (end("stdin", stdin), end("stdout", output), end("stderr", output)), ours
+    except OSError:
+        _close(made + null)
+        raise
 
 
 def _close(descriptors: "object") -> None:
@@ -141,22 +154,17 @@ def start(zygote: "Zygote", message: "Message", client: "socket.socket") -> "Ans
 
 
 def answer_start(zygote: "Zygote", entry: Entry) -> None:
-    """Tell whoever waits for an entry that it runs, or that it failed; a failed one is dropped when it is gone."""
+    """Tell whoever waits for an entry that it runs; or, when it has gone again, that it failed."""
     if entry.waiting is None:
         return
     client, number = entry.waiting
     if client not in zygote.clients.values():
         client = None
-    if entry.state == FAILED:
-        failure: Message = {"kind": "StartFailed", **(entry.failure or {})}
-        _await_end(entry, _LAST_MS)
-        if entry.exec_id is None:
-            cgroup.remove(entry.cgroup)
-        zygote.drop(entry)
-        if client is not None:
-            zygote.reply(client, {"n": number, "error": failure})  # type: ignore[arg-type]
-        return
     entry.waiting = None
+    if entry.state == FAILED:
+        failure: Message = {"n": number, "error": {"kind": "StartFailed", **(entry.failure or {})}}
+        zygote.endings.end(entry, lambda _gone: zygote.reply_if_there(client, failure), _LAST_S)  # type: ignore[arg-type]
+        return
     names = [name for name in ("stdin", "stdout", "stderr", "console") if name in entry.fds] if entry.exec_id else []
     if client is not None:
         answer: Message = {"n": number, "ok": {"pid": entry.pid, "fds": names}}
@@ -164,23 +172,6 @@ def answer_start(zygote: "Zygote", entry: Entry) -> None:
     if entry.exec_id is not None:
         entry.close("stdin", "stdout", "stderr")
         zygote.hold(entry)
-
-
-def _await_end(entry: Entry, patience_ms: int = 0) -> None:
-    """Have a process end, and reap it. One that failed does so by itself, at once: it gets a moment for that."""
-    from corten.zygote.reaper import reap
-
-    if not entry.pid:
-        return  # it has not come to be
-    poll = select.poll()
-    poll.register(entry.fds["pidfd"], select.POLLIN)
-    try:
-        if not poll.poll(patience_ms):
-            signal.pidfd_send_signal(entry.fds["pidfd"], signal.SIGKILL)
-            poll.poll(_KILLED_MS)
-    except (ProcessLookupError, ChildProcessError, KeyError):
-        pass
-    reap(entry.pid)
 
 
 def exec_(zygote: "Zygote", message: "Message", client: "socket.socket") -> "Answer":
@@ -193,10 +184,13 @@ def exec_(zygote: "Zygote", message: "Message", client: "socket.socket") -> "Ans
     assert isinstance(process, dict)
     entry = Entry(container.id, exec_id, 0, 0)
     entry.tty, entry.waiting = tty, (client, int(str(message["n"])))
-    child_ends, entry.fds = _exec_pipes(tty, bool(message["stdin"]), bool(message["output"]))
+    child_ends, entry.fds = _pipes(tty, bool(message["stdin"]), bool(message["output"]))
     asked = Exec(zygote, entry, container, process, child_ends)
-    if not zygote.launcher.begin(asked):
-        asked.fork()
+    try:
+        if not zygote.launcher.begin(asked):
+            asked.fork()
+    except OSError as error:
+        asked.fail(error)
     return None
 
 
@@ -249,16 +243,6 @@ def _spec_of(zygote: "Zygote", container: Entry) -> dict[str, object]:
     return known[1]
 
 
-def _exec_pipes(tty: bool, stdin: bool, output: bool) -> tuple[tuple[int, int, int], dict[str, int]]:
-    if output or tty:
-        return _pipes(tty, stdin)
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    if not stdin:
-        return (null, null, null), {}
-    in_r, in_w = os.pipe2(os.O_CLOEXEC)
-    return (in_r, null, null), {"stdin": in_w}
-
-
 def stdin(zygote: "Zygote", message: "Message", _client: "socket.socket") -> "Answer":
     """A copy of the container's standard input, or of its terminal."""
     entry = find(zygote, message)
@@ -303,22 +287,35 @@ def list_(zygote: "Zygote", _message: "Message", _client: "socket.socket") -> "A
     return {"entries": [entry.describe() for entry in zygote.entries.values()]}, []
 
 
-def forget(zygote: "Zygote", message: "Message", _client: "socket.socket") -> "Answer":
+def forget(zygote: "Zygote", message: "Message", client: "socket.socket") -> "Answer":
     """The exit is in the database: drop the entry and its file. One that still runs is killed first."""
     exec_id = message.get("exec_id")
     key = entry_key(str(message["id"]), str(exec_id) if exec_id else None)
     entry = zygote.entries.get(key)
-    if entry is not None:
-        if entry.state not in (EXITED, FAILED) or entry.child is not None:
-            _await_end(entry)
-            if entry.exec_id is None:
-                cgroup.remove(entry.cgroup)
-        zygote.drop(entry)
+
+    def then(gone: bool) -> None:
+        answer: Message = {"n": message["n"], "ok": {}}
+        if gone:
+            _remove_exit(zygote, key)
+        else:
+            answer = {"n": message["n"], "error": {"kind": "Internal", "text": f"container {key} does not end"}}
+        zygote.reply_if_there(client, answer)
+
+    if entry is None:
+        then(True)
+    else:
+        zygote.endings.end(entry, then)
+        if entry.waiting is not None:
+            entry.fail("it was given up before it ran")
+            answer_start(zygote, entry)
+    return None
+
+
+def _remove_exit(zygote: "Zygote", key: str) -> None:
     try:
         os.unlink(f"{zygote.layout.exits}/{key}.json")
     except FileNotFoundError:
         pass
-    return {}, []
 
 
 def shutdown(zygote: "Zygote", message: "Message", client: "socket.socket") -> "Answer":
