@@ -104,7 +104,8 @@ def test_a_step_that_fails_says_which(client):
     ("FROM busybox\nRUN --security=insecure true\n", ("--allow", "security.insecure"), "not done yet"),
     ("FROM busybox\nCOPY missing /\n", (), "missing"),
     ("FROM busybox\nWRONG x\n", (), "unknown instruction: WRONG"),
-    ("FROM busybox\nRUN --mount=type=bind,target=/a,source=../../etc,rw true\n", (), "not done yet"),
+    ("FROM busybox\nRUN --mount=type=bind,target=/a,source=../../etc,rw true\n", (), '"/etc": not found'),
+    ("FROM busybox\nRUN --mount=type=tmpfs,target=/ true\n", (), 'invalid mount target "/"'),
 ])
 def test_what_cannot_be_done_is_said(client, dockerfile, flags, text):
     assert text in client.build(dockerfile, *flags, code=1)
@@ -120,14 +121,17 @@ RUN --mount=type=cache,target=/cache echo kept >>/cache/lines
 RUN --mount=type=cache,target=/cache cp /cache/lines /lines
 RUN --mount=target=/context cat /context/data >/bound && ! touch /context/data
 RUN --mount=type=bind,from=other,source=/made,target=/other cat /other >/staged
+RUN --mount=type=bind,target=/own,rw echo mine >/own/data && cat /own/data >/changed
+RUN --mount=target=/context cat /context/data >>/changed
+RUN --mount=type=cache,id=filled,from=other,target=/filled cat /filled/made >/from_cache
 RUN --mount=type=tmpfs,target=/scratch echo x >/scratch/x && grep -q '/scratch tmpfs' /proc/mounts
 RUN --mount=type=secret,id=token cp /run/secrets/token /leaked && stat -c %a /run/secrets/token >/mode
 RUN --mount=type=secret,id=word,env=WORD echo $WORD >/word
 RUN --mount=type=secret,id=absent test ! -e /run/secrets/absent
 RUN --network=none ! ip route | grep -q .
 """, "-t", "mounts", "--secret", f"id=token,src={tmp_path}/token", "--secret", "id=word,env=TOKEN")
-    assert client.run("mounts", "cat", "/lines", "/bound", "/staged", "/leaked", "/mode", "/word") == (
-        "kept\nfrom the context\nfrom a stage\na secret400\nfrom the environment\n")
+    assert client.run("mounts", "cat", "/lines", "/bound", "/staged", "/leaked", "/mode", "/word", "/changed", "/from_cache") == (
+        "kept\nfrom the context\nfrom a stage\na secret400\nfrom the environment\nmine\nfrom the context\nfrom a stage\n")
     assert client.run("mounts", "ls", "-d", "/cache", "/context", "/other", "/scratch", "/run/secrets") == ""
 
 

@@ -7,6 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from corten.build.variables import Expander
+
+if TYPE_CHECKING:
+    from corten.build.instructions import Plan
 
 PREDEFINED = frozenset(
     name for word in ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
@@ -17,13 +23,31 @@ ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "riscv64
 PLATFORM = f"linux/{ARCHITECTURE}"
 
 
-def platform_arguments() -> dict[str, str]:
-    """The arguments every build has in its global scope: one platform, the machine's own."""
-    return {
+def platform_arguments(target: str = "") -> dict[str, str]:
+    """The arguments every build has in its global scope: one platform, the machine's own, and the stage's name."""
+    found = {
         f"{side}{what}": value
         for side in ("TARGET", "BUILD")
-        for what, value in (("PLATFORM", PLATFORM), ("OS", "linux"), ("ARCH", ARCHITECTURE), ("VARIANT", ""))
+        for what, value in (("PLATFORM", PLATFORM), ("OS", "linux"), ("OSVERSION", ""), ("ARCH", ARCHITECTURE),
+                            ("VARIANT", ""))
     }
+    return {**found, "TARGETSTAGE": target or "default"}
+
+
+def global_arguments(plan: Plan, given: Mapping[str, str]) -> tuple[dict[str, str], set[str]]:
+    """What FROM may use with the caller's arguments, and the names that are declared. Raises InvalidArgument."""
+    known = platform_arguments(plan.stages[-1].name)
+    known.update({name: value for name, value in given.items() if name in known})
+    declared: set[str] = set()
+    for command in plan.meta_args:
+        for name, default in command.pairs:
+            declared.add(name)
+            value = given.get(name)
+            if value is None and default is not None:
+                value = Expander(known, plan.escape).word(default)
+            if value is not None:
+                known[name] = value
+    return known, declared
 
 
 class BuildArguments:

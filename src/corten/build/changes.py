@@ -13,11 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 from corten.base.errors import InvalidArgument
+from corten.build.expose import read_port
 from corten.build.instructions import Command, duration_ns
 from corten.build.stage import StageState
 from corten.build.variables import Expander
-
-_PORT = re.compile(r"(?:\[[^\]]*\]:|[0-9.]+:)?(?:[0-9-]*:)?([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
 
 
 def expander(state: StageState) -> Expander:
@@ -78,24 +77,9 @@ def expose(state: StageState, command: Command) -> str:
     specs = [word for text in command.arguments for word in words.words(text)]
     ports = state.config["ExposedPorts"] = dict(state.config.get("ExposedPorts") or {})
     for spec in specs:
-        for port in exposed_ports(spec):
+        for port in read_port(spec).keys:
             ports[port] = {}
     return "EXPOSE " + " ".join(sorted(specs))
-
-
-def exposed_ports(spec: str) -> list[str]:
-    """`8000-8001/udp` -> ["8000/udp", "8001/udp"]. Raises InvalidArgument with docker's text."""
-    body, _, protocol = spec.partition("/")
-    protocol = protocol.lower() or "tcp"
-    if protocol not in ("tcp", "udp", "sctp"):
-        raise InvalidArgument(f"Invalid proto: {protocol}")
-    match = _PORT.fullmatch(body)
-    if not match:
-        raise InvalidArgument(f"Invalid containerPort: {body}")
-    first, last = int(match[1]), int(match[2] or match[1])
-    if not 0 <= first <= last <= 65535:
-        raise InvalidArgument(f"Invalid containerPort: {body}")
-    return [f"{number}/{protocol}" for number in range(first, last + 1)]
 
 
 def volume(state: StageState, command: Command) -> str:
@@ -111,12 +95,17 @@ def volume(state: StageState, command: Command) -> str:
 
 def stop_signal(state: StageState, command: Command) -> str:
     name = expander(state).word(command.arguments[0])
+    check_signal(name)
+    state.config["StopSignal"] = name
+    return f"STOPSIGNAL {name}"
+
+
+def check_signal(name: str) -> None:
+    """A name with or without SIG, or a number. Raises InvalidArgument."""
     short = name.upper().removeprefix("SIG")
     known = f"SIG{short}" in signal.Signals.__members__ or re.fullmatch(r"RTM(IN|AX)([+-][0-9]{1,2})?", short)
     if not known and not (re.fullmatch(r"[0-9]{1,9}", name, re.ASCII) and int(name)):
         raise InvalidArgument(f"invalid signal: {name}")
-    state.config["StopSignal"] = name
-    return f"STOPSIGNAL {name}"
 
 
 def command_line(state: StageState, command: Command) -> list[str]:

@@ -310,17 +310,17 @@ class ClassicBuild:
     async def _run_flags(self, work: StageWork, command: Command, step: RunStep) -> list[str]:
         """--mount, --network, --security into the step; all that they add to what decides its result."""
         words = changes.expander(work.state)
-        if command.flag("device") or words.word(command.flag("security")) not in ("", "sandbox"):
+        if command.flag("device") or command.flag("security") == "insecure":
             raise Unsupported("RUN --device and --security=insecure are not done yet")
         step.network = {"": "", "default": "", "none": "none"}.get(words.word(command.flag("network")), "?")
         if step.network == "?":
             raise Unsupported(f"RUN --network={command.flag('network')} is not done yet")
         decides = [step.network] if step.network else []
         for text in command.flags.get("mount", ()):
-            mount = parse_mount(words.word(text), step.working_dir)
+            mount = parse_mount(text, step.working_dir, words.word)
             step.mounts.append(mount)
-            decides.append(mount.text)
-            if mount.kind == "bind" and mount.values.get("from"):
+            decides.append(words.word(mount.text))
+            if mount.kind in ("bind", "cache") and mount.values.get("from", "scratch") != "scratch":
                 mount.image = await self._image(work.index, mount.values["from"])
                 decides.append(mount.image.id)
             elif mount.kind == "bind":

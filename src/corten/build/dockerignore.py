@@ -49,10 +49,11 @@ class Pattern:
 class Ignore:
     """The rules of one file, last match wins."""
 
-    __slots__ = ("_rules", "has_exceptions")
+    __slots__ = ("_rules", "has_exceptions", "leaves_nothing")
 
     def __init__(self, text: str) -> None:
         self._rules: list[tuple[bool, Pattern]] = []
+        kept: list[str] = []
         for line in text.removeprefix("\ufeff").splitlines():
             if line.startswith("#") or not (pattern := line.strip()):
                 continue
@@ -63,7 +64,9 @@ class Ignore:
             cleaned = posixpath.normpath(pattern).lstrip("/")
             if cleaned not in ("", "."):
                 self._rules.append((negative, Pattern(cleaned)))
+                kept.append(cleaned)
         self.has_exceptions = any(negative for negative, _ in self._rules)
+        self.leaves_nothing = bool({"*", "**", "**/*"} & set(kept))
 
     def excludes(self, path: str) -> bool:
         """Whether `path` (relative, no leading slash) is left out: itself or a folder above it matched."""

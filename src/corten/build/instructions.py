@@ -51,6 +51,10 @@ class Command:
         return self.flags.get(name, [""])[-1]
 
     @property
+    def end_line(self) -> int:
+        return self.instruction.end_line
+
+    @property
     def heredocs(self) -> list[Heredoc]:
         return self.instruction.heredocs
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
 from corten.base.errors import InvalidArgument
 from corten.build.heredocs import Heredoc
@@ -15,8 +17,8 @@ from corten.build.heredocs import Heredoc
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
 
 
-class ParseError(InvalidArgument):
-    """The text is not a Dockerfile. `problem`: what is wrong; `line` to `end_line`: where, 0 when nowhere in it."""
+class LocatedError(InvalidArgument):
+    """`problem`: what is wrong; `line` to `end_line` of the Dockerfile: where, 0 when nowhere in it."""
 
     def __init__(self, problem: str, line: int = 0, end_line: int = 0) -> None:
         super().__init__(self._text(problem, line))
@@ -24,7 +26,25 @@ class ParseError(InvalidArgument):
 
     @staticmethod
     def _text(problem: str, _line: int) -> str:
+        return problem
+
+
+class ParseError(LocatedError):
+    """The text is not a Dockerfile."""
+
+    @staticmethod
+    def _text(problem: str, _line: int) -> str:
         return f"failed to parse Dockerfile: {problem}"
+
+
+class Placed(Protocol):
+    """Something that stands in a Dockerfile."""
+
+    @property
+    def line(self) -> int: ...
+
+    @property
+    def end_line(self) -> int: ...
 
 
 class GrammarError(ParseError):
@@ -230,6 +250,17 @@ _FORMS: dict[str, Callable[[Instruction, str], None]] = {
     "STOPSIGNAL": _text_form, "USER": _text_form, "VOLUME": _json_or_blanks, "WORKDIR": _text_form,
 }
 INSTRUCTIONS = tuple(_FORMS)
+
+
+@contextmanager
+def located(command: Placed) -> Iterator[None]:
+    """What is refused inside is refused at this command's lines: a LocatedError."""
+    try:
+        yield
+    except LocatedError:
+        raise
+    except InvalidArgument as error:
+        raise LocatedError(str(error), command.line, command.end_line) from None
 
 
 # --- what was meant

@@ -16,6 +16,7 @@ from corten.build.shell_pattern import replaced, trimmed
 
 _LIMIT_DEPTH = 32
 _LIMIT_BYTES = 4 << 20
+_END = "\ufffd"  # as Go shows a character that is not there
 _SPECIAL = "@*#?-$!0"
 
 
@@ -215,7 +216,7 @@ class _Scanner:
         if operator == ":":
             operator += self._next()
         if operator[-1:] not in (*"+-?#%",) and operator[:1] != ":":
-            raise InvalidArgument(f"unsupported modifier ({operator}) in substitution")
+            raise InvalidArgument(f"unsupported modifier ({operator or _END}) in substitution")
         return self._modified(name, operator)
 
     def _inner(self, until: str, raw_escapes: bool) -> str:
@@ -241,7 +242,7 @@ class _Scanner:
     def _modified(self, name: str, operator: str) -> str:
         colon, kind = operator[0] == ":", operator[-1]
         if colon and kind in "#%":
-            raise InvalidArgument(f"unsupported modifier ({operator}) in substitution")
+            raise InvalidArgument(f"unsupported modifier ({operator or _END}) in substitution")
         word = self._inner("}", kind in "#%")
         value = self.owner.look_up(name)
         if value is None and self.owner.keep_unset:
@@ -255,7 +256,7 @@ class _Scanner:
         if kind == "-":
             return word if missing else value or ""
         if kind != "?":
-            raise InvalidArgument(f"unsupported modifier ({operator}) in substitution")
+            raise InvalidArgument(f"unsupported modifier ({operator or _END}) in substitution")
         if missing:
             what = "unset" if value is None else "empty"
             raise InvalidArgument(f"{name}: {word or f'is not allowed to be {what}'}")

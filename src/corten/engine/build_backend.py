@@ -168,18 +168,21 @@ class EngineBackend:
         """The build context, unpacked."""
         return await self._context.tree()
 
-    async def copy_out(self, image: BuildImage, path: str) -> str:
-        """A copy of one path of an image, in the build's own folder. Raises InvalidArgument."""
+    async def copy_of(self, image: BuildImage | None, path: str) -> str:
+        """A copy of one path of an image, or of the context, in the build's own folder. Raises InvalidArgument."""
         folder = f"{self._context.path}/out-{new_id()[:12]}"
         os.mkdir(folder, 0o755)
-        async with self.tree(image) as tree:
-            await self._thread(self._copy_out, tree, path, folder)
+        if image is None:
+            await self._thread(self._copy_out, await self.context(), path, folder)
+        else:
+            async with self.tree(image) as tree:
+                await self._thread(self._copy_out, tree, path, folder)
         return f"{folder}/it"
 
     def _copy_out(self, tree: Tree, path: str, folder: str) -> None:
         root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            source = Source(tree.root, path)
+            source = Source(tree.root, path or ".")
             try:
                 Copier(root, None, None, self.check).place(source, "/it")
             finally:

@@ -4,6 +4,7 @@ A secret lies in a file below the exec root (a tmpfs as a rule), never below the
 """
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import shutil
@@ -11,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from corten.base.errors import InvalidArgument, NotFound
+from corten.base.errors import InvalidArgument, NotFound, Unsupported
 from corten.base.ids import new_id
 from corten.build.context import Tree
 from corten.build.ops import RunStep
@@ -33,7 +34,7 @@ class Files(Protocol):
 
     async def context(self) -> Tree: ...
 
-    async def copy_out(self, image: BuildImage, path: str) -> str: ...
+    async def copy_of(self, image: BuildImage | None, path: str) -> str: ...
 
 
 class StepMounts:
@@ -57,21 +58,30 @@ async def step_mounts(
                 await _secret(made, mount, secrets, folder, stack)
             elif mount.kind == "cache":
                 made.mounts.append(Mount(
-                    type="bind", source=await _cache(layout, mount, stack), target=mount.target,
+                    type="bind", source=await _cache(layout, mount, files, stack), target=mount.target,
                     read_only=mount.read_only))
             elif mount.kind == "tmpfs":
                 size = TmpfsOptions(size_bytes=mount.size_bytes)
-                made.mounts.append(Mount(type="tmpfs", target=mount.target, tmpfs_options=size))
-            elif mount.image is not None:
-                if mount.path in ("", "."):
-                    made.mounts.append(Mount(type="image", source=mount.image.id, target=mount.target, read_only=True))
-                    continue
-                source = await files.copy_out(mount.image, mount.path)
-                made.mounts.append(Mount(type="bind", source=source, target=mount.target, read_only=True))
+                made.mounts.append(Mount(type="tmpfs", target=mount.target, tmpfs_options=size,
+                                         read_only=mount.read_only))
+            elif mount.kind == "ssh":
+                raise Unsupported("RUN --mount=type=ssh is not done yet")
             else:
-                source = _inside(await files.context(), mount)
-                made.mounts.append(Mount(type="bind", source=source, target=mount.target, read_only=True))
+                made.mounts.append(await _bind(mount, files))
         yield made
+
+
+async def _bind(mount: RunMount, files: Files) -> Mount:
+    """Read-only it is the thing itself; what a step writes to it goes to a copy that nobody sees."""
+    if not mount.read_only:
+        source = await files.copy_of(mount.image, mount.path)
+    elif mount.image is None:
+        source = _inside(await files.context(), mount)
+    elif not mount.path:
+        return Mount(type="image", source=mount.image.id, target=mount.target, read_only=True)
+    else:
+        source = await files.copy_of(mount.image, mount.path)
+    return Mount(type="bind", source=source, target=mount.target, read_only=mount.read_only)
 
 
 def _inside(tree: Tree, mount: RunMount) -> str:
@@ -86,8 +96,11 @@ def _inside(tree: Tree, mount: RunMount) -> str:
         os.close(descriptor)
 
 
-async def _cache(layout: "Layout", mount: RunMount, stack: AsyncExitStack) -> str:
-    """A folder that stays from build to build, named by its id; `private`: one of its own, gone afterwards."""
+async def _cache(layout: "Layout", mount: RunMount, files: Files, stack: AsyncExitStack) -> str:
+    """A folder that stays from build to build, named by its id; `private`: one of its own, gone afterwards.
+
+    When it is new it holds what `from` and `source` name.
+    """
     name = mount.values.get("id") or mount.target
     sharing = mount.values.get("sharing", "shared")
     folder = f"{layout.build_caches}/{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()}"
@@ -96,6 +109,13 @@ async def _cache(layout: "Layout", mount: RunMount, stack: AsyncExitStack) -> st
         stack.callback(shutil.rmtree, folder, True)
     if sharing == "locked":
         await stack.enter_async_context(_locks.setdefault(folder, asyncio.Lock()))
+    if os.path.isdir(folder):
+        return folder
+    if mount.image is not None:
+        first = await files.copy_of(mount.image, mount.path)
+        with contextlib.suppress(FileExistsError):  # another step was faster
+            os.rename(first, folder)
+        return folder
     try:
         os.mkdir(folder)
     except FileExistsError:
