@@ -104,7 +104,7 @@ def test_a_step_that_fails_says_which(client):
     ("FROM busybox\nRUN --security=insecure true\n", ("--allow", "security.insecure"), "not done yet"),
     ("FROM busybox\nCOPY missing /\n", (), "missing"),
     ("FROM busybox\nWRONG x\n", (), "unknown instruction: WRONG"),
-    ("FROM busybox\nRUN --mount=type=bind,target=/a,source=../../etc,rw true\n", (), '"/etc": not found'),
+    ("FROM busybox\nRUN --mount=type=bind,target=/a,source=../../etc,rw true\n", (), "stat etc: file does not exist"),
     ("FROM busybox\nRUN --mount=type=tmpfs,target=/ true\n", (), 'invalid mount target "/"'),
 ])
 def test_what_cannot_be_done_is_said(client, dockerfile, flags, text):
