@@ -172,11 +172,8 @@ class EngineBackend:
         """A copy of one path of an image, or of the context, in the build's own folder. Raises InvalidArgument."""
         folder = f"{self._context.path}/out-{new_id()[:12]}"
         os.mkdir(folder, 0o755)
-        if image is None:
-            await self._thread(self._copy_out, await self.context(), path, folder)
-        else:
-            async with self.tree(image) as tree:
-                await self._thread(self._copy_out, tree, path, folder)
+        async with self.tree(image) if image else contextlib.nullcontext(await self.context()) as tree:
+            await self._thread(self._copy_out, tree, path, folder)
         return f"{folder}/it"
 
     def _copy_out(self, tree: Tree, path: str, folder: str) -> None:
