@@ -25,11 +25,11 @@ from corten.image.host import refuse
 from corten.image.load import load as load_images
 from corten.image.progress import Bar, Emit, plain
 from corten.image.records import Blob, Image
-from corten.image.save import BlobPiece
+from corten.image.save import BlobPiece, Saved, saved
 from corten.image.save import save as save_pieces
 from corten.oci import reference
 from corten.oci.image_spec import DOCKER_LAYER, machine_architecture
-from corten.oci.platform import parse_platform, platform_of
+from corten.oci.platform import parse_platform
 from corten.registry.auth import Credentials, credentials_from
 
 if TYPE_CHECKING:
@@ -97,15 +97,18 @@ async def load(images: "Images", body: AsyncIterator[bytes], platform: str,
 
 def save(images: "Images", refs: list[str], platform: str) -> Iterator[bytes | FileSpan]:
     """The archive's pieces; everything is looked up now, blobs are held until the iterator is done or dropped."""
-    wanted: dict[str, tuple[Image, list[str]]] = {}
+    wanted: dict[str, tuple[Image, Saved]] = {}
     asked = parse_platform(platform) if platform else None
     for ref in refs:
         for image, names in _chosen(images, ref):
             refuse(image, "saved")
-            if asked is not None and platform_of(image.config) != asked:
-                raise NotFound(f"no suitable export target found for platform {asked}")
-            entry = wanted.setdefault(image.id, (image, []))
-            entry[1].extend(name for name in names if name not in entry[1])
+            if image.id not in wanted:
+                found = saved(images.store.content, image, [], asked)
+                if found is None:
+                    raise NotFound(f"no suitable export target found for platform {asked}")
+                wanted[image.id] = image, found
+            known = wanted[image.id][1].names
+            known += [name for name in names if name not in known]
     return _save(images, list(wanted.values()))
 
 
@@ -135,16 +138,16 @@ def _found(images: "Images", ref: str) -> bool:
     return True
 
 
-def _save(images: "Images", wanted: list[tuple[Image, list[str]]]) -> Iterator[bytes | FileSpan]:
+def _save(images: "Images", wanted: list[tuple[Image, Saved]]) -> Iterator[bytes | FileSpan]:
     store = images.store
     lease = store.content.lease()
-    for image, _ in wanted:
-        for digest in (image.id, image.record.manifest, *(blob.digest for blob in image.record.blobs)):
+    for _, found in wanted:
+        for digest in found.digests():
             lease.add(digest)
 
     def pieces() -> Iterator[bytes | FileSpan]:
         with lease, contextlib.ExitStack() as opened:
-            for piece in save_pieces(store, wanted):
+            for piece in save_pieces(store.content, [found for _, found in wanted]):
                 if isinstance(piece, BlobPiece):
                     descriptor = store.content.open(piece.digest)
                     opened.callback(os.close, descriptor)

@@ -12,7 +12,8 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterat
 
 from corten.base.errors import InvalidArgument
 from corten.image import worker
-from corten.image.content import ContentStore, Lease
+from corten.image.ahead import Ahead, Following
+from corten.image.content import ContentStore, Lease, Writer
 from corten.image.inflate import StreamSource, compression_of
 from corten.image.snapshot import Snapshots
 from corten.image.tar_reader import HARDLINK, REGULAR, SYMLINK, Entry, Reader
@@ -70,13 +71,15 @@ class _Feed:
             yield item
 
 
-async def ingest(content: ContentStore, lease: Lease, body: AsyncIterable[bytes], scratch: str) -> Contents:
+async def ingest(content: ContentStore, lease: Lease, body: AsyncIterable[bytes], scratch: str,
+                 ahead: Ahead) -> Contents:
     """Read a whole archive into the content store; every blob is held by the lease.
 
-    `scratch`: an empty folder of ours (all that an inflating process sees). Raises InvalidArgument, OSError.
+    `scratch`: an empty folder of ours (all that an inflating process sees). Big layers are unpacked `ahead`.
+    Raises InvalidArgument, OSError.
     """
     feed = _Feed()
-    reading = asyncio.get_running_loop().run_in_executor(None, _read, content, lease, feed)
+    reading = asyncio.get_running_loop().run_in_executor(None, _read, content, lease, feed, ahead)
     try:
         async with contextlib.aclosing(_inflated(body, scratch)) as chunks:
             async for chunk in chunks:
@@ -158,7 +161,7 @@ async def _feed_process(stdin: asyncio.StreamWriter, kind: str, scratch: str, he
         stdin.close()
 
 
-def _read(content: ContentStore, lease: Lease, feed: _Feed) -> Contents:
+def _read(content: ContentStore, lease: Lease, feed: _Feed, ahead: Ahead) -> Contents:
     """The thread: members out of the stream, blobs into the store."""
     source = StreamSource(feed.chunks(), LIMIT_BYTES, hashed=False)
     contents = Contents()
@@ -167,7 +170,7 @@ def _read(content: ContentStore, lease: Lease, feed: _Feed) -> Contents:
         for count, entry in enumerate(reader):
             if count > MEMBERS_LIMIT:
                 raise InvalidArgument("invalid archive: too many members")
-            _member(content, lease, contents, reader, source, entry)
+            _member(content, lease, contents, reader, source, entry, ahead)
         source.finish()
         return contents
     finally:
@@ -175,7 +178,7 @@ def _read(content: ContentStore, lease: Lease, feed: _Feed) -> Contents:
 
 
 def _member(content: ContentStore, lease: Lease, contents: Contents, reader: Reader, source: StreamSource,
-            entry: Entry) -> None:
+            entry: Entry, ahead: Ahead) -> None:
     name = posixpath.normpath(entry.name.decode("utf-8", "surrogateescape"))
     if entry.kind in (SYMLINK, HARDLINK):
         target = entry.link.decode("utf-8", "surrogateescape")
@@ -196,13 +199,24 @@ def _member(content: ContentStore, lease: Lease, contents: Contents, reader: Rea
             contents.blobs[name] = promised
             return
     with content.writer(promised if is_digest(promised) else None, entry.size) as writer:
-        left = entry.size
-        while left:
-            piece = source.some(left)
-            if not piece:
-                raise InvalidArgument("unexpected end of the archive: a member is shorter than its header says")
-            writer.write(piece)
-            reader.taken(len(piece))
-            left -= len(piece)
-        lease.add(writer.digest)  # held before it is there
-        contents.blobs[name] = writer.commit()
+        following = ahead.follow(writer, entry.size)
+        digest = ""
+        try:
+            _pour(reader, source, writer, entry.size, following)
+            lease.add(writer.digest)  # held before it is there
+            digest = contents.blobs[name] = writer.commit()
+        finally:
+            if following:
+                following.end(digest)
+
+
+def _pour(reader: Reader, source: StreamSource, writer: Writer, left: int, following: Following | None) -> None:
+    while left:
+        piece = source.some(left)
+        if not piece:
+            raise InvalidArgument("unexpected end of the archive: a member is shorter than its header says")
+        writer.write(piece)
+        reader.taken(len(piece))
+        left -= len(piece)
+        if following:
+            following.grown()

@@ -52,7 +52,7 @@ def _blobs(store: "ImageStore", leased: set[str]) -> int:
     kept = set(leased)
     for image in store.images.values():
         record = image.record
-        kept.update((record.id, record.manifest, record.pushed))
+        kept.update((record.id, record.manifest, record.pushed, *record.kept))
         kept.update(blob.digest for blob in record.blobs)
     for layer in store.layers.values():
         kept.update((layer.blob, layer.gzip))

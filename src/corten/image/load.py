@@ -3,13 +3,15 @@
 The oldest form (`repositories` and `<id>/json`, docker before 1.10) is read by legacy.py.
 """
 
+import json
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
 from corten.base.errors import InvalidArgument, NotFound, Unsupported
 from corten.base.files import parse_json
 from corten.base.ids import short_id
-from corten.image import legacy, unpack
+from corten.image import legacy, platforms, unpack
+from corten.image.ahead import Ahead
 from corten.image.archive import Contents, inflate_into, ingest
 from corten.image.content import Lease
 from corten.image.progress import Emit, bar
@@ -21,15 +23,13 @@ from corten.oci.image_spec import (
     ANNOTATION_FULL_NAME,
     ANNOTATION_REF_NAME,
     DOCKER_LAYER,
-    INDEXES,
     LAYERS_LIMIT,
     Descriptor,
     chain_ids,
     parse_config,
     parse_index,
-    parse_manifest,
 )
-from corten.oci.platform import Platform, host_platform, platform_of, select
+from corten.oci.platform import Platform, host_platform, platform_of, runs_on
 
 _IMAGES_LIMIT = 1000
 
@@ -47,18 +47,22 @@ async def load(store: ImageStore, body: AsyncIterable[bytes], platform: Platform
                emit: Emit | None = None) -> list[Loaded]:
     """Load every image of an archive (of `platform` only); all its blobs are dropped again when it proves bad.
 
+    Without `platform` an index is kept whole, and its name means the image for this machine (platforms.py).
+
     `emit` is told of the layers that are unpacked.
 
     Raises InvalidArgument (malformed, hostile), Unsupported, NotFound (no such platform in it), OSError.
     """
     try:
         with store.content.lease() as lease:
+            ahead = Ahead(store)
             staging = store.snapshots.stage()
             try:
-                contents = await ingest(store.content, lease, body, staging)
+                contents = await ingest(store.content, lease, body, staging, ahead)
+                return await _Loading(store, contents, lease, ahead, platform, emit or _silent).run()
             finally:
+                await ahead.close()
                 store.snapshots.discard(staging)
-            return await _load(store, contents, lease, platform, emit or _silent)
     finally:
         store.collect()  # what the archive brought besides, or all of it
 
@@ -67,70 +71,182 @@ def _silent(_: dict[str, Any]) -> None:
     pass
 
 
-async def _load(store: ImageStore, contents: Contents, lease: Lease, platform: Platform | None,
-                emit: Emit) -> list[Loaded]:
-    if "manifest.json" in contents.documents:
-        loaded = await _docker_archive(store, contents, lease, platform, emit)
-        if platform is None or loaded or "index.json" not in contents.documents:
-            return _some(loaded, platform)
-    if "index.json" in contents.documents:
-        return _some(await _layout(store, contents, lease, platform or host_platform(), emit), platform)
-    if "repositories" in contents.documents:
-        return _some(await _old_archive(store, contents, lease, platform, emit), platform)
-    raise InvalidArgument("invalid archive: does not contain a manifest.json")
+class _Item:
+    """One entry of a manifest.json."""
+
+    __slots__ = ("config", "document", "layers", "names", "platform")
+
+    def __init__(self, config: str, document: dict[str, Any], layers: list[Descriptor], names: list[str]) -> None:
+        self.config, self.document, self.layers, self.names = config, document, layers, names
+        self.platform = platform_of(document)
 
 
-def _some(loaded: list[Loaded], platform: Platform | None) -> list[Loaded]:
-    if platform is not None and not loaded:
-        raise NotFound(f"no image in the archive provides the specified platform ({platform})")
-    return loaded
+class _Loading:
+    """One archive whose bytes are all here."""
 
+    __slots__ = ("_ahead", "_contents", "_emit", "_lease", "_platform", "_store")
 
-async def _docker_archive(store: ImageStore, contents: Contents, lease: Lease, platform: Platform | None,
-                          emit: Emit) -> list[Loaded]:
-    """manifest.json: a list of {"Config", "RepoTags", "Layers"}, names of members."""
-    items = parse_json(contents.documents["manifest.json"])
-    if not isinstance(items, list) or len(items) > _IMAGES_LIMIT or not all(isinstance(item, dict) for item in items):
-        raise InvalidArgument("invalid manifest.json: not a list of objects")
-    loaded = []
-    for item in items:
-        config, names = item.get("Config"), _names(item.get("RepoTags"))
-        layers = item.get("Layers") or []
+    def __init__(self, store: ImageStore, contents: Contents, lease: Lease, ahead: Ahead,
+                 platform: Platform | None, emit: Emit) -> None:
+        self._store, self._contents, self._lease, self._ahead = store, contents, lease, ahead
+        self._platform, self._emit = platform, emit
+
+    async def run(self) -> list[Loaded]:
+        """Every image of it."""
+        documents = self._contents.documents
+        entries = parse_index(documents["index.json"]) if "index.json" in documents else []
+        if "manifest.json" in documents and not self._has_indexes(entries):
+            loaded = await self._docker_archive()
+            if self._platform is None or loaded or not entries:
+                return self._some(loaded)
+        if "index.json" in documents:
+            return self._some([found for entry in entries if (found := await self._entry(entry))])
+        if "repositories" in documents:
+            return self._some(await self._old_archive())
+        raise InvalidArgument("invalid archive: does not contain a manifest.json")
+
+    def _some(self, loaded: list[Loaded]) -> list[Loaded]:
+        if self._platform is not None and not loaded:
+            raise NotFound(f"no image in the archive provides the specified platform ({self._platform})")
+        return loaded
+
+    def _has_indexes(self, entries: list[Descriptor]) -> bool:
+        """Whether there is more in an OCI layout than a manifest.json beside it can say."""
+        content = self._store.content
+        return any(content.has(entry.digest) and len(platforms.images_of(content, entry)) > 1 for entry in entries)
+
+    # --- OCI layouts
+
+    async def _entry(self, entry: Descriptor) -> Loaded | None:
+        """One entry of index.json: a manifest, or an index, which is kept whole. None for what is no image."""
+        content = self._store.content
+        images = platforms.images_of(content, entry)
+        found: platforms.PlatformImage | None = None
+        if images:
+            found = platforms.choose(images, self._platform) if self._platform else platforms.main_of(images)
+        if found is None:
+            failure = self._refusal(entry)
+            if failure:
+                raise failure
+            return None
+        _check_system(found.config)
+        kept = platforms.closure(content, entry.digest) if len(images) > 1 and not self._platform else []
+        return await self._register(found.data, found.manifest.config.digest, found.manifest.layers,
+                                    _annotated_names(entry.annotations), kept)
+
+    def _refusal(self, entry: Descriptor) -> Exception | None:
+        """Why there is nothing to load in an entry; None when it never was an image (an attestation)."""
+        try:
+            return platforms.missing(self._store.content, entry, self._platform or host_platform())
+        except Unsupported:
+            return None
+
+    # --- docker-archives
+
+    async def _docker_archive(self) -> list[Loaded]:
+        """manifest.json: a list of {"Config", "RepoTags", "Layers"}, names of members."""
+        items = parse_json(self._contents.documents["manifest.json"])
+        if (not isinstance(items, list) or len(items) > _IMAGES_LIMIT
+                or not all(isinstance(item, dict) for item in items)):
+            raise InvalidArgument("invalid manifest.json: not a list of objects")
+        read = [await self._item(item) for item in items]
+        loaded = []
+        for group in _groups(read):
+            if self._platform is not None:
+                group = [item for item in group if item.platform == self._platform]
+            if len(group) > 1:
+                loaded.append(await self._several(group))
+            elif group:
+                loaded.append(await self._register(b"", group[0].config, group[0].layers, group[0].names))
+        return loaded
+
+    async def _item(self, item: dict[str, Any]) -> _Item:
+        config, layers = item.get("Config"), item.get("Layers") or []
+        names = _names(item.get("RepoTags"))
         if not isinstance(config, str) or not isinstance(layers, list) or len(layers) > LAYERS_LIMIT:
             raise InvalidArgument("invalid manifest.json: bad Config or Layers")
-        digests = [await _nameable(store, lease, contents.digest(layer)) for layer in layers if isinstance(layer, str)]
-        document = parse_config(store.content.read(contents.digest(config)))
+        content = self._store.content
+        digests = [await self._nameable(self._contents.digest(layer)) for layer in layers if isinstance(layer, str)]
+        document = parse_config(content.read(self._contents.digest(config)))
         _check_system(document)
-        if platform is not None and platform_of(document) != platform:
-            continue
-        descriptors = [
-            Descriptor(unpack.media_type_of(store.content, digest), digest, store.content.size(digest))
-            for digest in digests
-        ]
-        loaded.append(await _register(store, b"", contents.digest(config), descriptors, names, emit))
-    return loaded
+        described = [Descriptor(unpack.media_type_of(content, digest), digest, content.size(digest))
+                     for digest in digests]
+        return _Item(self._contents.digest(config), document, described, names)
+
+    async def _several(self, group: list[_Item]) -> Loaded:
+        """Images of one name, each of another platform: kept as an index of them, as if it were an OCI layout."""
+        content = self._store.content
+        entries = []
+        for item in group:
+            if len(item.document["rootfs"]["diff_ids"]) != len(item.layers):
+                raise InvalidArgument("invalid image: it has not the layers that its config says")
+            data = json.dumps(platforms.oci_manifest(content, item.config, item.layers).json()).encode()
+            self._add(data)
+            assert item.platform
+            entries.append((data, item.platform))
+        index = platforms.make_index(entries)
+        kept = platforms.closure(content, self._add(index))
+        fits = [item for wanted in runs_on(host_platform()) for item in group if item.platform == wanted]
+        main = [*fits, group[0]][0]
+        return await self._register(b"", main.config, main.layers, main.names, kept)
+
+    def _add(self, data: bytes) -> str:
+        self._lease.add(digest_of(data))
+        return self._store.content.add(data)
+
+    async def _old_archive(self) -> list[Loaded]:
+        """What docker before 1.10 saved: its configs are made here, when the tars' own digests are known."""
+        store, loaded = self._store, []
+        for old in legacy.images_of(store.content, self._contents):
+            layers = [await inflated(store, self._lease, digest) for digest in old.layers]
+            config = old.config(layers)
+            document = parse_config(config)
+            _check_system(document)
+            if self._platform is not None and platform_of(document) != self._platform:
+                continue
+            described = [Descriptor(DOCKER_LAYER, layer, store.content.size(layer)) for layer in layers]
+            loaded.append(await self._register(b"", self._add(config), described, _names(old.names)))
+        return loaded
+
+    async def _nameable(self, digest: str) -> str:
+        """The layer blob itself, or inflated when it is compressed in a way that no manifest has a name for."""
+        if unpack.kind_of(self._store.content, digest) not in ("bzip2", "xz"):
+            return digest
+        return await inflated(self._store, self._lease, digest)
+
+    # --- both
+
+    async def _register(self, manifest: bytes, config: str, layers: list[Descriptor], names: list[str],
+                        kept: list[str] | None = None) -> Loaded:
+        """`kept`: the digest of an index of several platforms, and of all below it."""
+        store = self._store
+        before = {name: store.names[name] for name in names if name in store.names and store.names[name] != config}
+        diff_ids = parse_config(store.content.read(config))["rootfs"]["diff_ids"]
+        placed = zip(diff_ids, layers, chain_ids(diff_ids), strict=False)  # how many is register_image's affair
+        new = [(short_id(diff_id), layer.size) for diff_id, layer, chain in placed if chain not in store.layers]
+        for layer, size in new:
+            self._emit(bar("Loading layer", layer, 0, size))
+        image = await store.register_image(manifest, config, layers, names, ahead=self._ahead)
+        if kept:
+            store.keep(image, kept)
+        for layer, size in new:
+            self._emit(bar("Loading layer", layer, size, size))
+        return Loaded(image, names, before)
 
 
-async def _old_archive(store: ImageStore, contents: Contents, lease: Lease, platform: Platform | None,
-                       emit: Emit) -> list[Loaded]:
-    """What docker before 1.10 saved: its configs are made here, when the tars' own digests are known."""
-    loaded = []
-    for old in legacy.images_of(store.content, contents):
-        layers = [await inflated(store, lease, digest) for digest in old.layers]
-        config = old.config(layers)
-        document = parse_config(config)
-        _check_system(document)
-        if platform is not None and platform_of(document) != platform:
-            continue
-        lease.add(digest_of(config))
-        descriptors = [Descriptor(DOCKER_LAYER, layer, store.content.size(layer)) for layer in layers]
-        loaded.append(await _register(store, b"", store.content.add(config), descriptors, _names(old.names), emit))
-    return loaded
-
-
-async def _nameable(store: ImageStore, lease: Lease, digest: str) -> str:
-    """The layer blob itself, or inflated when it is compressed in a way that no manifest has a name for."""
-    return await inflated(store, lease, digest) if unpack.kind_of(store.content, digest) in ("bzip2", "xz") else digest
+def _groups(items: list[_Item]) -> list[list[_Item]]:
+    """Items of the same names and of as many platforms together; every other one alone."""
+    by_names: dict[tuple[str, ...], list[_Item]] = {}
+    for number, item in enumerate(items):
+        by_names.setdefault(tuple(item.names) or (str(number),), []).append(item)
+    found: list[list[_Item]] = []
+    for group in by_names.values():
+        distinct = {item.platform for item in group}
+        if len(distinct) == len(group) and None not in distinct:
+            found.append(group)
+        else:
+            found += [[item] for item in group]
+    return found
 
 
 async def inflated(store: ImageStore, lease: Lease, digest: str) -> str:
@@ -165,41 +281,6 @@ def _check_system(config: dict[str, Any]) -> None:
         raise InvalidArgument(f"cannot load {config.get('os')} image on linux")
 
 
-async def _layout(store: ImageStore, contents: Contents, lease: Lease, platform: Platform,
-                  emit: Emit) -> list[Loaded]:
-    """index.json of an OCI layout: every manifest in it, of indexes the one for this platform."""
-    loaded = []
-    for entry in parse_index(contents.documents["index.json"]):
-        names = _annotated_names(entry.annotations)
-        manifest = _manifest_of(store, entry, platform)
-        if manifest is None:
-            continue
-        parsed = parse_manifest(manifest)
-        for digest in (parsed.config.digest, *(layer.digest for layer in parsed.layers)):
-            lease.add(digest)
-            if not store.content.has(digest):
-                raise InvalidArgument(f"invalid archive: blob {digest} is not in it")
-        loaded.append(await _register(store, manifest, parsed.config.digest, parsed.layers, names, emit))
-    return loaded
-
-
-def _manifest_of(store: ImageStore, entry: Descriptor, platform: Platform) -> bytes | None:
-    """The bytes of an entry's manifest; None for what is no image (an attestation)."""
-    for _ in range(4):
-        if not store.content.has(entry.digest):
-            raise NotFound(f"invalid archive: blob {entry.digest} is not in it")
-        data = store.content.read(entry.digest)
-        value = parse_json(data)
-        if entry.media_type not in INDEXES and not (isinstance(value, dict) and "manifests" in value):
-            try:
-                parse_manifest(data)
-            except Unsupported:
-                return None
-            return data
-        entry = select(parse_index(data), platform)
-    raise InvalidArgument("invalid archive: indexes nested too deep")
-
-
 def _annotated_names(annotations: dict[str, str]) -> list[str]:
     """containerd writes the full name; skopeo the reference as typed; the spec a bare tag, which names nothing."""
     text = annotations.get(ANNOTATION_FULL_NAME) or annotations.get(ANNOTATION_REF_NAME, "")
@@ -210,17 +291,3 @@ def _annotated_names(annotations: dict[str, str]) -> list[str]:
     except InvalidArgument:
         return []
     return [parsed.full()] if not parsed.digest else []
-
-
-async def _register(store: ImageStore, manifest: bytes, config: str, layers: list[Descriptor],
-                    names: list[str], emit: Emit) -> Loaded:
-    before = {name: store.names[name] for name in names if name in store.names and store.names[name] != config}
-    diff_ids = parse_config(store.content.read(config))["rootfs"]["diff_ids"]
-    placed = zip(diff_ids, layers, chain_ids(diff_ids), strict=False)  # how many there are is register_image's affair
-    new = [(short_id(diff_id), layer.size) for diff_id, layer, chain in placed if chain not in store.layers]
-    for layer, size in new:
-        emit(bar("Loading layer", layer, 0, size))
-    image = await store.register_image(manifest, config, layers, names)
-    for layer, size in new:
-        emit(bar("Loading layer", layer, size, size))
-    return Loaded(image, names, before)

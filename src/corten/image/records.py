@@ -42,6 +42,7 @@ class ImageRecord(msgspec.Struct):
     parent: str = ""  # the image it was built or committed on, here
     added_ns: int = 0
     tagged_ns: int = 0
+    kept: list[str] = []  # an index of several platforms that it came with, and all blobs below that (platforms.py)
 
 
 class NameRecord(msgspec.Struct):

@@ -1,6 +1,7 @@
 """`docker save`: images as one tar that is a docker-archive (manifest.json) and an OCI layout (index.json) at once.
 
-Layers go out as they are kept, straight from their blobs; nothing is packed or compressed again.
+Layers go out as they are kept, straight from their blobs; nothing is packed or compressed again. An image that came
+with other platforms goes out with them, as an index; manifest.json, which has no word for that, names it alone.
 """
 
 import json
@@ -8,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from corten.base.units import format_time, parse_time
+from corten.image import platforms
 from corten.image.content import ContentStore
-from corten.image.records import Image
-from corten.image.store import ImageStore
+from corten.image.records import Blob, Image
 from corten.image.tar_reader import DIRECTORY, REGULAR
 from corten.image.tar_writer import END, header, member, padding
 from corten.oci import reference
@@ -18,19 +19,12 @@ from corten.oci.digest import digest_of
 from corten.oci.image_spec import (
     ANNOTATION_FULL_NAME,
     ANNOTATION_REF_NAME,
-    DOCKER_LAYER,
-    DOCKER_LAYER_GZIP,
     LAYOUT_FILE,
-    OCI_CONFIG,
     OCI_INDEX,
-    OCI_LAYER,
-    OCI_LAYER_GZIP,
     OCI_MANIFEST,
     Descriptor,
-    Manifest,
 )
-
-_OCI_NAMES = {DOCKER_LAYER: OCI_LAYER, DOCKER_LAYER_GZIP: OCI_LAYER_GZIP}
+from corten.oci.platform import Platform, platform_of
 
 
 class BlobPiece:
@@ -45,36 +39,69 @@ class BlobPiece:
 Piece = bytes | BlobPiece
 
 
-def oci_manifest(content: ContentStore, image: Image) -> Manifest:
-    """The OCI manifest of an image, from what is kept of it."""
-    layers = [Descriptor(_OCI_NAMES.get(blob.media_type, blob.media_type), blob.digest, blob.size)
-              for blob in image.record.blobs]
-    return Manifest(OCI_MANIFEST, Descriptor(OCI_CONFIG, image.id, content.size(image.id)), layers)
+class Saved:
+    """One image of an archive on its way out, under its full references `names`."""
+
+    __slots__ = ("blobs", "config", "created", "diff_ids", "kept", "manifest", "names", "top")
+
+    def __init__(self, names: list[str], config_digest: str, config: dict[str, Any], blobs: list[Blob],
+                 manifest: bytes) -> None:
+        self.names, self.config, self.blobs, self.manifest = names, config_digest, blobs, manifest
+        self.created = max(parse_time(str(config.get("created") or format_time(0))), 0)
+        self.diff_ids: list[str] = config["rootfs"]["diff_ids"]
+        media_type = json.loads(manifest).get("mediaType", OCI_MANIFEST)
+        self.top = Descriptor(media_type, digest_of(manifest), len(manifest))  # what index.json names
+        self.kept: list[str] = []  # blobs of the index it goes out with, itself first
+
+    def digests(self) -> list[str]:
+        """Every blob that it takes from the store."""
+        return [*(blob.digest for blob in self.blobs), self.config, *self.kept]
 
 
-def save(store: ImageStore, wanted: list[tuple[Image, list[str]]]) -> Iterator[Piece]:
-    """The pieces of the archive, in order; `wanted`: images with the full references to save them under.
-
-    Blobs are only named: the caller holds a lease until it has sent them.
-    """
-    manifests: list[tuple[bytes, str]] = []
-    for image, _ in wanted:
+def saved(content: ContentStore, image: Image, names: list[str], platform: Platform | None) -> Saved | None:
+    """An image as it is saved: with all its platforms, or the one asked for alone; None when that is not here."""
+    index = image.record.kept[0] if image.record.kept else ""
+    if platform is None or platform_of(image.config) == platform:
         kept = image.record.manifest
-        data = store.content.read(kept) if kept else json.dumps(oci_manifest(store.content, image).json()).encode()
-        manifests.append((data, json.loads(data).get("mediaType", OCI_MANIFEST)))
+        data = content.read(kept) if kept else _made_manifest(content, image)
+        found = Saved(names, image.id, image.config, image.record.blobs, data)
+        if index and platform is None:
+            data = content.read(index)
+            found.kept = image.record.kept
+            found.top = Descriptor(json.loads(data).get("mediaType", OCI_INDEX), index, len(data))
+        return found
+    if not index:
+        return None
+    other = platforms.choose(platforms.images_of(content, Descriptor(OCI_INDEX, index, 0)), platform)
+    if other is None:
+        return None
+    blobs = [Blob(layer.media_type, layer.digest, layer.size) for layer in other.manifest.layers]
+    return Saved(names, other.manifest.config.digest, other.config, blobs, other.data)
+
+
+def _made_manifest(content: ContentStore, image: Image) -> bytes:
+    described = [blob.descriptor() for blob in image.record.blobs]
+    return json.dumps(platforms.oci_manifest(content, image.id, described).json()).encode()
+
+
+def save(content: ContentStore, wanted: list[Saved]) -> Iterator[Piece]:
+    """The pieces of the archive, in order. Blobs are only named: the caller holds a lease until it has sent them."""
     yield header(b"blobs", DIRECTORY, 0o755)
     yield header(b"blobs/sha256", DIRECTORY, 0o755)
     sent: set[str] = set()
-    for (image, _), (manifest, _) in zip(wanted, manifests, strict=True):
-        stamp = parse_time(str(image.config.get("created") or format_time(0)))
-        for digest, size in ((blob.digest, blob.size) for blob in image.record.blobs):
-            yield from _blob(sent, digest, size, stamp)
-        yield from _blob(sent, image.id, store.content.size(image.id), stamp)
-        if digest_of(manifest) not in sent:
-            sent.add(digest_of(manifest))
-            yield member(_path(digest_of(manifest)), manifest, mtime_ns=stamp)
-    yield member("index.json", json.dumps(_index(wanted, manifests)).encode())
-    yield member("manifest.json", json.dumps([_archive_entry(image, names) for image, names in wanted]).encode())
+    for image in wanted:
+        for digest in image.digests():
+            if digest not in sent:
+                sent.add(digest)
+                size = content.size(digest)
+                yield header(_path(digest).encode(), REGULAR, 0o644, size=size, mtime_ns=image.created)
+                yield BlobPiece(digest, size)
+                yield padding(size)
+        if (digest := digest_of(image.manifest)) not in sent:
+            sent.add(digest)
+            yield member(_path(digest), image.manifest, mtime_ns=image.created)
+    yield member("index.json", json.dumps(_index(wanted)).encode())
+    yield member("manifest.json", json.dumps([_archive_entry(image) for image in wanted]).encode())
     yield member("oci-layout", LAYOUT_FILE)
     repositories = _repositories(wanted)
     if repositories:
@@ -86,43 +113,35 @@ def _path(digest: str) -> str:
     return f"blobs/sha256/{digest[7:]}"
 
 
-def _blob(sent: set[str], digest: str, size: int, mtime_ns: int) -> Iterator[Piece]:
-    if digest not in sent:
-        sent.add(digest)
-        yield header(_path(digest).encode(), REGULAR, 0o644, size=size, mtime_ns=max(mtime_ns, 0))
-        yield BlobPiece(digest, size)
-        yield padding(size)
-
-
-def _archive_entry(image: Image, names: list[str]) -> dict[str, Any]:
+def _archive_entry(image: Saved) -> dict[str, Any]:
     return {
-        "Config": _path(image.id), "RepoTags": [reference.parse(name).familiar() for name in names] or None,
-        "Layers": [_path(blob.digest) for blob in image.record.blobs],
+        "Config": _path(image.config), "RepoTags": [reference.parse(name).familiar() for name in image.names] or None,
+        "Layers": [_path(blob.digest) for blob in image.blobs],
         "LayerSources": {
-            diff_id: {"mediaType": _OCI_NAMES.get(blob.media_type, blob.media_type), "size": blob.size,
+            diff_id: {"mediaType": platforms.OCI_NAMES.get(blob.media_type, blob.media_type), "size": blob.size,
                       "digest": blob.digest}
-            for diff_id, blob in zip(image.diff_ids, image.record.blobs, strict=True)
+            for diff_id, blob in zip(image.diff_ids, image.blobs, strict=True)
         },
     }
 
 
-def _index(wanted: list[tuple[Image, list[str]]], manifests: list[tuple[bytes, str]]) -> dict[str, Any]:
+def _index(wanted: list[Saved]) -> dict[str, Any]:
     entries = []
-    for (_, names), (data, media_type) in zip(wanted, manifests, strict=True):
-        for name in names or [""]:
-            descriptor = Descriptor(media_type, digest_of(data), len(data))
+    for image in wanted:
+        for name in image.names or [""]:
+            descriptor = Descriptor(image.top.media_type, image.top.digest, image.top.size)
             if name:
                 descriptor.annotations = {ANNOTATION_FULL_NAME: name, ANNOTATION_REF_NAME: reference.parse(name).tag}
             entries.append(descriptor.json())
     return {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
 
 
-def _repositories(wanted: list[tuple[Image, list[str]]]) -> dict[str, dict[str, str]]:
+def _repositories(wanted: list[Saved]) -> dict[str, dict[str, str]]:
     """The oldest format's names; its values (a top layer's id) mean nothing any more and docker still writes them."""
     found: dict[str, dict[str, str]] = {}
-    for image, names in wanted:
-        for name in names:
+    for image in wanted:
+        for name in image.names:
             parsed = reference.parse(name)
-            if image.record.blobs:
-                found.setdefault(parsed.familiar_name(), {})[parsed.tag] = image.record.blobs[-1].digest[7:]
+            if image.blobs:
+                found.setdefault(parsed.familiar_name(), {})[parsed.tag] = image.blobs[-1].digest[7:]
     return found

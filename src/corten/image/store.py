@@ -14,7 +14,7 @@ images may go is decided by engine/images.py; what then is swept from the disk, 
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -29,6 +29,9 @@ from corten.image.records import Blob, Image, ImageRecord, LayerRecord, NameReco
 from corten.image.snapshot import Snapshots
 from corten.oci import reference
 from corten.oci.image_spec import Descriptor, chain_ids, parse_config
+
+if TYPE_CHECKING:
+    from corten.image.ahead import Ahead
 
 _DOWNLOADS_KEPT_S = 7 * 86400.0
 _encode = msgspec.json.encode
@@ -48,7 +51,7 @@ class Table(Protocol):
 
 def _blobs_of(image: Image) -> set[str]:
     record = image.record
-    found = {record.id, record.manifest, record.pushed, *(blob.digest for blob in record.blobs)}
+    found = {record.id, record.manifest, record.pushed, *(blob.digest for blob in record.blobs), *record.kept}
     return {digest for digest in found if digest}
 
 
@@ -122,11 +125,13 @@ class ImageStore:
     # --- coming to be
 
     async def register_image(self, manifest: bytes, config_digest: str, layers: Sequence[Descriptor],
-                             names: Iterable[str] = (), parent: str = "") -> Image:
+                             names: Iterable[str] = (), parent: str = "", ahead: "Ahead | None" = None) -> Image:
         """An image whose blobs are all in `content`: unpack what is missing, write it down, give it its names.
 
         `manifest`: the exact bytes it was pulled with (b"" when there are none); `layers` as its manifest names them,
-        bottom first; `names`: full references. Raises InvalidArgument (config, layers, diff ids), OSError (the disk).
+        bottom first; `names`: full references; `ahead`: layers that are unpacked already.
+
+        Raises InvalidArgument (config, layers, diff ids), OSError (the disk).
         """
         with self.content.lease() as lease:
             for digest in (config_digest, *(layer.digest for layer in layers)):
@@ -135,7 +140,7 @@ class ImageStore:
             diff_ids = config["rootfs"]["diff_ids"]
             if len(diff_ids) != len(layers):
                 raise InvalidArgument(f"invalid image: {len(layers)} layers, its config says {len(diff_ids)}")
-            await self.ensure_layers(diff_ids, [layer.digest for layer in layers], lease)
+            await self.ensure_layers(diff_ids, [layer.digest for layer in layers], lease, ahead=ahead)
             blobs = [Blob(layer.media_type, layer.digest, layer.size) for layer in layers]
             manifest_digest = self.content.add(manifest) if manifest else ""
             return self.register(config_digest, config, blobs, names, manifest_digest, parent)
@@ -181,7 +186,7 @@ class ImageStore:
         return Blob(unpack.media_type_of(self.content, layer.blob), layer.blob, self.content.size(layer.blob))
 
     async def ensure_layers(self, diff_ids: Sequence[str], digests: Sequence[str], lease: Lease,
-                            arriving: Arrival | None = None) -> None:
+                            arriving: Arrival | None = None, ahead: "Ahead | None" = None) -> None:
         """Unpack the layers of a chain (or of its lower part) that are not here yet, each once whoever asks.
 
         `digests`: their blobs, in `content`; the last may be `arriving` still. Raises InvalidArgument, OSError; what
@@ -198,26 +203,31 @@ class ImageStore:
             done = asyncio.get_running_loop().create_future()
             self._unpacking.update((chain[at], done) for at in missing)
             try:
-                await self._unpack(chain, diff_ids, digests, missing, arriving)
+                await self._unpack(chain, diff_ids, digests, missing, arriving, ahead)
             finally:
                 for at in missing:
                     del self._unpacking[chain[at]]
                 done.set_result(None)
 
     async def _unpack(self, chain: list[str], diff_ids: Sequence[str], digests: Sequence[str],
-                      missing: list[int], arriving: Arrival | None) -> None:
+                      missing: list[int], arriving: Arrival | None, ahead: "Ahead | None") -> None:
         last = len(chain) - 1
         staging = self.snapshots.stage()
+        made = {at: task for at in missing if ahead and (task := ahead.take(digests[at]))}
         try:
+            wanted = [at for at in missing if at not in made]
             jobs = [unpack.Job(self.content, digests[at], diff_ids[at], arriving if at == last else None)
-                    for at in missing]
+                    for at in wanted]
             if self.snapshots.copies:
                 below = [self.layers[chain_id].snapshot for chain_id in chain[:missing[0]]]
                 found = await unpack.unpack_onto(self.content, staging, jobs, self.snapshots.whole(below))
             else:
                 found = await unpack.unpack(self.content, staging, jobs)
-            for at, layer in zip(missing, found, strict=True):
-                self.adopt_layer(chain, at, layer, digests[at])
+            layers = dict(zip(wanted, found, strict=True))
+            for at, task in made.items():
+                layers[at] = unpack.prove(await task, digests[at], diff_ids[at])
+            for at in missing:
+                self.adopt_layer(chain, at, layers[at], digests[at])
         finally:
             self.snapshots.discard(staging)
 
@@ -238,6 +248,11 @@ class ImageStore:
     def put_image(self, record: ImageRecord) -> None:
         """Write an image's changed record down."""
         self._table.put("image_record", record.id, _encode(record))
+
+    def keep(self, image: Image, digests: list[str]) -> None:
+        """Let an image have these blobs besides its own: an index of several platforms and all below it."""
+        image.record.kept = digests
+        self.put_image(image.record)
 
     # --- names
 

@@ -33,7 +33,10 @@ _MEDIA_TYPES = {"": DOCKER_LAYER, "gzip": DOCKER_LAYER_GZIP, "zstd": OCI_LAYER_Z
 
 
 class Unpacked:
-    """One layer on the disk, still in its staging folder `staged`; sizes in bytes."""
+    """One layer on the disk, still in its staging folder `staged`; sizes in bytes.
+
+    `diff_id` is "" when its tar came uncompressed and its blob's digest is not known yet.
+    """
 
     __slots__ = ("diff_id", "disk", "entries", "implicit", "opaque", "removed", "size", "staged")
 
@@ -72,14 +75,32 @@ def media_type_of(content: ContentStore, digest: str) -> str:
 class Job:
     """A blob to unpack; `arrival` when it is not in the content yet, but on its way."""
 
-    __slots__ = ("arrival", "diff_id", "digest", "size")
+    __slots__ = ("_pair", "arrival", "diff_id", "digest", "size")
 
     def __init__(self, content: ContentStore, digest: str, diff_id: str, arrival: Arrival | None) -> None:
         self.digest, self.diff_id, self.arrival = digest, diff_id, arrival
         self.size = arrival.size if arrival else content.size(digest)
+        self._pair: tuple[int, ...] = ()
+
+    @classmethod
+    def followed(cls, content: ContentStore, arrival: Arrival, pair: tuple[int, int]) -> "Job":
+        """A blob on its way whose digest nobody knows yet; `pair` as `arrival.follow` gave it, the job's to close."""
+        job = cls(content, "", "", arrival)
+        job._pair = pair
+        return job
+
+    def close(self) -> None:
+        """For a job that is not done."""
+        while self._pair:
+            os.close(self._pair[0])
+            self._pair = self._pair[1:]
 
     def open(self, content: ContentStore, descriptors: list[int]) -> dict[str, int]:
         """The worker's words for it; what it opens is added to `descriptors`."""
+        if self._pair:
+            (descriptor, bell), self._pair = self._pair, ()
+            descriptors += (descriptor, bell)
+            return {"descriptor": descriptor, "bell": bell}
         if self.arrival is None or self.arrival.ended:
             descriptors.append(content.open(self.digest))
             return {"descriptor": descriptors[-1]}
@@ -141,11 +162,20 @@ async def _run_share(content: ContentStore, staging: str, wanted: list[Job], sha
         for descriptor in descriptors:
             os.close(descriptor)
     for at, layer in zip(share, answer["layers"], strict=True):
-        digest, diff_id = wanted[at].digest, wanted[at].diff_id
-        found = PREFIX + layer["sha256"] if layer["sha256"] else digest
-        if diff_id and found != diff_id:
-            raise InvalidArgument(f"layer {digest} has not the diff id its config promises: {found}, not {diff_id}")
-        done[at] = Unpacked(f"{staging}/{at}", found, layer)
+        found = PREFIX + layer["sha256"] if layer["sha256"] else ""
+        done[at] = prove(Unpacked(f"{staging}/{at}", found, layer), wanted[at].digest, wanted[at].diff_id)
+
+
+def prove(layer: Unpacked, digest: str, diff_id: str) -> Unpacked:
+    """The layer made of the blob `digest`, when it is what its config promises; "" is not known yet.
+
+    Raises InvalidArgument.
+    """
+    layer.diff_id = layer.diff_id or digest
+    if diff_id and layer.diff_id != diff_id:
+        raise InvalidArgument(
+            f"layer {digest} has not the diff id its config promises: {layer.diff_id}, not {diff_id}")
+    return layer
 
 
 def finish(layer: Unpacked, lowers: list[str]) -> None:

@@ -1,0 +1,156 @@
+"""An index kept whole: the platforms of one name. One of them is unpacked and is the image; the others are content.
+
+`load` brings such an index, `save` writes it again, whole or one platform of it. The image's record names the index and
+every blob below it (`kept`), so that they go with the image.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from corten.base.errors import InvalidArgument, NotFound, Unsupported
+from corten.base.files import parse_json
+from corten.image.content import ContentStore
+from corten.oci.digest import digest_of, is_digest
+from corten.oci.image_spec import (
+    DOCKER_LAYER,
+    DOCKER_LAYER_GZIP,
+    INDEXES,
+    MANIFEST_LIMIT,
+    MANIFESTS,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCI_MANIFEST,
+    Descriptor,
+    Manifest,
+    parse_config,
+    parse_index,
+    parse_manifest,
+)
+from corten.oci.platform import Platform, host_platform, platform_of, runs_on, select
+
+OCI_NAMES = {DOCKER_LAYER: OCI_LAYER, DOCKER_LAYER_GZIP: OCI_LAYER_GZIP}
+_KINDS = MANIFESTS | INDEXES | {""}  # of descriptors worth reading
+_DEPTH = 4
+_CLOSURE_LIMIT = 10_000
+
+
+class PlatformImage:
+    """One image of an index, all of it here: `data` is its manifest's bytes, `config` the parsed image config."""
+
+    __slots__ = ("config", "data", "digest", "manifest", "platform")
+
+    def __init__(self, digest: str, data: bytes, manifest: Manifest, config: dict[str, Any],
+                 platform: Platform | None) -> None:
+        self.digest, self.data, self.manifest, self.config, self.platform = digest, data, manifest, config, platform
+
+
+def images_of(content: ContentStore, top: Descriptor, depth: int = _DEPTH) -> list[PlatformImage]:
+    """The images that a manifest or an index leads to and whose blobs are all here, in its order.
+
+    Attestations, artifacts and what is not here are passed over. Raises InvalidArgument for what is malformed.
+    """
+    if depth == 0:
+        raise InvalidArgument("invalid archive: indexes nested too deep")
+    if top.media_type not in _KINDS or not content.has(top.digest):
+        return []
+    data = content.read(top.digest, MANIFEST_LIMIT)
+    if is_index(data, top.media_type):
+        entries = [entry for entry in parse_index(data) if "vnd.docker.reference.type" not in entry.annotations]
+        return [image for entry in entries for image in images_of(content, entry, depth - 1)]
+    try:
+        manifest = parse_manifest(data)
+    except Unsupported:
+        return []
+    if not all(content.has(blob.digest) for blob in (manifest.config, *manifest.layers)):
+        return []
+    config = parse_config(content.read(manifest.config.digest))
+    platform = platform_of(top.platform) or platform_of(config)
+    return [PlatformImage(top.digest, data, manifest, config, platform)]
+
+
+def is_index(data: bytes, media_type: str) -> bool:
+    """Whether these bytes are to be read as an index."""
+    value = parse_json(data, MANIFEST_LIMIT)
+    return media_type in INDEXES or (isinstance(value, dict) and "manifests" in value)
+
+
+def choose(images: list[PlatformImage], wanted: Platform) -> PlatformImage | None:
+    """The one that runs best where `wanted` was asked for."""
+    for candidate in runs_on(wanted):
+        for image in images:
+            if image.platform == candidate:
+                return image
+    return images[0] if len(images) == 1 and images[0].platform is None else None
+
+
+def main_of(images: list[PlatformImage]) -> PlatformImage:
+    """The one a name of all of them means on this machine: its own platform's, else the first."""
+    return choose(images, host_platform()) or images[0]
+
+
+def missing(content: ContentStore, top: Descriptor, wanted: Platform) -> Exception:
+    """Why nothing of `top` suits `wanted`, told by the first thing that is not here."""
+    for _ in range(_DEPTH):
+        if not content.has(top.digest):
+            return NotFound(f"invalid archive: blob {top.digest} is not in it")
+        data = content.read(top.digest, MANIFEST_LIMIT)
+        if is_index(data, top.media_type):
+            try:
+                top = select(parse_index(data), wanted)
+            except NotFound as error:
+                return error
+            continue
+        manifest = parse_manifest(data)
+        for blob in (manifest.config, *manifest.layers):
+            if not content.has(blob.digest):
+                return InvalidArgument(f"invalid archive: blob {blob.digest} is not in it")
+        break
+    return NotFound(f"no matching manifest for {wanted} in the manifest list entries")
+
+
+def closure(content: ContentStore, index: str) -> list[str]:
+    """The digests of all that an index leads to and that is here, attestations too; itself first."""
+    found: dict[str, None] = {}
+    level = [index]
+    for _ in range(_DEPTH + 1):
+        level = [digest for digest in level if digest not in found and content.has(digest)]
+        found.update(dict.fromkeys(level))
+        if not level or len(found) > _CLOSURE_LIMIT:
+            break
+        level = [inner for digest in level for inner in _named(content, digest)]
+    return list(found)
+
+
+def _named(content: ContentStore, digest: str) -> Iterable[str]:
+    """What a document names; nothing for a blob that is none."""
+    if content.size(digest) > MANIFEST_LIMIT:
+        return []
+    data = content.read(digest, MANIFEST_LIMIT)
+    try:
+        value = parse_json(data, MANIFEST_LIMIT) if data.startswith(b"{") else None
+    except InvalidArgument:
+        return []
+    if not isinstance(value, dict) or value.get("schemaVersion") != 2:
+        return []
+    entries: list[object] = [value.get("config")]
+    for name in ("layers", "manifests"):
+        entries += inner if isinstance(inner := value.get(name), list) else []
+    digests = [entry.get("digest") for entry in entries if isinstance(entry, dict)]
+    return [digest for digest in digests if isinstance(digest, str) and is_digest(digest)]
+
+
+def oci_manifest(content: ContentStore, config: str, layers: list[Descriptor]) -> Manifest:
+    """The OCI manifest of an image from its config's digest and its layers' descriptors."""
+    named = [Descriptor(OCI_NAMES.get(layer.media_type, layer.media_type), layer.digest, layer.size)
+             for layer in layers]
+    return Manifest(OCI_MANIFEST, Descriptor(OCI_CONFIG, config, content.size(config)), named)
+
+
+def make_index(entries: list[tuple[bytes, Platform]]) -> bytes:
+    """An index of image manifests (exact bytes) and their platforms."""
+    manifests = [Descriptor(OCI_MANIFEST, digest_of(data), len(data), platform=platform.json()).json()
+                 for data, platform in entries]
+    return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}).encode()

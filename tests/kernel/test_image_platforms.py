@@ -1,0 +1,142 @@
+"""Archives with images of several platforms: all are kept, one of them is the image, and `save` writes them again."""
+
+import asyncio
+import hashlib
+import io
+import json
+import os
+import subprocess
+import tarfile
+
+import pytest
+from image_fixture import engine, needs_root, one
+from images import docker_archive, entry, layer
+from test_image_archives import HERE, OTHER, blob, layout, tar_of
+
+from corten.base.errors import InvalidArgument, NotFound
+
+pytestmark = needs_root
+__all__ = ["engine"]
+
+
+def load(engine, data, *arguments):
+    return asyncio.run(engine.images.load_archive(one(data), *arguments))
+
+
+def save(engine, path, names, platform=""):
+    with open(path, "wb") as out:
+        for piece in engine.images.save(names, platform):
+            out.write(piece if isinstance(piece, bytes) else os.pread(piece.fd, piece.size, piece.offset))
+    with tarfile.open(path) as tar:
+        return {info.name: tar.extractfile(info).read() for info in tar if info.isreg()}
+
+
+def test_all_platforms_stay_and_are_saved(engine, tmp_path):
+    data, ids = layout()
+    assert load(engine, data) == [{"stream": "Loaded image: multi:1\n"}]
+    assert engine.images.find("multi:1").id == ids[HERE]
+    assert [row["RepoTags"] for row in engine.images.list()].count(["multi:1"]) == 1 and len(engine.images.list()) == 2
+    engine.images.prune({})
+    members = save(engine, tmp_path / "s.tar", ["multi:1"])
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        before = {info.name: tar.extractfile(info).read() for info in tar}
+    kept = {name: body for name, body in before.items() if name.startswith("blobs/") and body != b"?"}
+    assert kept.items() <= members.items(), "every blob of the index, bit by bit"
+    top = json.loads(members["index.json"])["manifests"]
+    assert [entry["digest"] for entry in top] == [entry["digest"] for entry in json.loads(before["index.json"])["manifests"]]
+    assert [item["Config"] for item in json.loads(members["manifest.json"])] == [f"blobs/sha256/{ids[HERE][7:]}"]
+
+
+def test_a_next_daemon_and_a_next_load_have_them_all(engine, tmp_path):
+    data, ids = layout()
+    load(engine, data)
+    members = save(engine, tmp_path / "s.tar", ["multi:1"])
+    again = engine.reopened()
+    try:
+        assert save(again, tmp_path / "t.tar", ["multi:1"]) == members
+        again.images.remove("multi:1")
+        assert again.images.store.content.all() == [], "all of it goes with the image"
+        load(again, (tmp_path / "s.tar").read_bytes(), f"linux/{OTHER}")
+        assert again.images.find("multi:1").id == ids[OTHER]
+        load(again, (tmp_path / "s.tar").read_bytes())
+        assert again.images.find("multi:1").id == ids[HERE]
+    finally:
+        again.close()
+
+
+def test_one_platform_is_saved_alone(engine, tmp_path):
+    data, ids = layout()
+    load(engine, data)
+    members = save(engine, tmp_path / "s.tar", ["multi:1"], f"linux/{OTHER}")
+    (item,) = json.loads(members["manifest.json"])
+    assert item["Config"] == f"blobs/sha256/{ids[OTHER][7:]}" and item["RepoTags"] == ["multi:1"]
+    assert f"blobs/sha256/{ids[HERE][7:]}" not in members
+    with pytest.raises(NotFound, match="no suitable export target found for platform linux/s390x"):
+        engine.images.save(["multi:1"], "linux/s390x")
+    engine.images.remove("multi:1")
+    load(engine, (tmp_path / "s.tar").read_bytes())
+    assert engine.images.find("multi:1").id == ids[OTHER]
+    with pytest.raises(NotFound):
+        engine.images.save(["multi:1"], f"linux/{HERE}")
+
+
+def test_skopeo_reads_all_platforms_that_we_save(engine, tmp_path):
+    load(engine, layout()[0])
+    save(engine, tmp_path / "s.tar", ["multi:1"])
+    for architecture in (HERE, OTHER):
+        done = subprocess.run(["skopeo", "inspect", "--override-arch", architecture, f"oci-archive:{tmp_path}/s.tar:1"],
+                              capture_output=True, text=True)
+        assert json.loads(done.stdout)["Architecture"] == architecture, done.stderr
+
+
+def _docker_archive_of_two(tmp_path):
+    """A manifest.json with the same name for two platforms, as builders write it."""
+    members, items, ids = {}, [], {}
+    for architecture in (OTHER, HERE):
+        path = tmp_path / f"{architecture}.tar"
+        docker_archive(path, [layer([entry("arch", architecture.encode())])], ["two:1"])
+        with tarfile.open(path) as tar:
+            read = {info.name: tar.extractfile(info).read() for info in tar}
+        (item,) = json.loads(read.pop("manifest.json"))
+        config = json.loads(read.pop(item["Config"])) | {"architecture": architecture}
+        item["Config"] = f"{architecture}.json"
+        members |= read | {item["Config"]: json.dumps(config).encode()}
+        items.append(item)
+        ids[architecture] = "sha256:" + hashlib.sha256(members[item["Config"]]).hexdigest()
+    members["manifest.json"] = json.dumps(items).encode()
+    return tar_of(members), ids
+
+
+def test_a_docker_archive_of_two_platforms_under_one_name(engine, tmp_path):
+    data, ids = _docker_archive_of_two(tmp_path)
+    load(engine, data)
+    assert engine.images.find("two:1").id == ids[HERE] and len(engine.images.list()) == 2
+    members = save(engine, tmp_path / "s.tar", ["two:1"], f"linux/{OTHER}")
+    assert f"blobs/sha256/{ids[OTHER][7:]}" in members
+    save(engine, tmp_path / "all.tar", ["two:1"])
+    engine.images.remove("two:1")
+    load(engine, (tmp_path / "all.tar").read_bytes(), f"linux/{OTHER}")
+    assert engine.images.find("two:1").id == ids[OTHER]
+    load(engine, data, f"linux/{OTHER}")
+    assert engine.images.find("two:1").id == ids[OTHER]
+
+
+def test_an_index_that_leads_nowhere_or_round_is_refused(engine):
+    """Indexes below one another without end, names of what is not there, a manifest that is an index too."""
+    kinds = {"index": "application/vnd.oci.image.index.v1+json", "manifest": "application/vnd.oci.image.manifest.v1+json"}
+    members = {}
+    at = {"mediaType": kinds["manifest"], **blob(members, {"schemaVersion": 2})}
+    for _ in range(7):
+        at = {"mediaType": kinds["index"], **blob(members, {"schemaVersion": 2, "manifests": [at, at]})}
+    deep = members | {"index.json": json.dumps({"schemaVersion": 2, "manifests": [at]}).encode()}
+    with pytest.raises(InvalidArgument, match="nested too deep"):
+        load(engine, tar_of(deep))
+    both = {}
+    top = {"mediaType": kinds["index"], **blob(both, {"schemaVersion": 2, "manifests": [], "layers": [], "config": {}})}
+    with pytest.raises(InvalidArgument, match="both at once"):
+        load(engine, tar_of(both | {"index.json": json.dumps({"schemaVersion": 2, "manifests": [top]}).encode()}))
+    gone = {"index.json": json.dumps({"schemaVersion": 2, "manifests": [
+        {"mediaType": kinds["index"], "digest": "sha256:" + "1" * 64, "size": 3}]}).encode()}
+    with pytest.raises(NotFound, match="is not in it"):
+        load(engine, tar_of(gone))
+    assert engine.images.store.content.all() == []
