@@ -194,7 +194,7 @@ def test_bodies_that_do_not_say_they_are_json(engine, kind):
     ({"DeviceRequests": [{"Count": 1, "Capabilities": [["gpu"]]}]}, "could not select device driver"),
     ({"DeviceCgroupRules": ["c 1:1 rwx"]}, "device cgroup rule"), ({"MemorySwappiness": 101}, "memory swappiness"),
     ({"VolumeDriver": "nope", "Binds": ["v1:/x"]}, 'volume plugin nope: plugin "nope" not found'),
-    ({"LogConfig": {"Type": "syslog"}}, "LogConfig"), ({"UsernsMode": "private"}, "user namespace mode"),
+    ({"LogConfig": {"Type": "fluentd"}}, "LogConfig"), ({"UsernsMode": "private"}, "user namespace mode"),
     ({"SecurityOpt": ["apparmor=docker-default"]}, "SecurityOpt"), ({"SecurityOpt": ["nope=1"]}, "security-opt"),
     ({"KernelMemory": 10 << 20}, "KernelMemory"), ({"Isolation": "hyperv"}, "Isolation"),
     ({"CpuCount": 2}, "CpuCount"), ({"BlkioDeviceReadBps": [{"Path": "/nope", "Rate": 1}]}, "stat /nope"),

@@ -42,7 +42,7 @@ def test_create_inspect_remove(engine, leaks):
     ({"Image": "busybox", "HostConfig": {"Memory": 4096}}, 400, "Minimum memory limit allowed is 6MB"),
     ({"Image": "busybox", "HostConfig": {"CapAdd": ["NOPE"]}}, 400, "unknown capability"),
     ({"Image": "busybox", "HostConfig": {"Runtime": "kata"}}, 400, "unknown or invalid runtime name: kata"),
-    ({"Image": "busybox", "HostConfig": {"LogConfig": {"Type": "syslog"}}}, 501, "LogConfig.Type"),
+    ({"Image": "busybox", "HostConfig": {"LogConfig": {"Type": "fluentd"}}}, 501, "LogConfig.Type"),
     ({"Image": "busybox", "HostConfig": {"Ulimits": [{"Name": "foo"}]}}, 400, "invalid ulimit type: foo"),
     ({"Image": "busybox", "HostConfig": {"Mounts": [{"Type": "bind", "Source": "/nope", "Target": "/x"}]}}, 400,
      "bind source path does not exist: /nope"),

@@ -24,5 +24,5 @@ trap 'rm -rf "$HOME"' EXIT
 skip=()
 for noun in swarm services nodes secrets configs ssh; do skip+=(--ignore "tests/test_$noun.py"); done
 export DAEMON_FLAGS="--insecure-registry 10.0.0.0/8"  # registries that the suite runs in containers
-"$python" "$here/with_engine.py" --socket /var/run/docker.sock --programs \
+"$python" "$here/with_engine.py" --socket /var/run/docker.sock --images python \
     "$place/venv/bin/pytest" tests "${skip[@]}" -o addopts= -o filterwarnings=default -p no:cacheprovider -q -ra --timeout 90 "$@"

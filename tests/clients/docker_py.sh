@@ -3,7 +3,8 @@
 #   tests/clients/docker_py.sh                       all of it
 #   tests/clients/docker_py.sh -k attach -x          a part
 #   ENGINE_SOCKET=/run/docker.sock …                 against another engine, to compare
-# The client is installed from its source distribution; DOCKER_PY=FOLDER names a source tree that is there already.
+# The client is installed from PyPI; its tests are in its repository alone: DOCKER_PY=FOLDER names a source tree, else
+# the tag of the installed version is cloned. Over TCP, as its makers run it.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 python=${PYTHON:-$here/../../.venv/bin/python}
@@ -13,14 +14,12 @@ mkdir -p "$place"
 
 if [ ! -x "$place/venv/bin/pytest" ]; then
     python3 -m venv "$place/venv"
-    "$place/venv/bin/pip" install -q paramiko pytest pytest-timeout websocket-client
+    "$place/venv/bin/pip" install -q 'docker[ssh,websockets]' pytest pytest-timeout
 fi
 if [ ! -e "$source/tests/integration" ]; then
-    "$place/venv/bin/pip" download -q --no-deps --no-binary :all: -d "$place" docker
-    mkdir -p "$source" && tar -xzf "$place"/docker-*.tar.gz -C "$source" --strip-components 1
+    version=$("$place/venv/bin/pip" show docker | sed -n 's/^Version: //p')
+    git clone -q --depth 1 -b "$version" https://github.com/docker/docker-py "$source"
 fi
-"$place/venv/bin/python" -c 'import docker' 2>/dev/null ||
-    SETUPTOOLS_SCM_PRETEND_VERSION=${DOCKER_PY_VERSION:-7.1.0} "$place/venv/bin/pip" install -q "$source"
 
 cd "$source"
 export DOCKER_TEST_API_VERSION=${DOCKER_TEST_API_VERSION:-1.45}
@@ -31,5 +30,5 @@ done
 HOME=$(mktemp -d) && export HOME  # contexts and credentials of the suite, not of who runs it
 mkdir "$HOME/.docker" && echo '{}' >"$HOME/.docker/config.json"
 trap 'rm -rf "$HOME"' EXIT
-"$python" "$here/with_engine.py" --socket /var/run/docker.sock \
+"$python" "$here/with_engine.py" --socket /var/run/docker.sock --tcp \
     "$place/venv/bin/pytest" tests/integration "${skip[@]}" -p no:cacheprovider -q -ra --timeout 60 "$@"

@@ -14,6 +14,8 @@ from corten.engine.records import CreateRequest
 async def create(request: Request, engine: Engine) -> Response:
     """POST /containers/create?name=&platform="""
     body = await request.json(CreateRequest)
+    if request.version < (1, 40) and body.host_config and not body.host_config.ipc_mode:
+        body.host_config.ipc_mode = "shareable"  # the default of those days
     container_id, warnings = await engine.containers.create(
         request.query.get("name"), body, request.query.get("platform"))
     return json_response({"Id": container_id, "Warnings": warnings}, 201)

@@ -183,11 +183,11 @@ class HttpConnection:
                 return
             await self._send(method, response, route, version)
             await self._finish()
-        except asyncio.CancelledError:
-            self.close()
-            raise
         except (OSError, EOFError, h11.LocalProtocolError):
             self.close()
+        except BaseException:  # a client never waits for an answer that does not come
+            self.close()
+            raise
 
     async def read_body(self) -> bytes:
         """The next piece of the request's body; b"" at its end. Raises InvalidArgument: bad framing, or cut off."""
@@ -222,8 +222,9 @@ class HttpConnection:
     async def _send(self, method: str, response: Response, route: Route | None, version: tuple[int, int]) -> None:
         body = response.body
         if response.value is not None:
-            value = response.value if version >= NEWEST or route is None else for_version(
-                route.key, version, response.value)
+            value = response.value
+            if route is not None and version < NEWEST and response.status < 400:
+                value = for_version(route.key, version, value)
             body = encode(value)
         headers = list(_COMMON) if route is not None or version > NEWEST else []
         if response.content_type:

@@ -21,6 +21,7 @@ from corten.engine.distribution import Distribution, settings_of
 from corten.engine.events import Events
 from corten.engine.exec import Execs
 from corten.engine.images import Images
+from corten.engine.log_forward import Forwarders
 from corten.engine.networks import Networks
 from corten.engine.reconcile import reconcile
 from corten.engine.records import ContainerRecord
@@ -62,6 +63,7 @@ class Engine:
         self.networks.containers = self.containers
         self.execs = Execs(self)
         self.streams = Streams(self)
+        self.log_forwarders = Forwarders(self)
         self.archives = Archives(self)
         self.stats = Stats(self)
         self.system = System(self)
@@ -93,6 +95,7 @@ class Engine:
             live = self.containers.live(record.id)
             if live.health is not None:
                 live.health.cancel()
+        self.log_forwarders.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_S)  # cleaning up, mostly
         if not any(record.running for record in self.containers):

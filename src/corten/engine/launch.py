@@ -67,6 +67,7 @@ async def launch(containers: "Containers", record: ContainerRecord) -> None:
         tell_mounted(engine, record)
         told = True
         live.begin()
+        await engine.log_forwarders.begin(record)
         created = await engine.zygote.create(
             record.id, tty=record.config.tty, open_stdin=record.config.open_stdin,
             stdin_once=record.config.stdin_once, log_dir=engine.layout.container(record.id),

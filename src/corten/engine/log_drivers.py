@@ -1,14 +1,18 @@
 """Log drivers as data: which there are, their options, and what of them the log pump and the readers need. Pure.
 
 `json-file` and `local` keep one and the same log (corten.zygote.log_format); the names differ in their defaults. `none`
-keeps just enough for clients that are attached. Texts are Docker's (daemon/logger). See ADR 8.
+keeps just enough for clients that are attached. `syslog` and `journald` keep a log as `local` does, docker's cache,
+from which corten.engine.log_forward sends it on. Texts are Docker's (daemon/logger). See ADR 8.
 """
 
 import re
+import socket
+from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import quote_plus
 
 from corten.base.errors import InvalidArgument, Unsupported
+from corten.engine import syslog
 from corten.engine.records import ContainerRecord, LogConfig
 from corten.zygote.log_format import Limits
 
@@ -18,10 +22,13 @@ NOT_READABLE = "configured logging driver does not support reading"
 _COMMON = frozenset(("mode", "max-buffer-size"))
 _ATTRIBUTES = frozenset(("labels", "labels-regex", "env", "env-regex", "tag"))
 _FILE = frozenset(("max-size", "max-file", "compress"))
-_OPTIONS = {"json-file": _ATTRIBUTES | _FILE, "local": _FILE, "none": frozenset()}
+_CACHE = frozenset(("cache-disabled", "cache-max-size", "cache-max-file", "cache-compress"))
+_OPTIONS = {"json-file": _ATTRIBUTES | _FILE, "local": _FILE, "none": frozenset(),
+            "syslog": _ATTRIBUTES | _CACHE | syslog.OPTIONS, "journald": _ATTRIBUTES | _CACHE}
 NAMES = tuple(_OPTIONS)
-# known to docker; this engine sends logs to nobody
-_ELSEWHERE = frozenset(("syslog", "journald", "gelf", "fluentd", "awslogs", "splunk", "gcplogs", "etwlogs"))
+FORWARDED = ("syslog", "journald")
+# known to docker and not to this engine
+_ELSEWHERE = frozenset(("gelf", "fluentd", "awslogs", "splunk", "gcplogs", "etwlogs"))
 _DECIMAL = {"": 1, "k": 1000, "m": 1000 ** 2, "g": 1000 ** 3, "t": 1000 ** 4, "p": 1000 ** 5}
 _ATTACHED = Limits(segment_bytes=16 << 20, files=2)  # what `none` keeps for attached clients
 
@@ -32,14 +39,15 @@ class Defaults(NamedTuple):
     compress: bool
 
 
-_DEFAULTS = {"json-file": Defaults("-1", 1, False), "local": Defaults("20m", 5, True)}
+_KEPT = Defaults("20m", 5, True)
+_DEFAULTS = {"json-file": Defaults("-1", 1, False), "local": _KEPT, "syslog": _KEPT, "journald": _KEPT}
 
 
 def check(config: LogConfig) -> None:
     """Whether this driver and these options can be had. Raises InvalidArgument, Unsupported."""
     driver = config.type or DEFAULT_DRIVER
     if driver in _ELSEWHERE:
-        raise Unsupported(f"HostConfig.LogConfig.Type {driver!r} is not supported; json-file, local and none are")
+        raise Unsupported(f"HostConfig.LogConfig.Type {driver!r} is not supported; {', '.join(NAMES)} are")
     if driver not in _OPTIONS:
         raise InvalidArgument(f'error looking up logging plugin {driver}: plugin "{driver}" not found')
     if driver == "none":
@@ -53,6 +61,9 @@ def check(config: LogConfig) -> None:
         if name not in _OPTIONS[driver] and name not in _COMMON:
             raise InvalidArgument(f"unknown log opt '{name}' for {driver} log driver")
     limits(config)
+    if driver == "syslog":
+        syslog.check(config.config)
+    _check_tag(config.config.get("tag", ""))
     for name in ("labels-regex", "env-regex"):
         try:
             re.compile(config.config.get(name, ""))
@@ -63,16 +74,17 @@ def check(config: LogConfig) -> None:
 def limits(config: LogConfig) -> Limits:
     """How much of the log is kept. Raises InvalidArgument."""
     driver = config.type or DEFAULT_DRIVER
-    if driver not in _DEFAULTS:
+    if driver not in _DEFAULTS or not readable(config):
         return _ATTACHED
     default, given = _DEFAULTS[driver], config.config
-    size = _size(given.get("max-size", default.max_size))
-    files = _count(given.get("max-file", str(default.max_file)))
-    compress = _truth(given.get("compress", "true" if default.compress else "false"))
+    prefix = "cache-" if driver in FORWARDED else ""
+    size = _size(given.get(f"{prefix}max-size", default.max_size))
+    files = _count(given.get(f"{prefix}max-file", str(default.max_file)))
+    compress = _truth(given.get(f"{prefix}compress", "true" if default.compress else "false"))
     if driver == "json-file" and compress and (files == 1 or not size):
         raise InvalidArgument(
             f"{FAILED}compress cannot be true when max-file is less than 2 or max-size is not set")
-    if driver == "local" and compress and files == 1:
+    if driver != "json-file" and compress and files == 1:
         raise InvalidArgument(f"{FAILED}compression cannot be enabled when max file count is 1")
     return Limits(size, files, compress)
 
@@ -107,11 +119,16 @@ def _truth(text: str) -> bool:
 
 def readable(config: LogConfig) -> bool:
     """Whether `docker logs` can show it."""
-    return config.type != "none"
+    return config.type != "none" and not (forwarded(config) and _truth(config.config.get("cache-disabled", "false")))
 
 
-def details(record: ContainerRecord) -> bytes:
-    """What `docker logs --details` puts before each line: chosen labels and variables, and the tag."""
+def forwarded(config: LogConfig) -> bool:
+    """Whether the log is also sent elsewhere."""
+    return config.type in FORWARDED
+
+
+def attributes(record: ContainerRecord) -> dict[str, str]:
+    """The labels and variables that options of the log choose."""
     given = record.host_config.log_config.config
     labels = record.config.labels or {}
     variables = dict(text.split("=", 1) for text in record.config.env or () if "=" in text)
@@ -123,16 +140,35 @@ def details(record: ContainerRecord) -> bytes:
             name: value for name, value in values.items()
             if name in wanted or (pattern and re.search(pattern, name))
         })
-    if given.get("tag"):
-        found["tag"] = tag(record, given["tag"])
+    return found
+
+
+def details(record: ContainerRecord) -> bytes:
+    """What `docker logs --details` puts before each line: the attributes, and the tag."""
+    found, template = attributes(record), record.host_config.log_config.config.get("tag")
+    if template:
+        found["tag"] = tag(record, template)
     return ",".join(f"{quote_plus(name)}={quote_plus(found[name])}" for name in sorted(found)).encode()
 
 
+_PLACEHOLDERS: dict[str, Callable[[ContainerRecord], str]] = {
+    "ID": lambda record: record.id[:12], "FullID": lambda record: record.id, "Name": lambda record: record.name,
+    "ImageName": lambda record: record.image,
+    "ImageID": lambda record: record.image_id.removeprefix("sha256:")[:12],
+    "ImageFullID": lambda record: record.image_id, "DaemonName": lambda _: "docker",
+    "Hostname": lambda _: socket.gethostname(),
+    "Command": lambda record: " ".join([record.path, *record.args]),
+}
+
+
 def tag(record: ContainerRecord, template: str) -> str:
-    """The `tag` option with its placeholders filled in; others stay as they are."""
-    values = {
-        "ID": record.id[:12], "FullID": record.id, "Name": record.name, "ImageName": record.image,
-        "ImageID": record.image_id.removeprefix("sha256:")[:12], "ImageFullID": record.image_id,
-        "DaemonName": "docker",
-    }
-    return re.sub(r"{{ *\.(\w+) *}}", lambda found: values.get(found[1], found[0]), template)
+    """The `tag` option with its placeholders filled in."""
+    return re.sub(r"{{ *\.(\w+) *}}", lambda found: _PLACEHOLDERS[found[1]](record), template)
+
+
+def _check_tag(template: str) -> None:
+    for text in re.findall("{{.*?}}|{{", template):
+        found = re.fullmatch(r"{{ *\.(\w+) *}}", text)
+        if not found or found[1] not in _PLACEHOLDERS:
+            known = ", ".join(f".{name}" for name in _PLACEHOLDERS)
+            raise InvalidArgument(f"{FAILED}log tag {text}: not one of {known}")

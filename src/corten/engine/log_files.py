@@ -92,6 +92,18 @@ class LogFiles:
         last = self._segments[-1]
         return last.base + last.next_start()
 
+    def place_of(self, offset: int) -> tuple[int, int]:
+        """(number of the segment, offset in it): what an offset is called for as long as the log is there."""
+        segment = next(part for part in reversed(self._segments) if part.base <= offset or part is self._segments[0])
+        return segment.number, offset - segment.base
+
+    def position_of(self, number: int, offset: int) -> int:
+        """The offset of a place; of the first segment behind it when its own is gone."""
+        for segment in self._segments:
+            if segment.number >= number:
+                return segment.base + (offset if segment.number == number else 0)
+        return self.whole_end()
+
     def _upto(self, start: int, end: int) -> Iterator[tuple[Segment, int, int]]:
         """The parts of [start, end) by segment: (segment, offset in it, end in it)."""
         for place, segment in enumerate(self._segments):

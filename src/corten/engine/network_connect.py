@@ -43,6 +43,8 @@ def connect(networks: Networks, ref: str, container: str, endpoint: EndpointConf
         raise InvalidArgument(PRIVATE)
     if not record.running:
         if name not in record.networking:
+            if name == mode and not endpoint.mac_address:  # one of the container's, as clients before 1.44 ask for it
+                endpoint.mac_address = record.config.mac_address
             endpoint.dns_names = dns_names(endpoint, record) if network and network.names else None
             record.networking[name] = endpoint
             networks.containers.save(record)

@@ -85,6 +85,8 @@ def configuration(request: CreateNetwork) -> NetworkRecord:
 def configured(networks: Networks, request: CreateNetwork) -> CreateNetwork:
     """The request with what its configuration says. Raises Forbidden, NotFound with docker's texts."""
     name = source(request)
+    if driver.wants_ipv6(request.options):
+        request = msgspec.structs.replace(request, enable_ipv6=True)
     if not name:
         return request
     found = networks.named().get(name)
@@ -111,8 +113,9 @@ def addresses(networks: Networks, record: NetworkRecord, request: CreateNetwork)
     plan = request.ipam
     if plan and plan.driver not in ("", "default"):
         raise NotFound(f'plugin "{plan.driver}" not found')
-    if plan and plan.options:
-        raise Unsupported(f"IPAM options are not supported: {', '.join(sorted(plan.options))}")
+    for option in sorted(plan.options or ()) if plan else ():  # names of other makers are labels, as with docker
+        if "." not in option or option.startswith("com.docker.network."):
+            raise Unsupported(f"IPAM options are not supported: {option}")
     record.ipam_options = plan.options if plan else None
     pools = _pools(request)
     wanted = {4: request.enable_ipv4 is not False, 6: bool(request.enable_ipv6)}

@@ -130,6 +130,7 @@ def _catch_up(engine: "Engine") -> None:
     containers = engine.containers
     for record in containers:
         state, policy = record.state, record.host_config.restart_policy
+        engine.log_forwarders.resume(record)
         live = containers.live(record.id)
         if state.status == "removing":
             state.status = "exited"

@@ -21,7 +21,7 @@ class ThrottleDevice(Schema):
     rate: int = 0
 
 
-class BindOptions(Schema):
+class BindOptions(Schema, omit_defaults=True):
     propagation: str = ""
     non_recursive: bool = False
     create_mountpoint: bool = False
@@ -29,29 +29,29 @@ class BindOptions(Schema):
     read_only_force_recursive: bool = False
 
 
-class VolumeDriver(Schema):
+class VolumeDriver(Schema, omit_defaults=True):
     name: str = ""
     options: dict[str, str] = {}
 
 
-class VolumeOptions(Schema):
+class VolumeOptions(Schema, omit_defaults=True):
     no_copy: bool = False
     labels: dict[str, str] = {}
     driver_config: VolumeDriver | None = None
     subpath: str = ""
 
 
-class TmpfsOptions(Schema):
+class TmpfsOptions(Schema, omit_defaults=True):
     size_bytes: int = 0
     mode: int = 0
     options: list[list[str]] | None = None
 
 
-class ImageOptions(Schema):
+class ImageOptions(Schema, omit_defaults=True):
     subpath: str = ""
 
 
-class Mount(Schema):
+class Mount(Schema, omit_defaults=True):
     """An entry of HostConfig.Mounts."""
 
     type: str = ""

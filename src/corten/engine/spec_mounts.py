@@ -28,14 +28,12 @@ def _standard(host: HostConfig, ipc: str, network: str) -> list[dict[str, Any]]:
     cgroup_access = "rw" if "writable-cgroups=true" in (host.security_opt or ()) else access
     mounts.append({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
                    "options": ["nosuid", "noexec", "nodev", "relatime", cgroup_access]})
+    mounts.append({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue",  # of the IPC namespace
+                   "options": ["nosuid", "noexec", "nodev"]})
     if ipc == "host":
-        mounts.append({"destination": "/dev/mqueue", "type": "bind", "source": "/dev/mqueue",
-                       "options": ["rbind", "nosuid", "noexec", "nodev"]})
         mounts.append({"destination": "/dev/shm", "type": "bind", "source": "/dev/shm",
                        "options": ["rbind", "nosuid", "noexec", "nodev"]})
         return mounts
-    mounts.append({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue",
-                   "options": ["nosuid", "noexec", "nodev"]})
     if host.ipc_mode != "none":
         mounts.append({"destination": "/dev/shm", "type": "tmpfs", "source": "shm",
                        "options": ["nosuid", "noexec", "nodev", "mode=1777",

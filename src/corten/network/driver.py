@@ -24,11 +24,12 @@ TRUSTED = "com.docker.network.bridge.trusted_host_interfaces"
 INHIBIT_IPV4 = "com.docker.network.bridge.inhibit_ipv4"
 MTU = "com.docker.network.driver.mtu"
 INTERFACE_PREFIX = "com.docker.network.container_iface_prefix"
+ENABLE_IPV6 = "com.docker.network.enable_ipv6"
 GUARD = "corten.network.source_guard"
 SYSCTLS = "com.docker.network.endpoint.sysctls"
 INTERFACE_NAME = "com.docker.network.endpoint.ifname"
 
-_SHARED = frozenset((MTU, INTERFACE_PREFIX))
+_SHARED = frozenset((MTU, INTERFACE_PREFIX, ENABLE_IPV6))
 _BRIDGE = _SHARED | {
     NAME, ICC, MASQUERADE, HOST_BINDING, DEFAULT_BRIDGE, GATEWAY_MODE, GATEWAY_MODE6, INHIBIT_IPV4, HOST_IPV4,
     HOST_IPV6, TRUSTED, GUARD,
@@ -104,6 +105,11 @@ def _own_address(options: Mapping[str, str], key: str, version: int) -> Address:
     if found.version != version or found.is_unspecified or found.is_multicast:
         raise InvalidArgument(f"failed to parse {key} value: {found} (not an IPv{version} address of a host)")
     return found
+
+
+def wants_ipv6(options: Mapping[str, str]) -> bool:
+    """What EnableIPv6 is called among the options. Raises InvalidArgument."""
+    return _flag(options, ENABLE_IPV6, False)
 
 
 def _mtu(text: str) -> int:

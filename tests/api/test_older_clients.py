@@ -1,0 +1,61 @@
+"""What docker-compose 1.29 and other clients of older API versions depend on."""
+
+import json
+import os
+
+
+def test_image_config_of_the_days_before_1_45(engine):
+    shown = engine.api("GET", "/v1.44/images/busybox/json").json
+    assert shown["ContainerConfig"]["Cmd"] == shown["Config"]["Cmd"] and shown["ContainerConfig"]["Volumes"] is None
+    assert "ContainerConfig" not in engine.api("GET", "/v1.45/images/busybox/json").json
+
+
+def test_errors_are_the_same_for_every_version(engine):
+    for version in ("1.24", "1.38", "1.51"):
+        answer = engine.api("GET", f"/v{version}/images/absent/json", timeout=20)
+        assert answer.status == 404 and answer.json == {"message": "No such image: absent:latest"}
+
+
+def test_ipc_can_be_shared_by_default_before_1_40(engine):
+    def mode(version):
+        made = engine.api("POST", f"/v{version}/containers/create", {"Image": "busybox", "HostConfig": {}}).json
+        return engine.inspect(made["Id"])["HostConfig"]["IpcMode"]
+
+    assert mode("1.39") == "shareable" and mode("1.40") == "private"
+
+
+def test_mounts_show_what_was_asked_for(engine):
+    asked = [{"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 1 << 20}},
+             {"Type": "volume", "Target": "/v", "VolumeOptions": {"NoCopy": True}},
+             {"Type": "bind", "Source": "/tmp", "Target": "/b", "BindOptions": {"Propagation": "rslave"}}]
+    container = engine.create("true", HostConfig={"Mounts": asked})
+    assert engine.inspect(container)["HostConfig"]["Mounts"] == asked
+
+
+def test_the_hosts_message_queues(engine):
+    container = engine.run("sh", "-c", "grep -c mqueue /proc/mounts; readlink /proc/self/ns/ipc", HostConfig={"IpcMode": "host"})
+    assert engine.wait(container) == 0
+    assert engine.logs(container).split() == ["1", os.readlink("/proc/self/ns/ipc")]
+
+
+def test_network_options_of_other_makers_and_ipv6(engine):
+    asked = {"Name": "older", "Options": {"com.docker.network.enable_ipv6": "true"},
+             "IPAM": {"Options": {"com.docker.compose.network.test": "9-29-045"}}}
+    made = engine.api("POST", "/networks/create", asked)
+    assert made.status == 201, made.body
+    shown = engine.api("GET", "/networks/older").json
+    assert shown["EnableIPv6"] and shown["IPAM"]["Options"] == {"com.docker.compose.network.test": "9-29-045"}
+    assert engine.api("DELETE", "/networks/older").status == 204
+
+
+def test_a_containers_address_follows_it_to_its_main_network(engine):
+    engine.api("POST", "/networks/create", {"Name": "home"})
+    mac = "02:42:ac:11:22:33"
+    made = engine.api("POST", "/v1.38/containers/create", {
+        "Image": "busybox", "Cmd": ["top"], "MacAddress": mac, "HostConfig": {"NetworkMode": "home"}}).json["Id"]
+    engine.api("POST", "/networks/home/disconnect", {"Container": made})
+    assert engine.api("POST", "/networks/home/connect", {"Container": made, "EndpointConfig": {}}).status == 200
+    engine.api("POST", f"/containers/{made}/start")
+    assert engine.inspect(made)["NetworkSettings"]["Networks"]["home"]["MacAddress"] == mac, json.dumps(engine.inspect(made))
+    engine.api("DELETE", f"/containers/{made}?force=1")
+    engine.api("DELETE", "/networks/home")
