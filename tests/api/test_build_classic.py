@@ -217,6 +217,19 @@ def test_leaving_the_client_stops_the_build(engine, leaks):
     assert build_folders(engine) == []
 
 
+def test_prune_takes_what_its_filters_choose(engine):
+    first = build(engine, "FROM busybox\nRUN echo filtered\n", nocache="1").image
+    short = first.removeprefix("sha256:")[:12]
+    engine.api("POST", '/build/prune?all=1&filters={"until":["24h"]}')
+    assert engine.api("GET", f"/images/{first}/json").status == 200
+    engine.api("POST", '/build/prune?all=1&filters={"id":["000000000000"]}')
+    assert engine.api("GET", f"/images/{first}/json").status == 200
+    answer = engine.api("POST", '/build/prune?all=1&filters={"id":["%s"]}' % short).json
+    assert answer["CachesDeleted"] == [short]
+    assert engine.api("GET", f"/images/{first}/json").status == 404
+    assert "filter type" in engine.api("POST", '/build/prune?filters={"type":["x"]}').message
+
+
 def test_prune_frees_what_only_the_cache_kept(engine):
     engine.api("POST", "/build/prune?all=1")
     before = {row["Id"] for row in engine.api("GET", "/images/json?all=1").json}

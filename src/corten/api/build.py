@@ -14,6 +14,7 @@ from corten.api.response import JSON, Response, json_response, streaming
 from corten.api.router import Route
 from corten.base.errors import InvalidArgument, Unsupported
 from corten.base.files import parse_json
+from corten.base.units import parse_time
 from corten.build.classic import arguments_from, check_platform
 from corten.engine.builds import Build, BuildRequest
 from corten.engine.records import Ulimit
@@ -145,13 +146,18 @@ def _auths(header: str) -> dict[str, dict[str, str]]:
 
 
 async def prune(request: Request, engine: "Engine") -> Response:
-    """What was freed. `filters` and the storage bounds are BuildKit's and refused."""
+    """What was freed. Filters: `until`, `unused-for`, `id`; storage bounds are BuildKit's and refused."""
     for name in ("keep-storage", "reserved-space", "max-used-space", "min-free-space"):
         if request.query.number(name):
             raise Unsupported(f"builder prune: {name} is not done yet")
-    if request.query.filters():
-        raise Unsupported("builder prune: filters are not done yet")
-    return json_response(await engine.builds.prune(request.query.flag("all")))
+    filters = request.query.filters()
+    for name in filters:
+        if name not in ("until", "unused-for", "id", "label", "label!"):
+            raise Unsupported(f"builder prune: filter {name} is not done")
+    if "label" in filters:  # of `system prune`: a cache has none
+        return json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
+    before = min((parse_time(text) for name in ("until", "unused-for") for text in filters.get(name, ())), default=0)
+    return json_response(await engine.builds.prune(request.query.flag("all"), before, filters.get("id")))
 
 
 ROUTES = [

@@ -115,10 +115,11 @@ class Builds:
         self._cache.pop(key, None)
         self.engine.db.delete("build_cache", key)
 
-    async def prune(self, everything: bool) -> dict[str, Any]:
+    async def prune(self, everything: bool, before_ns: int = 0, ids: list[str] | None = None) -> dict[str, Any]:
         """POST /build/prune: forget the cache, and the images that only it kept. {"CachesDeleted", "SpaceReclaimed"}.
 
-        Without `everything`, entries whose image still leads to a tagged one, or is used by a container, stay.
+        Without `everything`, entries whose image still leads to a tagged one, or is used by a container, stay; so do
+        those made after `before_ns`, and those whose id begins with none of `ids`.
         """
         if self.running:
             return {"CachesDeleted": None, "SpaceReclaimed": 0}  # their steps are not tied to a name yet
@@ -128,6 +129,8 @@ class Builds:
         deleted: set[str] = set()
         with self.engine.db.transaction():
             for key, image_id in list(self._cache.items()):
+                if not _is_chosen(store.get(image_id), before_ns, ids):
+                    continue
                 if everything or image_id not in kept:
                     self.forget(key)
                 if image_id not in kept and store.get(image_id) is not None:
@@ -135,11 +138,19 @@ class Builds:
         for image_id in deleted:
             store.forget(image_id)
         freed = store.collect().bytes_freed
-        if everything:
+        if everything and not before_ns and ids is None:
             freed += await asyncio.to_thread(_empty, self.engine.layout.build_caches)
         self.engine.events.publish("builder", "prune", "", {"reclaimed": str(freed)})
         names = sorted(short_id(image_id) for image_id in deleted)
         return {"CachesDeleted": names or None, "SpaceReclaimed": freed}
+
+
+def _is_chosen(image: Any, before_ns: int, ids: list[str] | None) -> bool:
+    """An entry whose image is gone is chosen unless something is asked of the image."""
+    if image is None:
+        return not before_ns and ids is None
+    return (not before_ns or image.record.added_ns < before_ns) and (
+        ids is None or any(short_id(image.id).startswith(wanted) for wanted in ids))
 
 
 def _entries(folder: str, prefix: str) -> list[str]:
