@@ -224,7 +224,7 @@ def test_prune_takes_what_its_filters_choose(engine):
     assert engine.api("GET", f"/images/{first}/json").status == 200
     engine.api("POST", '/build/prune?all=1&filters={"id":["000000000000"]}')
     assert engine.api("GET", f"/images/{first}/json").status == 200
-    answer = engine.api("POST", '/build/prune?all=1&filters={"id":["%s"]}' % short).json
+    answer = engine.api("POST", f'/build/prune?all=1&filters={{"id":["{short}"]}}').json
     assert answer["CachesDeleted"] == [short]
     assert engine.api("GET", f"/images/{first}/json").status == 404
     assert "filter type" in engine.api("POST", '/build/prune?filters={"type":["x"]}').message
