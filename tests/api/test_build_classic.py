@@ -147,7 +147,8 @@ REFUSED = [
     ("FROM busybox\n", {"t": "BAD NAME"}, 400, "invalid reference format: repository name (library/BAD NAME) must be lowercase"),
     ("FROM busybox\n", {"version": "3"}, 400, 'invalid version "3"'),
     ("FROM busybox\n", {"version": "2"}, 501, None),
-    ("FROM busybox\n", {"remote": "https://example.com/x.git"}, 501, None),
+    ("FROM busybox\n", {"remote": "somewhere"}, 400, "remoteURL (somewhere) could not be recognized as URL"),
+    ("FROM busybox\n", {"remote": "client-session"}, 400, None),
     ("FROM busybox\n", {"squash": "1"}, 501, None),
     ("FROM busybox\n", {"platform": "linux/s390x"}, 501, None),
 ]
@@ -172,7 +173,6 @@ FAILED = [
     ("ENV ${Q}=1", "invalid environment variable: =1"),
     ("EXPOSE foo", "Invalid containerPort: foo"),
     ("STOPSIGNAL foo", "invalid signal: foo"),
-    ("COPY --parents a.txt /x/", "COPY --parents is not done yet by this builder"),
     ('RUN ["/nonexist"]', "failed to create task for container: failed to create shim task: OCI runtime create failed: runc "
      "create failed: unable to start container process: error during container init: exec: \"/nonexist\": stat /nonexist: no "
      "such file or directory"),

@@ -8,11 +8,20 @@ import pytest
 
 from corten.base.errors import InvalidArgument
 from corten.build.context import Tree, read_dockerfile, select
-from corten.build.files import Cancelled, Copier, Source
+from corten.build.copier import Copier
+from corten.build.dockerignore import Ignore
+from corten.build.files import Cancelled, Source
 from corten.build.owner import parse_mode, parse_owner
 from corten.linux.overlay import new_overlay
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+MODES = [  # as BuildKit's --chmod came out
+    ("0755", 0o600, False, 0o755), ("u=rwX,go=rX", 0o644, True, 0o755), ("u=rwX,go=rX", 0o644, False, 0o644),
+    ("+x", 0o644, False, 0o755), ("a+w,u-r", 0o644, False, 0o266), ("u+s,g=u,o=", 0o644, False, 0o4660),
+    ("+w", 0o444, False, 0o666), ("04755", 0o644, False, 0o4755), ("a=", 0o777, False, 0), ("g-w+s", 0o664, False, 0o2644),
+]
 
 
 def go_on() -> None:
@@ -52,11 +61,11 @@ def target(tmp_path):
     os.close(root)
 
 
-def place(root: int, context: Path, path: str, destination: str, owner=(0, 0), mode=None) -> None:
+def place(root: int, context: Path, path: str, destination: str, owner=(0, 0), mode="") -> None:
     tree = tree_of(context)
     source = Source(tree.root, path)
     try:
-        Copier(root, owner, mode, go_on).place(source, destination)
+        Copier(root, owner, parse_mode(mode), go_on).place(source, destination)
     finally:
         source.close()
         tree.close()
@@ -65,7 +74,7 @@ def place(root: int, context: Path, path: str, destination: str, owner=(0, 0), m
 def test_a_folder_gives_its_content_and_a_file_goes_into_a_folder(context, target) -> None:
     root, upper, _ = target
     place(root, context, "d", "/data", (1, 2))
-    place(root, context, "a.txt", "/data/", mode=0o600)
+    place(root, context, "a.txt", "/data/", mode="600")
     place(root, context, "a.txt", "/new/name")
     assert (upper / "data" / "sub" / "x").read_text() == "x\n"
     status = (upper / "data" / "sub").stat()
@@ -143,8 +152,8 @@ def test_the_digest_is_of_content_mode_and_names_and_not_of_times(context) -> No
 
 def test_wildcards_excludes_and_refusals(context) -> None:
     tree = tree_of(context)
-    assert select(tree, ["d/*"], [], go_on).paths == ["d/sub", "d/y"]
-    assert select(tree, ["*.txt", "d"], ["a.*"], go_on).paths == ["d"]
+    assert select(tree, ["d/*"], [], go_on).paths == [("", "d/sub"), ("", "d/y")]
+    assert select(tree, ["*.txt", "d"], ["a.*"], go_on).paths == [("", "d")]
     with pytest.raises(InvalidArgument, match="forbidden path outside the build context"):
         select(tree, ["../x"], [], go_on)
     with pytest.raises(InvalidArgument, match="stat nope: file does not exist"):
@@ -177,9 +186,27 @@ def test_owners_come_from_the_images_own_files(target) -> None:
     for text in ("nobody", "1:", ":1", "٣", "4294967296"):
         with pytest.raises(InvalidArgument):
             parse_owner(text, root)
-    assert parse_mode("0755") == 0o755
+    for text, mode, folder, expected in MODES:
+        parsed = parse_mode(text)
+        assert parsed is not None and parsed.of(mode, folder) == expected, text
     with pytest.raises(InvalidArgument):
-        parse_mode("u+x")
+        parse_mode("zz")
+
+
+def test_names_of_one_file_stay_one_and_excluded_files_stay_away(context, target) -> None:
+    root, upper, _ = target
+    (context / "tree" / "sub").mkdir(parents=True)
+    (context / "tree" / "one").write_text("x")
+    os.link(context / "tree" / "one", context / "tree" / "sub" / "two")
+    os.setxattr(context / "tree" / "one", "user.note", b"kept")
+    for name in ("a.log", "sub/b.log", "sub/keep.log"):
+        (context / "tree" / name).write_text(name)
+    source = Source(os.open(context, os.O_RDONLY), "tree")
+    Copier(root, (0, 0), None, go_on, Ignore("**/*.log\n!**/keep.log")).place(source, "/t")
+    assert sorted(str(path.relative_to(upper / "t")) for path in (upper / "t").rglob("*")) == [
+        "one", "sub", "sub/keep.log", "sub/two"]
+    assert (upper / "t" / "one").stat().st_ino == (upper / "t" / "sub" / "two").stat().st_ino
+    assert os.getxattr(upper / "t" / "one", "user.note") == b"kept"
 
 
 def test_a_cancelled_build_stops_its_copy(context, target) -> None:

@@ -56,6 +56,7 @@ def read_query(query: Query, registry_config: str) -> BuildRequest:
     asked = BuildRequest()
     asked.tags = [name for name in query.all("t") if name]
     asked.dockerfile = query.get("dockerfile")
+    asked.remote = query.get("remote")
     options = asked.options
     options.arguments = arguments_from(_mapping(query, "buildargs"))
     options.labels = {name: str(value) for name, value in _mapping(query, "labels").items()}
@@ -78,8 +79,9 @@ def _refuse(query: Query) -> None:
         raise Unsupported("POST /build is the classic builder; BuildKit (version=2) is spoken at /grpc, as buildx does")
     if version not in ("", "1"):
         raise InvalidArgument(f'invalid version "{version}"')
-    if query.get("remote"):
-        raise Unsupported(f"building from a remote context ({query.get('remote')}) is not done yet: send a tar")
+    if query.get("remote") == "client-session":
+        raise InvalidArgument("experimental session with v1 builder is no longer supported, use builder version v2 "
+                              "(BuildKit) instead")
     for name in _REFUSED:
         if query.get(name) and (name, query.get(name)) != ("isolation", "default"):
             raise Unsupported(f"the build option {name}={query.get(name)} is not done yet")

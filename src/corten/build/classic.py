@@ -305,6 +305,9 @@ class ClassicBuild:
         environment = [*state.config["Env"], *(f"{name}={value}" for name, value in sorted(values.items()))]
         step = RunStep(program, environment, state.config.get("User") or "", state.config.get("WorkingDir") or "/")
         flags = await self._run_flags(work, command, step)
+        if command.heredocs and program == [inline_path(command)]:
+            step.inline = (program[0], command.heredocs[0].chomped)
+            flags.append(step.inline[1])
         return Run(state.document, [f"|{len(recorded)}", *recorded, *program] if recorded else program, step, flags)
 
     async def _run_flags(self, work: StageWork, command: Command, step: RunStep) -> list[str]:
@@ -350,13 +353,16 @@ class ClassicBuild:
             raise NotFound(f"invalid from flag value {name}: {error}") from None
 
 
+def inline_path(command: Command) -> str:
+    """Where a heredoc that is a program of its own lies while it runs."""
+    return f"/dev/pipes/{command.heredocs[0].name}"
+
+
 def _with_heredocs(state: StageState, command: Command) -> list[str]:
-    """RUN <<EOF: a lone heredoc is the script itself, else the shell reads it as shells do."""
+    """RUN <<EOF: a lone heredoc is the script itself (of `#!`, a program), else the shell reads it as shells do."""
     if heredoc_of(command.arguments[0]):
         script = command.heredocs[0].chomped
-        if script.startswith("#!"):
-            raise Unsupported("RUN: a heredoc that begins with #! is not done yet by this builder")
-        return [*state.shell, script]
+        return [inline_path(command)] if script.startswith("#!") else [*state.shell, script]
     body = "".join(f"\n{one.content}{one.name}" for one in command.heredocs)
     return [*state.shell, command.arguments[0] + body]
 

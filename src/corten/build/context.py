@@ -27,61 +27,108 @@ class Tree:
 
     def __init__(self, root: int, is_context: bool) -> None:
         self.root, self.is_context = root, is_context
-        self._digests: dict[tuple[str, bool], str] = {}
+        self._digests: dict[tuple[str, bool, str], str] = {}
 
     def close(self) -> None:
         os.close(self.root)
 
-    def digest(self, path: str, owners: bool, check: Callable[[], None]) -> tuple[str, str]:
-        """("file" | "dir", hexadecimal digest) of one path. Raises OSError, InvalidArgument."""
+    def digest(self, path: str, owners: bool, check: Callable[[], None], excludes: str = "") -> tuple[str, str]:
+        """("file" | "dir", hexadecimal digest) of a path without what is excluded. Raises OSError, InvalidArgument."""
         source = Source(self.root, path)
         try:
-            key = (path, owners)
+            key = (path, owners, excludes)
             if key not in self._digests:
-                self._digests[key] = Digester(owners, check).digest(source)
+                ignore = Ignore(excludes) if excludes else None
+                self._digests[key] = Digester(owners, check, ignore).digest(source)
             return ("dir" if source.is_folder else "file"), self._digests[key]
         finally:
             source.close()
 
 
 class Selected:
-    """What the source arguments came to: paths in the tree, and the name docker gives the whole (`dir:<digest>`)."""
+    """What the source arguments came to: paths in the tree, and the name docker gives the whole (`dir:<digest>`).
+
+    A path is (base, path below it): the base is "" except for COPY --parents.
+    """
 
     __slots__ = ("name", "paths")
 
-    def __init__(self, paths: list[str], name: str) -> None:
+    def __init__(self, paths: list[tuple[str, str]], name: str) -> None:
         self.paths, self.name = paths, name
 
 
-def select(tree: Tree, arguments: list[str], excludes: list[str], check: Callable[[], None]) -> Selected:
+def select(tree: Tree, arguments: list[str], excludes: list[str], check: Callable[[], None], *,
+           parents: bool = False) -> Selected:
     """Resolve source arguments, wildcards too. Raises InvalidArgument with docker's text (without "COPY failed: ")."""
-    ignore = Ignore("\n".join(excludes)) if excludes else None
-    paths: list[str] = []
+    text = "\n".join(excludes)
+    ignore = Ignore(text) if excludes else None
+    paths: list[tuple[str, str]] = []
     for argument in arguments:
-        paths += [path for path in _matches(tree, argument, check) if not (ignore and ignore.excludes(path))]
+        if parents:
+            paths += _below(tree, argument, check)
+        else:
+            paths += [("", path) for path in _matches(tree, argument, check)
+                      if not (ignore and _is_wild(argument) and ignore.excludes(path))]
     if not paths:
         raise InvalidArgument("no source files were specified")
-    found = [tree.digest(path, not tree.is_context, check) for path in paths]
-    if len(found) == 1:
+    found = [tree.digest(posixpath.join(*path), not tree.is_context, check, text) for path in paths]
+    if len(found) == 1 and not parents:
         return Selected(paths, f"{found[0][0]}:{found[0][1]}")
-    lines = [f"{path} {kind}:{digest}" for path, (kind, digest) in zip(paths, found, strict=True)]
+    lines = [f"{path} {kind}:{digest}"
+             for (_, path), (kind, digest) in zip(paths, found, strict=True)]
     return Selected(paths, f"multi:{hashlib.sha256(os.fsencode(chr(10).join(lines))).hexdigest()}")
 
 
-def _matches(tree: Tree, argument: str, check: Callable[[], None]) -> list[str]:
-    path = posixpath.normpath(argument)
-    path = path.lstrip("/") or "."
+def _inside(argument: str) -> str:
+    path = posixpath.normpath(argument).lstrip("/") or "."
     if path == ".." or path.startswith("../"):
         raise InvalidArgument(f"forbidden path outside the build context: {argument} ()")
+    return path
+
+
+def _matches(tree: Tree, argument: str, check: Callable[[], None]) -> list[str]:
+    path = _inside(argument)
     if _is_wild(argument):
         pattern = Pattern("/".join("*" if part == "**" else part for part in path.split("/")))
         return [name for name in walk(tree.root, check) if pattern.matches(name.split("/"))]
+    _exists(tree, path)
+    return [path]
+
+
+def _exists(tree: Tree, path: str) -> None:
     try:
         os.close(open_in_root(tree.root, path))
     except OSError:
         where = "file not found in build context or excluded by .dockerignore: " if tree.is_context else ""
         raise InvalidArgument(f"{where}stat {path}: file does not exist") from None
-    return [path]
+
+
+def _below(tree: Tree, argument: str, check: Callable[[], None]) -> list[tuple[str, str]]:
+    """--parents: what matches below the pivot (`/./`, else the root), with the way to it; `**` crosses folders."""
+    front, pivot, below = argument.partition("/./")
+    if not pivot:
+        front, below = ".", argument
+    path = _inside(below)
+    found: list[tuple[str, str]] = []
+    for base in _matches(tree, front or ".", check):
+        if path == ".":
+            descriptor = open_in_root(tree.root, base, os.O_RDONLY | os.O_DIRECTORY)
+            found += [(base, name) for name in sorted(os.listdir(descriptor))]
+            os.close(descriptor)
+        elif _is_wild(path):
+            pattern, last = Pattern(path), ""
+            folder = open_in_root(tree.root, base, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                for name in walk(folder, check):
+                    if not (last and name.startswith(last)) and pattern.matches(name.split("/")):
+                        last = f"{name}/"  # what is in a folder that matches comes with it
+                        found.append((base, name))
+            finally:
+                os.close(folder)
+        else:
+            _exists(tree, posixpath.normpath(posixpath.join(base, path)))
+            found.append((base, path))
+    return found
 
 
 def _is_wild(argument: str) -> bool:

@@ -78,6 +78,11 @@ class Ignore:
         return excluded
 
 
+    def leaves_out(self, path: str, folder: bool) -> bool:
+        """Whether a walk may pass by: what is left out, unless a folder in which a `!` may take something back."""
+        return self.excludes(path) and not (folder and self.has_exceptions)
+
+
 _ANYTHING = re.compile(".*", re.DOTALL)
 _NOTHING = re.compile("(?!)")
 

@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from corten.base.errors import InvalidArgument
 from corten.build.context import Tree
-from corten.build.files import Copier, Source
+from corten.build.copier import Copier
+from corten.build.dockerignore import Ignore
+from corten.build.files import Source
+from corten.build.owner import Mode
+from corten.build.remotes import GitRef
 from corten.build.run_mounts import RunMount
 from corten.build.stage import BuildImage, Layer
 from corten.linux.path import make_folder, open_in_root
@@ -25,14 +29,18 @@ Commit = Callable[[str, Layer | None], dict[str, Any]]  # (created_by, new layer
 
 
 class RunStep:
-    """A program to run in a container on top of an image; `network` "": as the whole build has it."""
+    """A program to run in a container on top of an image; `network` "": as the whole build has it.
 
-    __slots__ = ("environment", "mounts", "network", "program", "user", "working_dir")
+    inline: (path, content) of a program that is there for the step alone.
+    """
+
+    __slots__ = ("environment", "inline", "mounts", "network", "program", "user", "working_dir")
 
     def __init__(self, program: list[str], environment: list[str], user: str, working_dir: str) -> None:
         self.program, self.environment, self.user, self.working_dir = program, environment, user, working_dir
         self.mounts: list[RunMount] = []
         self.network = ""
+        self.inline: tuple[str, str] | None = None
 
 
 class CommandFailed(Exception):
@@ -53,10 +61,31 @@ class Observer(Protocol):
     def cached(self) -> None: ...
 
 
+class Downloaded(Protocol):
+    """A file that was fetched: alone in `tree` under `name`; `digest` is "sha256:…"."""
+
+    tree: Tree
+    name: str
+    digest: str
+
+
+class Remotes(Protocol):
+    """What lies elsewhere."""
+
+    async def download(self, url: str) -> Downloaded:
+        """The file behind an http(s) URL. Raises InvalidArgument."""
+
+    async def clone(self, ref: GitRef, keep_git_dir: bool) -> tuple[Tree, str]:
+        """(a repository's files, the commit's name). Raises InvalidArgument."""
+
+
 class Backend(Protocol):
     """The engine's powers, as far as a build needs them. `flights`: steps under way in all its builds, by digest."""
 
     flights: dict[str, Flight]
+
+    @property
+    def remotes(self) -> Remotes: ...
 
     async def resolve(self, reference: str, pull: bool) -> BuildImage:
         """An image by name or id, pulled when it is missing or `pull` is set. Raises NotFound, registry errors."""
@@ -73,8 +102,6 @@ class Backend(Protocol):
     async def unpack(self, archive: int) -> int | None:
         """Unpack an archive (read in a confined worker) into scratch space; a descriptor of it, None if it is none."""
 
-    async def download(self, url: str) -> tuple[str, bytes]:
-        """(file name, content) behind an http(s) URL."""
 
     def register(self, document: dict[str, Any], layers: list[str], parent: str) -> BuildImage:
         """Write an image down; its id is the document's digest."""
@@ -151,30 +178,40 @@ class Run(Operation):
 
 
 class Piece:
-    """One thing COPY or ADD brings: a path of `tree`, or `content` under `name` when there is no tree."""
+    """One thing COPY or ADD brings: a path of `tree`, or `content` under `name` when there is no tree.
 
-    __slots__ = ("content", "name", "path", "tree")
+    base: the folder that `path` begins below, whose way is kept (COPY --parents); "": only the end of the path counts.
+    extract: an archive is unpacked where it would be put.
+    """
 
-    def __init__(self, tree: Tree | None, path: str, name: str = "", content: bytes = b"") -> None:
-        self.tree, self.path, self.name, self.content = tree, path, name, content
+    __slots__ = ("base", "content", "extract", "name", "path", "tree")
+
+    def __init__(self, tree: Tree | None, path: str, name: str = "", content: bytes = b"", *, base: str | None = None,
+                 extract: bool = False) -> None:
+        self.tree, self.path, self.name, self.content, self.base = tree, path, name, content, base
+        self.extract = extract
 
 
 class Copy(Operation):
-    """COPY and ADD. owner None: as in the source; extract: archives are unpacked where they would be put."""
+    """COPY and ADD. owner None: as in the source; chowned: it was asked for; excludes: what of folders is left out."""
 
-    __slots__ = ("destination", "extract", "mode", "owner", "pieces")
+    __slots__ = ("chowned", "destination", "excludes", "mode", "owner", "pieces", "text")
 
     def __init__(self, created_by: str, commit: Commit, pieces: list[Piece], destination: str,
-                 owner: Callable[[int], tuple[int, int] | None], mode: int | None, extract: bool) -> None:
+                 owner: Callable[[int], tuple[int, int] | None], chowned: bool, mode: Mode | None,
+                 excludes: list[str], text: str) -> None:
         super().__init__(created_by, commit)
-        self.pieces, self.destination, self.owner = pieces, destination, owner
-        self.mode, self.extract = mode, extract
+        self.pieces, self.destination, self.owner, self.chowned = pieces, destination, owner, chowned
+        self.mode, self.excludes, self.text = mode, Ignore("\n".join(excludes)) if excludes else None, text
 
     def key(self) -> str:
-        return f"Copy\0{self.created_by}\0{self.destination}\0{self.mode}"
+        """`text`: the flags; a file's name is where it lands, a folder's is not."""
+        names = [piece.name or (piece.path if piece.base is not None else piece.path.rpartition("/")[2])
+                 for piece in self.pieces]
+        return "\0".join(["Copy", self.created_by, self.destination, self.text, *names])
 
     async def execute(self, backend: Backend, image: BuildImage, observer: Observer) -> Layer | None:
-        unpacked = await self._unpack(backend) if self.extract else {}
+        unpacked = await self._unpack(backend)
         try:
             return await backend.change(image, lambda root: self._copy(root, backend, unpacked))
         finally:
@@ -185,7 +222,7 @@ class Copy(Operation):
         """Number of the piece -> descriptor of the folder its archive was unpacked into."""
         found: dict[int, int] = {}
         for number, piece in enumerate(self.pieces):
-            if piece.tree is None:
+            if piece.tree is None or not piece.extract:
                 continue
             source = Source(piece.tree.root, piece.path)
             try:
@@ -203,21 +240,21 @@ class Copy(Operation):
 
     def _copy(self, root: int, backend: Backend, unpacked: dict[int, int]) -> None:
         owner = self.owner(root)
-        copier = Copier(root, owner, self.mode, backend.check)
+        copier = Copier(root, owner, self.mode, backend.check, self.excludes)
         for number, piece in enumerate(self.pieces):
-            if number in unpacked:
-                inner = Source(unpacked[number], ".")
-                try:
-                    Copier(root, None, None, backend.check).place(inner, self.destination)
-                finally:
-                    inner.close()
-            elif piece.tree is None:
+            if piece.tree is None:
                 copier.write(piece.name, piece.content, self.destination)
+                continue
+            if number in unpacked:
+                source = Source(unpacked[number], ".")
             else:
-                source = Source(piece.tree.root, piece.path)
-                try:
+                source = Source(piece.tree.root, piece.path if piece.base is None else piece.base)
+            try:
+                if number in unpacked:
+                    Copier(root, owner if self.chowned else None, None, backend.check).place(source, self.destination)
+                elif piece.base is not None:
+                    copier.place_below(source, piece.path, self.destination)
+                else:
                     copier.place(source, self.destination)
-                finally:
-                    source.close()
-
-
+            finally:
+                source.close()

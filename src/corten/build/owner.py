@@ -14,15 +14,64 @@ from corten.linux.path import open_in_root
 
 _MAXIMUM = (1 << 31) - 1
 _LIMIT_BYTES = 1 << 20
+_SHIFT = {"u": 6, "g": 3, "o": 0}
+_WHOLE = {"u": 0o4700, "g": 0o2070, "o": 0o1007}
+_CLAUSE = re.compile(r"([ugoa]*)((?:[+=-](?:[rwxXst]*|[ugo]))+)")
+_ACTION = re.compile(r"([+=-])([rwxXst]+|[ugo]|)")
 
 
-def parse_mode(text: str) -> int | None:
-    """`0755` -> 0o755; "" -> None. Raises InvalidArgument: symbolic modes are not done."""
+class Mode:
+    """What --chmod makes of a mode: one number for all, or clauses (who, operator, what) on the source's own."""
+
+    __slots__ = ("_clauses", "number")
+
+    def __init__(self, number: int | None, clauses: list[tuple[str, str, str]]) -> None:
+        self.number, self._clauses = number, clauses
+
+    def of(self, mode: int, folder: bool) -> int:
+        """The new permission bits of something that has `mode`."""
+        if self.number is not None:
+            return self.number
+        found = mode
+        for who, operator, what in self._clauses:
+            bits = self._bits(who, what, found, mode, folder)
+            if operator == "=":
+                found &= ~sum(_WHOLE[one] for one in who)
+            found = found & ~bits if operator == "-" else found | bits
+        return found
+
+    @staticmethod
+    def _bits(who: str, what: str, mode: int, first: int, folder: bool) -> int:
+        if what in _SHIFT:  # as another has it
+            copied = mode >> _SHIFT[what] & 7
+            return sum(copied << _SHIFT[one] for one in who)
+        bits = 0
+        for letter in what:
+            if letter in "rwx" or (letter == "X" and (folder or first & 0o111)):
+                bits |= sum({"r": 4, "w": 2}.get(letter, 1) << _SHIFT[one] for one in who)
+            elif letter == "s":
+                bits |= sum({"u": 0o4000, "g": 0o2000}.get(one, 0) for one in who)
+            elif letter == "t":
+                bits |= 0o1000
+        return bits
+
+
+def parse_mode(text: str) -> Mode | None:
+    """`0755`, or as chmod(1) has it: `u=rwX,go-w`; "" -> None. Raises InvalidArgument."""
     if not text:
         return None
-    if not re.fullmatch(r"[0-7]{1,5}", text, re.ASCII) or int(text, 8) > 0o7777:
+    if re.fullmatch(r"[0-7]{1,12}", text, re.ASCII) and int(text, 8) <= 0o7777:
+        return Mode(int(text, 8), [])
+    if text[0].isdigit():
         raise InvalidArgument(f"invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777")
-    return int(text, 8)
+    clauses: list[tuple[str, str, str]] = []
+    for clause in text.split(","):
+        match = _CLAUSE.fullmatch(clause)
+        if not match:
+            raise InvalidArgument(f"invalid chmod parameter: '{text}': invalid syntax")
+        who = "ugo" if not match[1] or "a" in match[1] else "".join(sorted(set(match[1])))
+        clauses += [(who, operator, what) for operator, what in _ACTION.findall(match[2])]
+    return Mode(None, clauses)
 
 
 def parse_owner(text: str, root: int) -> tuple[int, int]:

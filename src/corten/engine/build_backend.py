@@ -21,13 +21,14 @@ from corten.base.files import remove_tree
 from corten.base.ids import new_id
 from corten.build.classic import Options
 from corten.build.context import Tree
-from corten.build.files import Cancelled, Copier, Source
+from corten.build.copier import Copier
+from corten.build.files import Cancelled, Source
 from corten.build.ops import CommandFailed, Observer, RunStep
 from corten.build.stage import BuildImage, Layer
 from corten.engine.build_context import Context
 from corten.engine.build_mounts import Secrets, StepMounts, step_mounts
+from corten.engine.build_remotes import Remotes
 from corten.engine.records import CreateRequest, HealthConfig, HostConfig, LogConfig, Ulimit
-from corten.engine.remote import pieces_of
 from corten.image.content import Lease
 from corten.image.diff import STUBS, add_layer
 from corten.image.snapshot import copy_folder
@@ -43,7 +44,6 @@ _FRAME = struct.Struct(">BxxxL")
 _MADE = (*sorted(STUBS, key=len, reverse=True), "etc")  # what the runtime makes where an image lacks it
 _LOOK_S = 0.02  # how often a running step's output is looked for
 _CHUNK = 1 << 18
-_DOWNLOAD_LIMIT = 1 << 30
 
 
 class Limits:
@@ -83,6 +83,7 @@ class EngineBackend:
         self._store = engine.images.store
         self.flights = engine.builds.flights
         self._cancelled = threading.Event()
+        self.remotes = Remotes(context)
         self.secrets: Secrets | None = None
 
     def cancel(self) -> None:
@@ -226,17 +227,6 @@ class EngineBackend:
 
     async def unpack(self, archive: int) -> int | None:
         return await self._context.archive(archive)
-
-    async def download(self, url: str) -> tuple[str, bytes]:
-        """ADD of a URL. Raises InvalidArgument with the reason."""
-        name = url.split("?")[0].split("#")[0].rstrip("/").rsplit("/", 1)[-1]
-        content = bytearray()
-        async with contextlib.aclosing(pieces_of(url)) as pieces:
-            async for piece in pieces:
-                content += piece
-                if len(content) > _DOWNLOAD_LIMIT:
-                    raise InvalidArgument(f"{url}: longer than {_DOWNLOAD_LIMIT} bytes")
-        return name or "download", bytes(content)
 
     # --- RUN
 

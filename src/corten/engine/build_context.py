@@ -25,18 +25,45 @@ class Context:
         self.path = path
         self.size = 0
         self._tree: Tree | None = None
+        self._kept: list[Tree] = []
         self._lock = asyncio.Lock()
         self._archives = 0
         self._source: AsyncIterator[bytes] | None = None
 
+    def begin(self) -> None:
+        """Make the folder."""
+        os.mkdir(self.path, 0o700)
+
     def fetch_later(self, tar: AsyncIterator[bytes]) -> None:
         """A context that is asked for when the first step needs it."""
-        os.mkdir(self.path, 0o700)
+        self.begin()
         self._source = tar
+
+    def adopt(self, tree: Tree) -> None:
+        """The context is what lies there already."""
+        self._tree = tree
+        self._kept.remove(tree)
+
+    def adopt_archive(self, descriptor: int) -> None:
+        """The context is an archive that lies below `path` already."""
+        os.rename(os.readlink(f"/proc/self/fd/{descriptor}"), f"{self.path}/context.tar")
+        self.size = os.fstat(descriptor).st_size
+
+    def is_empty(self) -> None:
+        """A Dockerfile has come alone."""
+        self._tree = Tree(os.open(self._made("nothing"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), True)
+
+    def _made(self, name: str) -> str:
+        os.mkdir(f"{self.path}/{name}", 0o755)
+        return f"{self.path}/{name}"
+
+    def keep(self, tree: Tree) -> None:
+        """A tree below `path`, closed with the context."""
+        self._kept.append(tree)
 
     async def receive(self, tar: AsyncIterator[bytes]) -> None:
         """Write the request's body to the disk. Raises Internal when it is empty."""
-        os.mkdir(self.path, 0o700)
+        self.begin()
         await self._write(tar)
         if not self.size:
             raise Internal("Cannot locate specified Dockerfile: Dockerfile")
@@ -55,7 +82,7 @@ class Context:
     async def early_dockerfile(self, name: str) -> bytes | None:
         """The Dockerfile, when it can be had without unpacking: a small tar, not compressed, nothing odd in it."""
         wanted = os.fsencode(os.path.normpath(name or "Dockerfile").lstrip("/"))
-        if self.size > _SMALL:
+        if self.size > _SMALL or self._tree is not None:
             return None
         descriptor = os.open(f"{self.path}/context.tar", os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -96,7 +123,7 @@ class Context:
             raise
 
     async def _unpack(self, descriptor: int, name: str) -> int:
-        os.mkdir(f"{self.path}/{name}", 0o755)
+        self._made(name)
         bound = min(unpack.LIMIT_BYTES, (os.fstat(descriptor).st_size << 10) + (1 << 30))
         job = {"descriptor": descriptor, "folder": name, "limit_bytes": bound, "limit_entries": unpack.LIMIT_ENTRIES,
                "whiteouts": False}
@@ -108,8 +135,10 @@ class Context:
     async def close(self) -> None:
         """Away with it all. Safe to repeat, and at the same time."""
         if self._tree is not None:
-            self._tree.close()
+            self._kept.append(self._tree)
             self._tree = None
+        while self._kept:
+            self._kept.pop().close()
         try:
             os.rename(self.path, f"{self.path}-dead")
         except FileNotFoundError:

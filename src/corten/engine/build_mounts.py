@@ -68,6 +68,10 @@ async def step_mounts(
                 raise Unsupported("RUN --mount=type=ssh is not done yet")
             else:
                 made.mounts.append(await _bind(mount, files))
+        if step.inline is not None:
+            path, text = step.inline
+            source = _lent_file(folder, text.encode("utf-8", "surrogateescape"), (0, 0), 0o755, stack)
+            made.mounts.append(Mount(type="bind", source=source, target=path, read_only=True))
         yield made
 
 
@@ -113,7 +117,7 @@ async def _cache(layout: "Layout", mount: RunMount, files: Files, stack: AsyncEx
         return folder
     if mount.image is not None:
         first = await files.copy_of(mount.image, mount.path)
-        with contextlib.suppress(FileExistsError):  # another step was faster
+        with contextlib.suppress(OSError):  # another step was faster
             os.rename(first, folder)
         return folder
     try:
@@ -123,6 +127,24 @@ async def _cache(layout: "Layout", mount: RunMount, files: Files, stack: AsyncEx
     os.chown(folder, mount.number("uid", 0), mount.number("gid", 0))
     os.chmod(folder, mount.number("mode", 0o755, 8))
     return folder
+
+
+def _lent_file(folder: str, content: bytes, owner: tuple[int, int], mode: int, stack: AsyncExitStack) -> str:
+    """A file below `folder`, which goes with the stack."""
+    if not os.path.isdir(folder):
+        os.mkdir(folder, 0o700)
+        stack.callback(shutil.rmtree, folder, True)
+    path = f"{folder}/{len(os.listdir(folder))}"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view):]
+        os.fchown(descriptor, *owner)
+        os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
+    return path
 
 
 async def _secret(
@@ -141,15 +163,6 @@ async def _secret(
         made.environment.append(f"{mount.values['env']}={content.decode('utf-8', 'surrogateescape')}")
     if not mount.target:
         return
-    if not os.path.isdir(folder):
-        os.mkdir(folder, 0o700)
-        stack.callback(shutil.rmtree, folder, True)
-    path = f"{folder}/{len(os.listdir(folder))}"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, content)
-        os.fchown(descriptor, mount.number("uid", 0), mount.number("gid", 0))
-        os.fchmod(descriptor, mount.number("mode", 0o400, 8))
-    finally:
-        os.close(descriptor)
+    owner = mount.number("uid", 0), mount.number("gid", 0)
+    path = _lent_file(folder, content, owner, mount.number("mode", 0o400, 8), stack)
     made.mounts.append(Mount(type="bind", source=path, target=mount.target, read_only=True))

@@ -24,6 +24,7 @@ from corten.build.solver import Flight
 from corten.engine.build_backend import EngineBackend, Limits
 from corten.engine.build_context import Context
 from corten.engine.build_mounts import SECRETS, Secrets
+from corten.engine.build_remotes import take_remote
 from corten.oci import reference
 
 if TYPE_CHECKING:
@@ -33,14 +34,15 @@ if TYPE_CHECKING:
 class BuildRequest:
     """POST /build, decoded. `options` are the builder's own; `limits` those of the containers it runs."""
 
-    __slots__ = ("auths", "cache_from", "dockerfile", "dockerfile_text", "limits", "options", "secrets", "tags",
-                 "teller")
+    __slots__ = ("auths", "cache_from", "dockerfile", "dockerfile_text", "limits", "options", "remote", "secrets",
+                 "tags", "teller")
 
     def __init__(self) -> None:
         self.options = classic.Options()
         self.limits = Limits()
         self.tags: list[str] = []
         self.dockerfile = ""
+        self.remote = ""  # a URL that the context comes from, instead of a tar
         self.dockerfile_text: bytes | None = None  # when it is no part of the context
         self.teller: type[classic.Teller] = classic.Teller
         self.secrets: Secrets | None = None
@@ -84,7 +86,11 @@ class Builds:
         if request.dockerfile_text is not None:
             context.fetch_later(tar)
             return request.dockerfile_text
-        await context.receive(tar)
+        if not request.remote:
+            await context.receive(tar)
+        elif (text := await take_remote(context, request.remote)) is not None:
+            context.is_empty()
+            return text
         text = await context.early_dockerfile(request.dockerfile)
         if text is None:
             tree = await context.tree()
