@@ -16,7 +16,7 @@ from corten.engine.mount_sources import mount_sources, tell_mounted, tell_unmoun
 from corten.engine.records import ContainerRecord, MountPoint
 from corten.engine.spec import Inputs, build_spec
 from corten.engine.users import resolve_user
-from corten.zygote.client import StartFailed
+from corten.zygote.client import StartFailed, StartLost
 
 if TYPE_CHECKING:
     from corten.engine.containers import Containers
@@ -27,6 +27,7 @@ _encode = msgspec.json.Encoder().encode
 
 _JOINABLE_IPC = ("shareable", "host")
 NOT_FOUND, NOT_EXECUTABLE, UNKNOWN = 127, 126, 128
+_ATTEMPTS = 3  # each that is lost takes a kill -9 of the zygote
 
 
 def exit_code_of(failure: StartFailed) -> int:
@@ -54,6 +55,16 @@ async def launch(containers: "Containers", record: ContainerRecord) -> None:
 
     Raises LaunchFailed, or whatever kind of error a part has; nothing is left behind then.
     """
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            await _launch_once(containers, record)
+            return
+        except BaseException as error:
+            if not isinstance(error, StartLost) or attempt == _ATTEMPTS:
+                raise _translated(record, error) from None
+
+
+async def _launch_once(containers: "Containers", record: ContainerRecord) -> None:
     engine = containers.engine
     live = containers.live(record.id)
     if live.cleanup is not None:
@@ -78,14 +89,14 @@ async def launch(containers: "Containers", record: ContainerRecord) -> None:
             os.close(created.netns)
             os.close(created.pidfd)
         await engine.zygote.start(record.id)
-    except BaseException as error:
+    except BaseException:
         await undo_launch(containers, record)
         if told:
             tell_unmounted(engine, record)
         live.exited.set()
         live.drained.set()
         live.released.set()
-        raise _translated(record, error) from None
+        raise
     state = record.state
     state.status, state.pid, state.start_time = "running", created.pid, created.start_time
     state.exit_code, state.error, state.oom_killed = 0, "", False

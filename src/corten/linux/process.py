@@ -127,6 +127,21 @@ def state(pid: int) -> str:
         return "X"
 
 
+def is_zombie(pid: int) -> bool:
+    """Whether it has exited and nobody has reaped it yet."""
+    return state(pid) == "Z"
+
+
+def is_killed(pid: int) -> bool:
+    """Whether SIGKILL is on its way to a process; False when that is gone. proc(5), SigPnd and ShdPnd."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            pending = [line.split()[1] for line in file if line.startswith(("SigPnd:", "ShdPnd:"))]
+    except OSError:
+        return False
+    return any(int(mask, 16) >> 8 & 1 for mask in pending)
+
+
 def _stat(pid: int) -> list[bytes]:
     descriptor = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
     try:

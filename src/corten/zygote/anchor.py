@@ -99,6 +99,7 @@ class Anchor:
         except ConnectionError:
             data, fds = b"", []
         if not data:
+            self._await_zygote()
             self._reap_all()
             self._start_zygote()
         elif data[:1] == b"H":
@@ -108,6 +109,13 @@ class Anchor:
         elif data[:1] == b"D":
             self._drop(data[1:].decode())
         return data[:1] != b"Q"
+
+    def _await_zygote(self) -> None:
+        """It is gone for good, and what it had under way has been told so, before there is another."""
+        try:
+            os.waitid(os.P_PID, self.zygote, os.WEXITED)
+        except ChildProcessError:
+            pass
 
     def _drop(self, key: str) -> None:
         gone = self.held.pop(key, None)

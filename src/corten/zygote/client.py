@@ -32,6 +32,10 @@ class StartFailed(errors.Error):
         self.exit_code = exit_code
 
 
+class StartLost(StartFailed):
+    """The zygote was killed meanwhile: the program has not run, and may be started again."""
+
+
 class ZygoteLost(errors.Unavailable):
     """The zygote was killed before it answered."""
 
@@ -108,7 +112,7 @@ class ZygoteClient:
                 if entry["id"] == container_id and not entry["exec_id"] and entry["state"] in ("running", "exited"):
                     return
             await self.forget(container_id)
-            raise StartFailed("the zygote was killed while it started the container") from None
+            raise StartLost("the zygote was killed while it started the container") from None
 
     async def exec(
         self, container_id: str, exec_id: str, process: Message, *, tty: bool, stdin: bool, output: bool
@@ -286,7 +290,7 @@ class ZygoteClient:
 
 def _error(said: Message) -> errors.Error:
     if said["kind"] == "StartFailed":
-        return StartFailed(said["text"], said.get("exit_code", 125))
+        return (StartLost if said.get("lost") else StartFailed)(said["text"], said.get("exit_code", 125))
     kind: type[errors.Error] = getattr(errors, said["kind"], errors.Internal)
     return kind(said["text"])
 

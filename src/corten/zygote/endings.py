@@ -6,10 +6,12 @@ more, is told to go and heard of when it has gone: until then it is held as befo
 
 import os
 import signal
+import time
 
+from corten.linux import process
 from corten.linux.pidfd import pidfd_exit_status
 from corten.zygote import reaper
-from corten.zygote.entry import CREATING, EXITED, FAILED, Entry
+from corten.zygote.entry import CREATING, EXITED, FAILED, RUNNING, STARTING, Entry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 UNKNOWN_STATUS = 255 << 8  # docs/adr/0001: an old kernel, and both zygote and anchor were killed in turn
 GOING_S = 2.0  # who waits for an end is told by then how far it has come
+_WRITTEN_S = 1.0
 _AGAIN_S = 0.05  # until another look at an exit that could not be recorded, or that others reap
 
 
@@ -94,7 +97,7 @@ class Endings:
         if entry in self._going:
             self._reap(entry)
             self._gone(entry)
-        elif entry.state in (CREATING, FAILED):
+        elif entry.state in (CREATING, STARTING, FAILED):
             self._reap(entry)
             self._failed(entry)
         else:
@@ -204,6 +207,33 @@ class Endings:
                     reaper.reap(pid)
             except ChildProcessError:
                 continue
+
+
+# --- after a kill of the zygote
+
+
+def judge(exits: str, entry: Entry, kept: dict[str, object] | None) -> dict[str, object] | None:
+    """What became of a process that a killed zygote had under way; returns the record of its exit if it has run.
+
+    One that had not been let go dies of the kill (PR_SET_PDEATHSIG, prctl(2)), and one that had, unless it was past
+    that. The anchor waits for the zygote's end before it starts another, so the signal has been sent by now.
+    """
+    deadline = time.monotonic() + _WRITTEN_S
+    while kept is None and process.is_zombie(entry.pid) and time.monotonic() < deadline:
+        time.sleep(0.001)  # the anchor is about to write it down
+        kept = reaper.read_exit(f"{exits}/{entry.key}.json")
+    lost = kept["status"] == 128 + signal.SIGKILL if kept is not None else process.is_killed(entry.pid)
+    if entry.state == STARTING and not lost:
+        entry.state = RUNNING
+        return kept
+    entry.state, entry.failure = FAILED, {"text": "the zygote was killed meanwhile", "exit_code": 125, "lost": True}
+    if kept is not None:
+        os.unlink(f"{exits}/{entry.key}.json")
+    try:
+        signal.pidfd_send_signal(entry.fds["pidfd"], signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    return None
 
 
 def _children() -> list[int]:

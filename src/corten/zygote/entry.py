@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from corten.runtime.create import Child
 
 CREATING = "creating"
+STARTING = "starting"  # it has been told to execute: from here on only its end says whether it has
 RUNNING = "running"
 EXITED = "exited"
 FAILED = "failed"

@@ -15,8 +15,8 @@ from corten.linux import process
 from corten.zygote import protocol, reaper
 from corten.zygote.anchor import PR_SET_CHILD_SUBREAPER, Anchor, Held
 from corten.zygote.descriptors import close_others, lock_fd
-from corten.zygote.endings import Endings
-from corten.zygote.entry import CREATING, FAILED, RUNNING, Entry
+from corten.zygote.endings import Endings, judge
+from corten.zygote.entry import CREATING, RUNNING, STARTING, Entry
 from corten.zygote.groups import Groups
 from corten.zygote.launcher_keeper import LauncherKeeper
 from corten.zygote.pump_keeper import PumpKeeper
@@ -155,16 +155,11 @@ class Zygote:
             pass
 
     def _adopt(self, entry: Entry) -> None:
-        """Take over from a zygote that was killed; one it was still creating dies of that, unless just let go."""
-        if entry.state == CREATING:
-            poll = select.poll()
-            poll.register(entry.fds["pidfd"], select.POLLIN)
-            if poll.poll(20):
-                entry.state, entry.failure = FAILED, {"text": "the zygote was killed meanwhile", "exit_code": 125}
-            else:
-                entry.state = RUNNING
-        kept = reaper.read_exit(f"{self.layout.exits}/{entry.key}.json")
+        """Take over from a zygote that was killed; what that had not let go dies with it."""
         self.entries[entry.key] = entry
+        kept = reaper.read_exit(f"{self.layout.exits}/{entry.key}.json")
+        if entry.state in (CREATING, STARTING):
+            kept = judge(self.layout.exits, entry, kept)
         if kept is not None:
             self.endings.mark_exited(entry, kept)
             if entry.exec_id is None:  # recorded by the anchor, which does no more than that
@@ -186,10 +181,16 @@ class Zygote:
         elif state == "failed":
             self.fail(entry, child.failure)
 
+    def let_go(self, entry: Entry) -> None:
+        """Have it execute; the anchor knows before the process does."""
+        assert entry.child is not None
+        entry.state = STARTING
+        self.hold(entry)
+        entry.child.start()
+
     def _on_running(self, entry: Entry) -> None:
         entry.state = RUNNING
         self._end_child(entry)
-        self.hold(entry)
         answer_start(self, entry)
 
     def fail(self, entry: Entry, failure: object) -> None:
@@ -209,7 +210,7 @@ class Zygote:
             self.hold(entry)
             self.pump.feed(entry)
         if entry.exec_id is None and entry.waiting is not None:  # an exec was told at once
-            child.start()
+            self.let_go(entry)
 
     def hear_out(self, entry: Entry) -> None:
         """A process's last words come before its end."""
@@ -298,7 +299,7 @@ class Zygote:
             return
         pid, record = data[1:].split(b"\n", 1)
         for entry in tuple(self.entries.values()):
-            if entry.pid == int(pid) and entry.state in (CREATING, RUNNING):
+            if entry.pid == int(pid) and entry.state in (CREATING, STARTING, RUNNING):
                 self.endings.on_told(entry, json.loads(record))
 
     def _become_anchor(self) -> None:

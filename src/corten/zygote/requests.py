@@ -16,7 +16,7 @@ from corten.linux import cgroup_oom
 from corten.runtime import create as runtime
 from corten.runtime import exec as runtime_exec
 from corten.runtime.bundle import load_bundle
-from corten.zygote.entry import EXITED, FAILED, RUNNING, Entry, entry_key
+from corten.zygote.entry import CREATING, EXITED, FAILED, RUNNING, STARTING, Entry, entry_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -148,8 +148,8 @@ def start(zygote: "Zygote", message: "Message", client: "socket.socket") -> "Ans
     entry.waiting = (client, int(str(message["n"])))
     if entry.state == FAILED:
         answer_start(zygote, entry)
-    elif entry.child is not None and entry.child.state == "created":
-        entry.child.start()
+    elif entry.child is not None and entry.child.state == "created" and entry.state == CREATING:
+        zygote.let_go(entry)
     return None
 
 
@@ -224,6 +224,7 @@ class Exec:
         """Its process is there: hold it, then let it go on, since nothing is left to be done from outside."""
         entry = self.entry
         entry.child, entry.pid, entry.start_time, entry.fds["pidfd"] = child, child.pid, child.start_time, child.pidfd
+        entry.state = STARTING
         self.zygote.add(entry)
         child.start()
         _close(self.ends)
