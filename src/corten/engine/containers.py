@@ -70,8 +70,11 @@ class Containers:
         raise NotFound(f"No such container: {ref}")
 
     def live(self, container_id: str) -> Live:
-        """The moving parts of a container that is there."""
-        return self._live[container_id]
+        """The moving parts of a container. Raises NotFound when somebody has removed it meanwhile."""
+        live = self._live.get(container_id)
+        if live is None:
+            raise NotFound(f"No such container: {container_id}")
+        return live
 
     async def settled(self, ref: str) -> None:
         """Wait for a start (or other change of state) under way, before asking whether it runs. Raises NotFound."""

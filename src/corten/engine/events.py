@@ -13,6 +13,7 @@ from corten.base.units import now_ns
 
 KEPT = 1024          # events for --since
 LISTENER_LIMIT = 8192  # events a listener may be behind before it is dropped
+_AT_ONCE = 64          # listeners woken in one turn of the loop: between two turns others are served
 
 _KNOWN_FILTERS = frozenset((
     "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret",
@@ -28,6 +29,7 @@ class Events:
     def __init__(self) -> None:
         self._kept: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._listeners: weakref.WeakSet[Subscription] = weakref.WeakSet()
+        self._asleep: deque[Subscription] = deque()  # have something to read, and are to be told so
 
     def publish(
         self, type: str, action: str, actor_id: str, attributes: dict[str, str], scope: str = "local",
@@ -45,8 +47,16 @@ class Events:
             "scope": scope, "time": time_ns // 1_000_000_000, "timeNano": time_ns,
         })
         self._kept.append(event)
-        for listener in list(self._listeners):
-            listener.offer(event)
+        idle = not self._asleep
+        self._asleep.extend(listener for listener in list(self._listeners) if listener.offer(event))
+        if idle and self._asleep:
+            self._wake_some()
+
+    def _wake_some(self) -> None:
+        for _ in range(min(_AT_ONCE, len(self._asleep))):
+            self._asleep.popleft().wake()
+        if self._asleep:
+            asyncio.get_running_loop().call_soon(self._wake_some)
 
     def subscribe(
         self, since_ns: int = 0, until_ns: int = 0, filters: dict[str, list[str]] | None = None
@@ -75,19 +85,27 @@ class Subscription:
         self._until_ns = until_ns
         self._filters = filters
         self._lost = False
+        self._told = False  # that something is queued
         for event in past:
             self.offer(event)
+        self._told = False
 
-    def offer(self, event: dict[str, Any]) -> None:
-        """Called by the log: queue the event if it is wanted."""
+    def offer(self, event: dict[str, Any]) -> bool:
+        """Called by the log: queue the event if it is wanted. Whether `wake` is due, once for all that is queued."""
         if self._lost or (self._until_ns and event["timeNano"] > self._until_ns):
-            return
+            return False
         if not matches(event, self._filters):
-            return
+            return False
         if len(self._queue) >= LISTENER_LIMIT:
             self._lost = True
         else:
             self._queue.append(event)
+        told, self._told = self._told, True
+        return not told
+
+    def wake(self) -> None:
+        """There is something to read."""
+        self._told = False
         self._wake.set()
 
     def __aiter__(self) -> "Subscription":

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 SPLICE_F_NONBLOCK = 2
 MOUNTS = "mounts"  # the name a mount namespace comes under
 _CHUNK = 1 << 20
+_CROWDED = 32 << 10  # a pipe that holds so much is written to faster than it is read: it gets a larger buffer
 _TERMINAL_CHUNK = 1 << 16
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
@@ -175,12 +176,13 @@ class Log:
 class Source:
     """One container: its log and the descriptors still open. `fds` as in entry.PUMP_FDS."""
 
-    __slots__ = ("fds", "key", "log", "open")
+    __slots__ = ("fds", "key", "large", "log", "open")
 
     def __init__(self, key: str, folder: str, fds: dict[str, int], nudge: bool) -> None:
         self.key = key
         self.fds = fds
         self.log = Log(folder, nudge)
+        self.large: set[int] = set()
         if "console" in fds:
             self.log.adopt({STDOUT: fds["relay_out"]})
             self._from_relay()
@@ -195,6 +197,9 @@ class Source:
         if not stream:
             return self._move_terminal(descriptor)
         count = min(waiting_bytes(descriptor), self.log.limits.segment_bytes or _CHUNK, _CHUNK)
+        if count > _CROWDED and descriptor not in self.large:
+            self.large.add(descriptor)
+            _grow(descriptor)
         if count:
             self.log.take(stream, descriptor, count)
         return bool(count) or not hung_up
@@ -219,6 +224,14 @@ class Source:
         self.log.close()
         for descriptor in self.fds.values():
             os.close(descriptor)
+
+
+def _grow(pipe: int) -> None:
+    """Writer and pump take fewer turns a megabyte then. F_SETPIPE_SZ, fcntl(2); refused beyond the system's limit."""
+    try:
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _CHUNK)
+    except OSError:
+        pass
 
 
 def _console_to_pipe(console: int, pipe: int) -> int:
