@@ -1,9 +1,10 @@
 """The container verbs of the API: what a request says, handed to the engine. Streams have files of their own."""
 
+from collections.abc import Coroutine
 from typing import Any
 
 from corten.api.request import Request
-from corten.api.response import JSON, Response, empty, json_response, streaming
+from corten.api.response import JSON, Response, empty, encode, json_response, streaming
 from corten.api.router import Route
 from corten.base.errors import InvalidArgument, NotFound
 from corten.base.units import parse_number
@@ -114,7 +115,9 @@ async def prune(request: Request, engine: Engine) -> Response:
 
 
 async def wait(request: Request, engine: Engine) -> Response:
-    """POST /containers/{id}/wait?condition= -- headers go at once, the code when it is there."""
+    """POST /containers/{id}/wait?condition= -- headers go at once, the code when it is there. `healthy` is ours."""
+    if request.query.get("condition") == "healthy":
+        return _wait_healthy(engine.containers.wait_healthy(request.params["id"]))
     future = engine.containers.wait(request.params["id"], request.query.get("condition"))
 
     async def answer() -> Any:
@@ -123,6 +126,14 @@ async def wait(request: Request, engine: Engine) -> Response:
         finally:
             future.cancel()
         yield b'{"StatusCode":%d}\n' % code
+
+    return streaming(answer(), JSON)
+
+
+def _wait_healthy(waiting: Coroutine[Any, Any, tuple[int, str]]) -> Response:
+    async def answer() -> Any:
+        code, message = await waiting
+        yield encode({"StatusCode": code, **({"Error": {"Message": message}} if message else {})})
 
     return streaming(answer(), JSON)
 

@@ -77,8 +77,8 @@ COMMANDS: dict[str, tuple[str, str, str, int, int, tuple[str, ...], str]] = {
         "lifecycle.update", "[OPTIONS] CONTAINER [CONTAINER...]", "Update configuration of one or more containers",
         1, -1, ("update",), C),
     "container wait": (
-        "lifecycle.wait", "CONTAINER [CONTAINER...]",
-        "Block until one or more containers stop, then print their exit codes", 1, -1, ("wait",), ""),
+        "lifecycle.wait", "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Block until one or more containers stop, then print their exit codes", 1, -1, ("wait",), C),
     "image build": (
         "build.build", "[OPTIONS] PATH | URL | -", "Build an image from a Dockerfile",
         1, 1, ("build", "builder build"), IM),

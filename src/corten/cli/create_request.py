@@ -218,6 +218,16 @@ def _health(values: Values) -> Json | None:
     return found
 
 
+def _own_labels(values: Values) -> dict[str, str]:
+    """Flags beyond docker's, which the engine takes as labels (corten.engine.own_labels)."""
+    found = {}
+    if values.number("max-run-time"):
+        found["corten.max-run-time"] = f"{values.number('max-run-time')}ns"
+    if values.text("on-unhealthy"):
+        found["corten.on-unhealthy"] = values.text("on-unhealthy")
+    return found
+
+
 def _endpoint() -> Json:
     return {
         "IPAMConfig": None, "Links": None, "Aliases": None, "MacAddress": "", "DriverOpts": None, "GwPriority": 0,
@@ -322,7 +332,7 @@ def build(values: Values) -> tuple[Json, Json, Json]:
         config["Healthcheck"] = health
     entrypoint = [values.text("entrypoint")] if values.has("entrypoint") else None
     config.update(Image=image, Volumes=anonymous, WorkingDir=values.text("workdir"), Entrypoint=entrypoint)
-    config.update(OnBuild=None, Labels=labels(values))
+    config.update(OnBuild=None, Labels={**labels(values), **_own_labels(values)})
     if values.text("stop-signal"):
         config["StopSignal"] = values.text("stop-signal")
     if values.has("stop-timeout"):

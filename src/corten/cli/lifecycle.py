@@ -96,9 +96,11 @@ def rename(cli: Cli, values: Values) -> None:
 
 
 def wait(cli: Cli, values: Values) -> int:
-    """`corten wait C…`: prints the exit codes."""
+    """`corten wait C…`: prints the exit codes. With --healthy (beyond docker) 0 once it is."""
 
     def one(name: str) -> object:
+        if values.flag("healthy"):
+            return wait_healthy(cli, name)
         found = cli.client.call("POST", f"/containers/{quote(name)}/wait")
         assert isinstance(found, dict)
         error = found.get("Error")
@@ -107,6 +109,34 @@ def wait(cli: Cli, values: Values) -> int:
         return found.get("StatusCode", 0)
 
     return each(cli, values.rest, one)
+
+
+def wait_healthy(cli: Cli, name: str) -> int:
+    """0 once it is healthy. Raises Failure when it has ended before, or has no health check."""
+    found = cli.client.call("POST", f"/containers/{quote(name)}/wait", [("condition", "healthy")])
+    assert isinstance(found, dict)
+    error = found.get("Error")
+    if isinstance(error, dict):
+        raise Failure(f"{error.get('Message')}, with code {found.get('StatusCode')}")
+    return 0
+
+
+def _rebuilt(values: Values) -> dict[str, object]:
+    """Ports and mounts of an update; beyond docker."""
+    found: dict[str, object] = {}
+    if values.has("publish"):
+        from corten.cli.ports import ports
+
+        found["PortBindings"] = ports(values)[1]
+    if values.has("volume"):
+        from corten.cli.mounts import volumes
+
+        found["Binds"] = volumes(values)[0] or []
+    if values.has("mount"):
+        from corten.cli.mounts import mounts
+
+        found["Mounts"] = mounts(values)
+    return found
 
 
 def update(cli: Cli, values: Values) -> int:
@@ -130,6 +160,7 @@ def update(cli: Cli, values: Values) -> int:
         from corten.cli.create_request import _restart
 
         body["RestartPolicy"] = _restart(values.text("restart"))
+    body.update(_rebuilt(values))
     warnings: list[str] = []
 
     def one(name: str) -> object:

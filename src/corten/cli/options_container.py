@@ -115,8 +115,14 @@ OPTIONS: dict[str, tuple[tuple[object, ...], ...]] = {
         ("memory-reservation", "", "bytes", "Memory soft limit"),
         ("memory-swap", "", "bytes",
         "Swap limit equal to memory plus swap: -1 to enable unlimited swap"),
+        ("mount", "", "mount", "Mounts from the next start on, in place of those of --mount; beyond docker"),
         ("pids-limit", "", "int", "Tune container pids limit (set -1 for unlimited)"),
+        ("publish", "p", "list", "Published ports from the next start on, in place of all; beyond docker"),
         ("restart", "", "string", "Restart policy to apply when a container exits"),
+        ("volume", "v", "list", "Mounts from the next start on, in place of those of -v; beyond docker"),
+    ),
+    "container wait": (
+        ("healthy", "", "", "Wait until they are healthy, not until they stop; beyond docker"),
     ),
     "container cp": (
         ("archive", "a", "", "Archive mode (copy all uid/gid information)"),

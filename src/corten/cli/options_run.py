@@ -80,6 +80,7 @@ RUN: tuple[tuple[object, ...], ...] = (
     ("log-driver", "", "string", "Logging driver for the container"),
     ("log-opt", "", "list", "Log driver options"),
     ("mac-address", "", "string", "Container MAC address (e.g., 92:d0:c6:0a:29:33)"),
+    ("max-run-time", "", "duration", "Stop the container after this time; beyond docker (ms|s|m|h) (default 0s)"),
     ("memory", "m", "bytes", "Memory limit"),
     ("memory-reservation", "", "bytes", "Memory soft limit"),
     ("memory-swap", "", "bytes",
@@ -90,6 +91,7 @@ RUN: tuple[tuple[object, ...], ...] = (
     ("network", "", "network", "Connect a container to a network"),
     ("network-alias", "", "list", "Add network-scoped alias for the container"),
     ("no-healthcheck", "", "", "Disable any container-specified HEALTHCHECK"),
+    ("on-unhealthy", "", "string", 'What to do when it turns unhealthy ("none", "restart"); beyond docker'),
     ("oom-kill-disable", "", "", "Disable OOM Killer"),
     ("oom-score-adj", "", "int", "Tune host's OOM preferences (-1000 to 1000)"),
     ("pid", "", "string", "PID namespace to use"),
@@ -123,8 +125,9 @@ RUN: tuple[tuple[object, ...], ...] = (
     ("volume", "v", "list", "Bind mount a volume"),
     ("volume-driver", "", "string", "Optional volume driver for the container"),
     ("volumes-from", "", "list", "Mount volumes from the specified container(s)"),
+    ("wait", "", "", "With --detach: wait until the container is healthy; beyond docker"),
     ("workdir", "w", "string", "Working directory inside the container"),
 )
 
 # what makes no sense without starting it
-CREATE = tuple(option for option in RUN if option[0] not in ("detach", "detach-keys", "sig-proxy"))
+CREATE = tuple(option for option in RUN if option[0] not in ("detach", "detach-keys", "sig-proxy", "wait"))

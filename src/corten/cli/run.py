@@ -147,10 +147,18 @@ def _run(cli: Cli, values: Values) -> int:
     if values.flag("detach"):
         try:
             _start(cli, container_id)
+            if values.flag("wait"):
+                _wait_healthy(cli, container_id)
         finally:
             cli.out(container_id)  # it is there, whether it runs or not
         return 0
     return _foreground(cli, values, container_id, config)
+
+
+def _wait_healthy(cli: Cli, container_id: str) -> None:
+    from corten.cli.lifecycle import wait_healthy
+
+    wait_healthy(cli, container_id)
 
 
 def _start(cli: Cli, container_id: str) -> None:

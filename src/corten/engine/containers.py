@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from corten.base.errors import Error, InvalidArgument, NotFound
 from corten.base.ids import is_id_prefix
-from corten.engine import create, inspect, lifecycle, listing, remove, wait
+from corten.engine import create, inspect, lifecycle, listing, remove, update, wait
 from corten.engine.live import Live
 from corten.engine.records import ContainerRecord, CreateRequest, decode_container, encode
 from corten.image.compare import changed_bytes
@@ -172,8 +172,8 @@ class Containers:
         await self._finish(lifecycle.rename(self, self.get(ref), name))
 
     async def update(self, ref: str, body: bytes) -> list[str]:
-        """Change limits and restart policy; warnings. POST /containers/{id}/update."""
-        return await self._finish(lifecycle.update(self, self.get(ref), body))
+        """Change limits, restart policy, ports, mounts; warnings. POST /containers/{id}/update."""
+        return await self._finish(update.update(self, self.get(ref), body))
 
     async def resize(self, ref: str, rows: int, columns: int) -> None:
         """Set the size of its terminal."""
@@ -198,6 +198,10 @@ class Containers:
     def wait(self, ref: str, condition: str = "") -> "asyncio.Future[int]":
         """A future of the exit code; registered when this returns. Conditions not-running, next-exit, removed."""
         return wait.wait(self, self.get(ref), condition)
+
+    def wait_healthy(self, ref: str) -> "Coroutine[Any, Any, tuple[int, str]]":
+        """(0, "") once it is healthy, else the code of its end and why. Raises InvalidArgument, NotFound."""
+        return wait.healthy(self, self.get(ref))
 
     def inspect(self, ref: str, size: bool = False) -> dict[str, Any]:
         """Docker's inspect. GET /containers/{id}/json."""

@@ -11,7 +11,7 @@ from corten.base.errors import Conflict, Internal, InvalidArgument, NotFound
 from corten.base.files import atomic_write
 from corten.base.ids import new_id
 from corten.base.units import now_ns
-from corten.engine import log_drivers, validate
+from corten.engine import log_drivers, own_labels, validate
 from corten.engine.db import NameTaken
 from corten.engine.devices import block_io
 from corten.engine.honoured import refuse_unsupported
@@ -25,6 +25,7 @@ from corten.engine.records import (
     HealthConfig,
     HostConfig,
     LogConfig,
+    MountPoint,
 )
 from corten.engine.spec import MASKED_PATHS, READONLY_PATHS, as_list, capabilities, rlimits
 from corten.engine.spec_mounts import DEFAULT_SHM_BYTES
@@ -75,8 +76,8 @@ async def create(
     rlimits(host)
     device_rules(host)
     block_io(host)
-    _check_sources(engine.images, host)
-    record.mounts = plan_mounts(config, host, _volume_sources(containers, host))
+    own_labels.check(config)
+    record.mounts = planned(containers, config, host)
     warnings += engine.networks.check_create(record)
     sharing = containers.find(host.network_mode.removeprefix("container:"))
     if sharing and not config.hostname:
@@ -190,6 +191,12 @@ def _share_by_id(containers: "Containers", host: HostConfig) -> None:
                 setattr(host, attribute, f"container:{found.id}")
 
 
+def planned(containers: "Containers", config: Config, host: HostConfig) -> list[MountPoint]:
+    """The mounts asked for; no volume is made yet. Raises InvalidArgument, NotFound, Unsupported."""
+    _check_sources(containers.engine.images, host)
+    return plan_mounts(config, host, _volume_sources(containers, host))
+
+
 def _check_sources(images: "Images", host: HostConfig) -> None:
     """A bind of --mount must be there already, as an image must; one of -v is made at start."""
     for mount in host.mounts or ():
@@ -243,7 +250,7 @@ async def _make(containers: "Containers", record: ContainerRecord, image: "Image
             await in_thread(engine.snapshots.prepare, record.id, image)
         else:
             engine.snapshots.prepare(record.id, image)
-        await _volumes(containers, record)
+        await make_volumes(containers, record)
         try:
             containers.add(record)
         except NameTaken:
@@ -278,7 +285,7 @@ async def undo_create(containers: "Containers", record: ContainerRecord) -> None
                 engine.log.warning("removing volume %s: %s", name, error)
 
 
-async def _volumes(containers: "Containers", record: ContainerRecord) -> None:
+async def make_volumes(containers: "Containers", record: ContainerRecord) -> None:
     """Make or find each volume, and fill new ones with what the image has at their place."""
     volumes = containers.engine.volumes
     for point in record.mounts:

@@ -7,7 +7,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from corten.base.errors import Error
-from corten.engine import health, lifecycle, remove
+from corten.engine import health, lifecycle, remove, watchdog
 from corten.engine.launch import remove_bundle
 from corten.engine.mount_sources import tell_unmounted
 from corten.engine.records import ContainerRecord
@@ -59,6 +59,7 @@ def record_exit(containers: "Containers", record: ContainerRecord, status: int, 
     state.pid = state.start_time = 0
     state.exit_code, state.finished_ns, state.oom_killed, state.error = status, time_ns, oom, ""
     health.end(containers, record)
+    watchdog.end(containers, record)
     if again:
         record.restart_count += 1
     containers.engine.execs.container_ended(record.id)

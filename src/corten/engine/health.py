@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from corten.base.errors import Error, NotFound
 from corten.base.units import format_time, now_ns
+from corten.engine import watchdog
 from corten.engine.records import ContainerRecord, ExecRequest, Health, HealthConfig, HealthResult
 from corten.engine.streams import read_fd
 
@@ -78,6 +79,9 @@ async def _watch(containers: "Containers", record: ContainerRecord, check: Healt
         containers.save(record)
         if state.health.status != old:
             containers.publish(record, f"health_status: {state.health.status}")
+            containers.live(record.id).health_changed()
+            if state.health.status == "unhealthy":
+                watchdog.unhealthy(containers, record)
 
 
 def judge(health: Health, result: HealthResult, retries: int, in_start_period: bool) -> None:

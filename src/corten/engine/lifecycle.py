@@ -1,13 +1,12 @@
-"""The verbs that change a container that is there: start, stop, restart, kill, pause, unpause, rename, update."""
+"""The verbs that change a container that is there: start, stop, restart, kill, pause, unpause, rename."""
 
 import asyncio
 from typing import TYPE_CHECKING
 
 from corten.base.errors import Conflict, Internal, InvalidArgument, NotFound, NotModified
-from corten.engine import exits, health, links, network_etc, remove, validate
+from corten.engine import exits, health, links, network_etc, remove, validate, watchdog
 from corten.engine.launch import launch
-from corten.engine.records import ContainerRecord, HostConfig, RestartPolicy, decode
-from corten.engine.schema import Schema
+from corten.engine.records import ContainerRecord
 
 if TYPE_CHECKING:
     from corten.engine.containers import Containers
@@ -58,6 +57,7 @@ async def start_locked(containers: "Containers", record: ContainerRecord) -> Bas
         return error
     if record.config.healthcheck:
         health.begin(containers, record)
+    watchdog.begin(containers, record)
     containers.save(record)
     containers.publish(record, "start")
     return None
@@ -224,7 +224,7 @@ async def unpause(containers: "Containers", record: ContainerRecord) -> None:
     containers.publish(record, "unpause")
 
 
-# --- rename and update
+# --- rename
 
 
 async def rename(containers: "Containers", record: ContainerRecord, name: str) -> None:
@@ -262,54 +262,3 @@ async def unlink(containers: "Containers", path: str) -> None:
     if before:
         left = links.hosts_entries(networks, record)
         network_etc.unlink(networks, record, [entry for entry in before if entry not in left])
-
-
-class UpdateRequest(HostConfig, Schema):
-    """The body of POST /containers/{id}/update: the limits of a HostConfig, absent ones stay."""
-
-
-_LIMITS = ("cpu_shares", "memory", "nano_cpus", "cpu_period", "cpu_quota", "cpuset_cpus", "cpuset_mems",
-           "memory_reservation", "memory_swap", "pids_limit", "blkio_weight", "blkio_weight_device",
-           "blkio_device_read_bps", "blkio_device_write_bps", "blkio_device_read_iops", "blkio_device_write_iops",
-           "cpu_realtime_period", "cpu_realtime_runtime", "memory_swappiness")
-
-
-async def update(containers: "Containers", record: ContainerRecord, body: bytes) -> list[str]:
-    """Change limits, in the cgroup of one that runs too, and the restart policy. Raises InvalidArgument."""
-    from corten.engine.devices import block_io
-    from corten.engine.honoured import refuse_unsupported
-    from corten.engine.spec_resources import build_resources
-    from corten.linux import cgroup
-
-    asked = decode(body, UpdateRequest)
-    refuse_unsupported(record.config, asked)
-    async with containers.live(record.id).lock:
-        merged = decode(_merged(record.host_config, asked), HostConfig)
-        if asked.memory and not asked.memory_swap and 0 < merged.memory_swap < merged.memory:
-            raise Conflict("Memory limit should be smaller than already set memoryswap limit, update the memoryswap "
-                           "at the same time")
-        warnings = validate.check_host_config(merged)
-        if merged.auto_remove and asked.restart_policy.name not in ("", "no"):
-            raise Conflict("Restart policy cannot be updated because AutoRemove is enabled for the container")
-        if record.running:
-            resources = build_resources(merged, [], block_io(merged))
-            resources.pop("devices")
-            await asyncio.to_thread(cgroup.apply, containers.engine.cgroup_of(record), resources)
-        record.host_config = merged
-        containers.save(record)
-    containers.publish(record, "update")
-    return warnings
-
-
-def _merged(old: HostConfig, asked: UpdateRequest) -> bytes:
-    import msgspec
-
-    kept = msgspec.to_builtins(old)
-    new = msgspec.to_builtins(asked)
-    for field, name in zip(HostConfig.__struct_fields__, HostConfig.__struct_encode_fields__, strict=True):
-        if field in _LIMITS and new[name]:
-            kept[name] = new[name]
-    if asked.restart_policy.name:
-        kept["RestartPolicy"] = msgspec.to_builtins(RestartPolicy(
-            name=asked.restart_policy.name, maximum_retry_count=asked.restart_policy.maximum_retry_count))
-    return msgspec.json.encode(kept)

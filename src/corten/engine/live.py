@@ -14,7 +14,8 @@ class Live:
     of its output is in the log; `removed` when it is gone. `cleanup` is what an exit leaves to be done off the path.
     """
 
-    __slots__ = ("backoff", "cleanup", "drained", "exit_waiters", "exited", "health", "keep",
+    __slots__ = ("backoff", "cleanup", "deadline", "drained", "exit_waiters", "exited", "health",
+                 "health_waiters", "keep",
                  "lent_environment", "lock", "released", "removed", "removed_waiters", "restart", "stop_requested")
 
     def __init__(self) -> None:
@@ -32,6 +33,8 @@ class Live:
         self.cleanup: asyncio.Task[None] | None = None
         self.restart: asyncio.Task[None] | None = None
         self.health: asyncio.Task[None] | None = None
+        self.health_waiters: list[asyncio.Future[int]] = []
+        self.deadline: asyncio.Task[None] | None = None  # ends a run that lasts too long
         self.backoff = Backoff()
         self.stop_requested = False
         self.keep = False  # AutoRemove waits: it is being restarted, or removed by somebody already
@@ -69,6 +72,14 @@ class Live:
     def on_removed(self) -> "asyncio.Future[int]":
         """Resolves with the last code when the container is gone."""
         return _wait_in(self.removed_waiters)
+
+    def on_health(self) -> "asyncio.Future[int]":
+        """Resolves when what its health check says has changed."""
+        return _wait_in(self.health_waiters)
+
+    def health_changed(self) -> None:
+        """Wake who waits for it."""
+        _resolve(self.health_waiters, 0)
 
     def cancel_restart(self) -> None:
         """No restart that is being waited for happens any more."""

@@ -12,7 +12,7 @@ from corten.base.errors import Error
 from corten.base.files import read_bytes, remove_tree
 from corten.base.ids import is_id
 from corten.base.units import now_ns
-from corten.engine import exits, health, remove
+from corten.engine import exits, health, remove, watchdog
 from corten.engine.launch import remove_bundle, undo_launch
 from corten.engine.records import ContainerRecord
 from corten.engine.restart import starts_with_daemon
@@ -90,6 +90,7 @@ def _adopt(engine: "Engine", record: ContainerRecord, entry: Entry) -> None:
         state.status = "paused" if frozen else "running"
         engine.containers.save(record)
     health.watch(engine.containers, record)
+    watchdog.begin(engine.containers, record)
 
 
 def _exit_file(engine: "Engine", container_id: str) -> Entry | None:

@@ -174,6 +174,13 @@ class Volumes:
                 del self._users[name]
         return names
 
+    def leave(self, name: str, container_id: str) -> None:
+        """A container no longer uses this one."""
+        users = self._users.get(name, set())
+        users.discard(container_id)
+        if not users:
+            self._users.pop(name, None)
+
     def users(self, name: str) -> Names:
         """The ids of the containers that use a volume."""
         return sorted(self._users.get(name, ()))
