@@ -61,11 +61,11 @@ class BuildArguments:
         self._allowed: dict[str, str | None] = {}
         self._referenced: set[str] = set()
 
-    def stage(self) -> BuildArguments:
-        """The same build seen from a new stage: nothing declared yet."""
+    def stage(self, base: BuildArguments | None = None) -> BuildArguments:
+        """The same build seen from a new stage: nothing declared yet but what the stage it begins with has."""
         other = BuildArguments.__new__(BuildArguments)
         other._given, other._global, other._referenced = self._given, self._global, self._referenced
-        other._allowed = {}
+        other._allowed = dict(base._allowed) if base else {}
         return other
 
     def declare_global(self, name: str, default: str | None) -> None:
@@ -102,6 +102,10 @@ class BuildArguments:
         """`name=value` of those that belong into cache key and history: not a proxy that nobody declared."""
         return sorted(f"{name}={value}" for name, value in values.items()
                       if name not in PREDEFINED or name in self._allowed)
+
+    def in_order(self, variables: Mapping[str, str]) -> list[str]:
+        """`name=value` of all that are declared, in order, as instructions see them."""
+        return [f"{name}={variables.get(name, '')}" for name in self._allowed]
 
     def unused(self) -> list[str]:
         """Given, and declared nowhere."""

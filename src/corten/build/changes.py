@@ -76,10 +76,14 @@ def expose(state: StageState, command: Command) -> str:
     words = expander(state)
     specs = [word for text in command.arguments for word in words.words(text)]
     ports = state.config["ExposedPorts"] = dict(state.config.get("ExposedPorts") or {})
-    for spec in specs:
-        for port in read_port(spec).keys:
-            ports[port] = {}
+    ports.update({port: {} for port in ports_of(state, command)})
     return "EXPOSE " + " ".join(sorted(specs))
+
+
+def ports_of(state: StageState, command: Command) -> list[str]:
+    """The ports of an EXPOSE, `80/tcp` each, in the order of its words. Raises InvalidArgument."""
+    words = expander(state)
+    return [port for text in command.arguments for word in words.words(text) for port in read_port(word).keys]
 
 
 def volume(state: StageState, command: Command) -> str:
@@ -121,6 +125,8 @@ def quoted(words: list[str]) -> str:
 def cmd(state: StageState, command: Command) -> str:
     state.config["Cmd"] = command_line(state, command) if command.arguments else []
     state.cmd_given = True
+    if state.buildkit:
+        state.config["ArgsEscaped"] = True
     return f"CMD {quoted(state.config['Cmd'])}"
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from corten.base.errors import Error, InvalidArgument, NotFound, Unsupported
 from corten.base.ids import short_id
-from corten.build import changes
+from corten.build import changes, history
 from corten.build.arguments import ARCHITECTURE, BuildArguments
 from corten.build.context import Tree, select
 from corten.build.copying import copy_operation
@@ -171,6 +171,7 @@ class ClassicBuild:
         self.plan, self.options, self.backend, self.teller = plan, options, backend, teller
         self._open_context = context  # async: the tree of the build context, unpacked when first asked for
         self._arguments = BuildArguments(options.arguments)
+        self._stage_arguments: dict[int, BuildArguments] = {}
         self._stages = Stages(self._stage)
         self._step = 0
         self._total = len(plan.meta_args) + sum(1 + len(stage.commands) for stage in plan.stages)
@@ -224,7 +225,12 @@ class ClassicBuild:
 
     async def _build_stage(self, index: int, stage: Stage, teller: Teller) -> BuildImage:
         image = await self._base(index, stage)
-        state = StageState(stage.name, image, self._arguments.stage(), self.plan.escape)
+        arguments = self._arguments.stage(self._inherited(index, stage))
+        self._stage_arguments[index] = arguments
+        state = StageState(stage.name, image, arguments, self.plan.escape)
+        state.buildkit = self.options.buildkit
+        if state.buildkit and not image.id:
+            state.config["WorkingDir"] = "/"
         cached = self.options.use_cache and stage.name not in self.options.uncached_stages
         work = StageWork(index, state, teller, Solver(self.backend, cached))
         await self._triggers(work)
@@ -239,6 +245,12 @@ class ClassicBuild:
         if state.image.id:
             teller.aux(state.image.id)
         return state.image
+
+    def _inherited(self, at: int, stage: Stage) -> BuildArguments | None:
+        """The arguments of the stage that this one begins with; the classic builder's stages begin without."""
+        name = Expander(self._arguments.global_values(), self.plan.escape).word(stage.base)
+        found = [index for index in range(at) if name and self.plan.stages[index].name == name.lower()]
+        return self._stage_arguments.get(found[-1]) if found and self.options.buildkit else None
 
     async def _base(self, at: int, stage: Stage) -> BuildImage:
         words = Expander(self._arguments.global_values(), self.plan.escape)
@@ -272,6 +284,8 @@ class ClassicBuild:
 
     async def _command(self, work: StageWork, command: Command) -> None:
         operation = await self._operation(work, command)
+        if self.options.buildkit:
+            history.reword(work.state, command, operation)
         vertex = Vertex(source(work.state.image), operation)
         work.state.adopt(await work.solver.solve(vertex, work.teller))
 
@@ -284,7 +298,8 @@ class ClassicBuild:
         if name == "WORKDIR":
             path = changes.working_directory(state, command)
             state.config["WorkingDir"] = path
-            return MakeFolder(state.no_op(f"WORKDIR {path}", spaced=False), state.document, path)
+            user = str(state.config.get("User") or "") if self.options.buildkit else ""  # the classic builder: root's
+            return MakeFolder(state.no_op(f"WORKDIR {path}", spaced=False), state.document, path, user)
         before = (state.config.get("Healthcheck") or {}).get("Test")
         if name == "HEALTHCHECK" and before:
             work.teller.say(f"Note: overriding previous HEALTHCHECK: [{' '.join(before)}]\n")
@@ -305,8 +320,8 @@ class ClassicBuild:
         environment = [*state.config["Env"], *(f"{name}={value}" for name, value in sorted(values.items()))]
         step = RunStep(program, environment, state.config.get("User") or "", state.config.get("WorkingDir") or "/")
         flags = await self._run_flags(work, command, step)
-        if command.heredocs and program == [inline_path(command)]:
-            step.inline = (program[0], command.heredocs[0].chomped)
+        if command.heredocs and program[-1] == inline_path(command):
+            step.inline = (program[-1], command.heredocs[0].chomped)
             flags.append(step.inline[1])
         return Run(state.document, [f"|{len(recorded)}", *recorded, *program] if recorded else program, step, flags)
 
@@ -362,7 +377,7 @@ def _with_heredocs(state: StageState, command: Command) -> list[str]:
     """RUN <<EOF: a lone heredoc is the script itself (of `#!`, a program), else the shell reads it as shells do."""
     if heredoc_of(command.arguments[0]):
         script = command.heredocs[0].chomped
-        return [inline_path(command)] if script.startswith("#!") else [*state.shell, script]
+        return [*state.shell, inline_path(command) if script.startswith("#!") else script]
     body = "".join(f"\n{one.content}{one.name}" for one in command.heredocs)
     return [*state.shell, command.arguments[0] + body]
 

@@ -14,7 +14,8 @@ from corten.base.errors import InvalidArgument
 from corten.build.dockerignore import Ignore
 from corten.build.files import CHUNK, DEPTH, FOLDER, READ, Source, opened
 from corten.build.owner import Mode
-from corten.linux.path import is_folder, make_folder, open_in_root
+from corten.linux.path import is_folder, open_in_root
+from corten.linux.path import make_folder as new_folder
 
 _CAPABILITY = "security.capability"
 _USER = "user."
@@ -40,7 +41,7 @@ class Copier:
         """
         try:
             if source.is_folder:
-                folder = self._destination_folder(source, destination)
+                folder = self.make_folder(destination)  # not like its source: only what is in it is copied
                 try:
                     with opened(f"/proc/self/fd/{source.descriptor}", os.O_RDONLY | os.O_DIRECTORY, -1) as inner:
                         self._contents(inner, folder, "", 0)
@@ -57,7 +58,7 @@ class Copier:
 
     def place_below(self, base: Source, path: str, destination: str) -> None:
         """`path` below the folder `base`, with the folders on the way to it, into the folder `destination`."""
-        target = self._make_folder(destination)
+        target = self.make_folder(destination)
         source = os.open(f"/proc/self/fd/{base.descriptor}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             *way, last = path.split("/")
@@ -97,7 +98,7 @@ class Copier:
         """The folder a file goes to, made if it is not there, and its name in it."""
         if not destination.endswith("/") and not self._is_folder(destination):
             destination, name = os.path.split(os.path.normpath(destination))
-        return self._make_folder(destination), name
+        return self.make_folder(destination), name
 
     def _is_folder(self, path: str) -> bool:
         try:
@@ -108,7 +109,7 @@ class Copier:
         os.close(descriptor)
         return found
 
-    def _make_folder(self, path: str) -> int:
+    def make_folder(self, path: str) -> int:
         """mkdir -p inside the root; what is new belongs to the owner asked for and has the mode, if it is a number."""
         number = self._mode.number if self._mode else None
         new: list[str] = []
@@ -116,22 +117,13 @@ class Copier:
             parts = [part for part in os.path.normpath(path).split("/") if part]
             prefixes = ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
             new = [prefix for prefix in prefixes if not self._is_folder(prefix)]
-        folder = make_folder(self.root, path)
+        folder = new_folder(self.root, path)
         for prefix in new:
             descriptor = open_in_root(self.root, prefix)
             os.chown(f"/proc/self/fd/{descriptor}", *(self.owner or (0, 0)))
             if number is not None:
                 os.chmod(f"/proc/self/fd/{descriptor}", number)
             os.close(descriptor)
-        return folder
-
-    def _destination_folder(self, source: Source, destination: str) -> int:
-        existed = self._is_folder(destination)
-        folder = self._make_folder(destination)
-        if not existed:
-            path = f"/proc/self/fd/{folder}"
-            os.chown(path, *(self.owner or (source.status.st_uid, source.status.st_gid)))
-            os.chmod(path, self._bits(stat.S_IMODE(source.status.st_mode), True))
         return folder
 
     def _step(self, target: int, name: str, status: os.stat_result) -> int:
@@ -194,15 +186,17 @@ class Copier:
 
     def _folder(self, source: int, status: os.stat_result, target: int, name: str, path: str, depth: int) -> None:
         with opened(name, FOLDER, source) as inner:
+            existed = False
             try:
                 os.mkdir(name, 0o700, dir_fd=target)
             except FileExistsError:
-                if not stat.S_ISDIR(os.stat(name, dir_fd=target, follow_symlinks=False).st_mode):
+                existed = stat.S_ISDIR(os.stat(name, dir_fd=target, follow_symlinks=False).st_mode)
+                if not existed:
                     os.unlink(name, dir_fd=target)
                     os.mkdir(name, 0o700, dir_fd=target)
             with opened(name, FOLDER, target) as made:
                 self._contents(inner, made, f"{path}/", depth + 1)
-                self._finish(made, status)
+                self._finish(made, status, existed)
 
     def _file(self, source: int, status: os.stat_result, folder: int, name: str) -> None:
         key = (status.st_dev, status.st_ino)
@@ -245,9 +239,9 @@ class Copier:
     def _bits(self, mode: int, folder: bool) -> int:
         return mode if self._mode is None else self._mode.of(mode, folder)
 
-    def _finish(self, target: int, status: os.stat_result) -> None:
+    def _finish(self, target: int, status: os.stat_result, existed: bool = False) -> None:
         uid, gid = self.owner or (status.st_uid, status.st_gid)
-        if uid or gid:
+        if uid or gid or existed:
             os.fchown(target, uid, gid)
         os.fchmod(target, self._bits(stat.S_IMODE(status.st_mode), stat.S_ISDIR(status.st_mode)))
         os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))

@@ -46,6 +46,19 @@ class Pattern:
         return own == len(components)
 
 
+def read_patterns(text: str) -> list[str]:
+    """The patterns of a file, cleaned: comments and blank lines gone, no `/` in front, `!` kept where it was."""
+    found = []
+    for line in text.removeprefix("\ufeff").splitlines():
+        if line.startswith("#") or not (pattern := line.strip()):
+            continue
+        negative = "!" if pattern.startswith("!") else ""
+        pattern = pattern[len(negative):].strip()
+        cleaned = posixpath.normpath(pattern) if pattern else ""
+        found.append(negative + (cleaned.lstrip("/") if len(cleaned) > 1 else cleaned))
+    return found
+
+
 class Ignore:
     """The rules of one file, last match wins."""
 
@@ -54,15 +67,12 @@ class Ignore:
     def __init__(self, text: str) -> None:
         self._rules: list[tuple[bool, Pattern]] = []
         kept: list[str] = []
-        for line in text.removeprefix("\ufeff").splitlines():
-            if line.startswith("#") or not (pattern := line.strip()):
-                continue
+        for pattern in read_patterns(text):
             negative = pattern.startswith("!")
-            pattern = pattern[1:].strip() if negative else pattern
-            if not pattern:
+            cleaned = pattern[negative:]
+            if negative and not cleaned:
                 raise InvalidArgument('illegal exclusion pattern: "!"')
-            cleaned = posixpath.normpath(pattern).lstrip("/")
-            if cleaned not in ("", "."):
+            if cleaned not in ("", ".", "/"):
                 self._rules.append((negative, Pattern(cleaned)))
                 kept.append(cleaned)
         self.has_exceptions = any(negative for negative, _ in self._rules)

@@ -16,11 +16,11 @@ from corten.build.context import Tree
 from corten.build.copier import Copier
 from corten.build.dockerignore import Ignore
 from corten.build.files import Source
-from corten.build.owner import Mode
+from corten.build.owner import Mode, parse_owner
 from corten.build.remotes import GitRef
 from corten.build.run_mounts import RunMount
 from corten.build.stage import BuildImage, Layer
-from corten.linux.path import make_folder, open_in_root
+from corten.linux.path import open_in_root
 
 if TYPE_CHECKING:
     from corten.build.solver import Flight
@@ -137,13 +137,16 @@ class Operation:
 
 
 class MakeFolder(Operation):
-    """WORKDIR: the folder exists afterwards."""
+    """WORKDIR: the folder exists afterwards; what is new of it belongs to `user` (`name[:group]`, "": root)."""
 
-    __slots__ = ("path",)
+    __slots__ = ("path", "user")
 
-    def __init__(self, created_by: str, commit: Commit, path: str) -> None:
+    def __init__(self, created_by: str, commit: Commit, path: str, user: str) -> None:
         super().__init__(created_by, commit)
-        self.path = path
+        self.path, self.user = path, user
+
+    def key(self) -> str:
+        return f"{super().key()}\0{self.user}"
 
     async def execute(self, backend: Backend, image: BuildImage, observer: Observer) -> Layer | None:
         observer.running(backend.new_id())
@@ -155,7 +158,8 @@ class MakeFolder(Operation):
         except NotADirectoryError:
             raise InvalidArgument(f"Cannot mkdir: {self.path} is not a directory") from None
         except FileNotFoundError:
-            os.close(make_folder(root, self.path))
+            copier = Copier(root, parse_owner(self.user, root) if self.user else None, None, lambda: None)
+            os.close(copier.make_folder(self.path))
 
 
 class Run(Operation):

@@ -43,11 +43,11 @@ def scratch() -> BuildImage:
 class StageState:
     """A stage under way. `config` is changed by instructions and becomes part of the image at the next commit."""
 
-    __slots__ = ("arguments", "author", "cmd_given", "config", "escape", "image", "name")
+    __slots__ = ("arguments", "author", "buildkit", "cmd_given", "config", "escape", "image", "name")
 
     def __init__(self, name: str, image: BuildImage, arguments: BuildArguments, escape: str) -> None:
         self.name, self.arguments, self.escape = name, arguments, escape
-        self.cmd_given = False
+        self.cmd_given = self.buildkit = False
         self.author = str(image.document.get("author") or "")
         self.image = image
         self.config: dict[str, Any] = {}
@@ -78,18 +78,21 @@ class StageState:
         """The history line of a step that runs nothing, as docker writes it."""
         return " ".join([*self.shell, "#(nop) ", comment] if spaced else [*self.shell, f"#(nop) {comment}"])
 
-    def document(self, created_by: str, layer: Layer | None) -> dict[str, Any]:
-        """The configuration document after a step."""
+    def document(self, created_by: str, layer: Layer | None, comment: str = "") -> dict[str, Any]:
+        """The configuration document after a step; "" for what made it leaves the history as it was."""
         previous = self.image.document
         created = format_time(now_ns())
         entry: dict[str, Any] = {"created": created, "created_by": created_by}
+        if comment:
+            entry["comment"] = comment
         if layer is None:
             entry["empty_layer"] = True
         config = {key: value for key, value in self.config.items() if value not in (None, "", [], {})}
         diff_ids = list((previous.get("rootfs") or {}).get("diff_ids") or [])
         document = {
             "architecture": previous.get("architecture", ARCHITECTURE), "os": previous.get("os", "linux"),
-            "created": created, "config": config, "history": [*(previous.get("history") or []), entry],
+            "created": created, "config": config,
+            "history": [*(previous.get("history") or []), *([entry] if created_by else [])],
             "rootfs": {"type": "layers", "diff_ids": diff_ids + ([layer.diff_id] if layer else [])},
         }
         if previous.get("variant"):

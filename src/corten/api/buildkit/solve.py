@@ -15,6 +15,7 @@ from corten.api.buildkit.progress import Progress, Steps, Vertex, VertexTeller, 
 from corten.api.buildkit.sessions import Session, Sessions
 from corten.base.errors import Error, InvalidArgument, NotFound, Unsupported
 from corten.build.classic import check_platform
+from corten.build.dockerignore import read_patterns
 from corten.engine.builds import BuildRequest
 from corten.oci import reference
 
@@ -89,8 +90,7 @@ class Solve:
             if text is not None:
                 break
         vertex.done()
-        lines = (line.strip() for line in (text or b"").decode("utf-8", "replace").lstrip("\ufeff").splitlines())
-        return [line for line in lines if line and not line.startswith("#")]
+        return read_patterns((text or b"").decode("utf-8", "replace"))
 
     async def _context(self, session: Session, ignored: list[str]) -> AsyncIterator[bytes]:
         vertex = Vertex(self.progress, "[internal] load build context", f"{self.ref}context")
