@@ -22,7 +22,7 @@ from corten.build.context import Tree, select
 from corten.build.copying import copy_operation
 from corten.build.dockerfile import parse
 from corten.build.graph import Vertex, source
-from corten.build.heredocs import heredoc_of
+from corten.build.heredocs import inline_path, script_of
 from corten.build.instructions import Command, Plan, Stage, read_plan
 from corten.build.ops import Backend, CommandFailed, MakeFolder, Operation, Run, RunStep
 from corten.build.run_mounts import parse_mount
@@ -314,13 +314,13 @@ class ClassicBuild:
         if not program:
             raise InvalidArgument("no command specified")
         if command.heredocs:
-            program = _with_heredocs(state, command)
+            program = [*state.shell, script_of(command.arguments[0], command.heredocs)]
         values = state.arguments.for_run(state.config["Env"])
         recorded = state.arguments.recorded(values)
         environment = [*state.config["Env"], *(f"{name}={value}" for name, value in sorted(values.items()))]
         step = RunStep(program, environment, state.config.get("User") or "", state.config.get("WorkingDir") or "/")
         flags = await self._run_flags(work, command, step)
-        if command.heredocs and program[-1] == inline_path(command):
+        if command.heredocs and program[-1] == inline_path(command.heredocs):
             step.inline = (program[-1], command.heredocs[0].chomped)
             flags.append(step.inline[1])
         return Run(state.document, [f"|{len(recorded)}", *recorded, *program] if recorded else program, step, flags)
@@ -366,20 +366,6 @@ class ClassicBuild:
             return await self.backend.resolve(name, False)
         except Error as error:
             raise NotFound(f"invalid from flag value {name}: {error}") from None
-
-
-def inline_path(command: Command) -> str:
-    """Where a heredoc that is a program of its own lies while it runs."""
-    return f"/dev/pipes/{command.heredocs[0].name}"
-
-
-def _with_heredocs(state: StageState, command: Command) -> list[str]:
-    """RUN <<EOF: a lone heredoc is the script itself (of `#!`, a program), else the shell reads it as shells do."""
-    if heredoc_of(command.arguments[0]):
-        script = command.heredocs[0].chomped
-        return [*state.shell, inline_path(command) if script.startswith("#!") else script]
-    body = "".join(f"\n{one.content}{one.name}" for one in command.heredocs)
-    return [*state.shell, command.arguments[0] + body]
 
 
 def check_platform(text: str) -> None:

@@ -48,3 +48,19 @@ def heredoc_of(word: str) -> Heredoc | None:
     raw = Expander({}, keep_unset=True, raw_quotes=True).words(match[3])
     quoted = sum(text.count(mark) * sign for text, sign in ((raw[0], 1), (plain[0], -1)) for mark in "'\"")
     return Heredoc(plain[0], "", not quoted, match[2] == "-")
+
+
+def inline_path(documents: list[Heredoc]) -> str:
+    """Where a heredoc that is a program of its own lies while it runs."""
+    return f"/dev/pipes/{documents[0].name}"
+
+
+def script_of(word: str, documents: list[Heredoc]) -> str:
+    """What the shell is given for `RUN word <<EOF`: a lone heredoc is the script itself, or names a program (`#!`).
+
+    With more words the shell reads the documents as shells do.
+    """
+    if heredoc_of(word):
+        script = documents[0].chomped
+        return inline_path(documents) if script.startswith("#!") else script
+    return word + "".join(f"\n{one.content}{one.name}" for one in documents)
