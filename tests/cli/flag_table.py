@@ -6,6 +6,7 @@ The list of commands and flags is asked of the CLI itself (`--help`). Commands t
 engine is outside of one and says so.
 """
 
+import os
 import re
 import shlex
 import subprocess
@@ -65,8 +66,12 @@ def load():
 # --- what the CLI has
 
 
+# whatever engine and plugins this machine has change what --help says
+_ALONE = {**os.environ, "DOCKER_HOST": "unix:///nonexistent", "DOCKER_CONFIG": "/nonexistent"}
+
+
 def _help(words):
-    return subprocess.run(["docker", *words, "--help"], capture_output=True, text=True, check=False).stdout
+    return subprocess.run(["docker", *words, "--help"], capture_output=True, text=True, check=False, env=_ALONE).stdout
 
 
 def _below(text):
@@ -153,8 +158,7 @@ def results(known):
 
 def page(known):
     found = results(known)
-    version = subprocess.run(["docker", "version", "--format", "{{.Client.Version}}"], capture_output=True, text=True,
-                             check=False).stdout.split("\n")[0].split(".")[0]
+    version = subprocess.run(["docker", "--version"], capture_output=True, text=True).stdout.split()[2].split(".")[0]
     counted = [found.get((command, name), ("none",))[0].partition(":")[0]
                for command, (_, flags) in known.items() if command.split()[0] not in SWARM for name, _, _ in flags]
     lines = [
