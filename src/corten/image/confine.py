@@ -135,7 +135,8 @@ def _seccomp() -> None:
     program = b"".join(struct.pack("=HBBI", *line) for line in code)
     buffer = ctypes.create_string_buffer(program, len(program))
     filter_ = struct.pack("@HP", len(code), ctypes.addressof(buffer))
-    check(libc.prctl(PR_SET_SECCOMP, 2, filter_, 0, 0), "prctl(PR_SET_SECCOMP)")
+    head = ctypes.create_string_buffer(filter_, len(filter_))
+    check(libc.prctl(PR_SET_SECCOMP, 2, ctypes.addressof(head), 0, 0), "prctl(PR_SET_SECCOMP)")
 
 
 assert SYS["openat2"] == 437

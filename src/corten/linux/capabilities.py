@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import struct
 
-from corten.linux.libc import syscall
+from corten.linux.libc import libc, raise_errno, syscall
 from corten.linux.process import prctl
 
 TYPE_CHECKING = False
@@ -90,15 +91,12 @@ def bounding() -> int:
 
 def drop_bounding(keep: int) -> None:
     """Drop every capability that is not in `keep` from the bounding set; needs CAP_SETPCAP when one is to drop."""
+    drop = libc.prctl
     for number in range(64):
-        if keep >> number & 1:
-            continue
-        try:
-            prctl(PR_CAPBSET_DROP, number)
-        except OSError as error:
-            if error.errno == 22:  # past the last one the kernel knows
+        if not keep >> number & 1 and drop(PR_CAPBSET_DROP, number, 0, 0, 0) < 0:
+            if ctypes.get_errno() == errno.EINVAL:  # past the last one the kernel knows
                 return
-            raise
+            raise_errno("prctl")
 
 
 def _set(effective: int, permitted: int, inheritable: int) -> None:
@@ -108,8 +106,9 @@ def _set(effective: int, permitted: int, inheritable: int) -> None:
 
 def raise_effective(sets: Sets) -> None:
     """After a change of user (PR_SET_KEEPCAPS) the permitted set is left and nothing is in effect: put it back."""
-    _, permitted, inheritable = own()
-    _set(permitted, permitted, inheritable)
+    effective, permitted, inheritable = own()
+    if effective != permitted:
+        _set(permitted, permitted, inheritable)
 
 
 def apply(sets: Sets) -> None:

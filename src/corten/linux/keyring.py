@@ -12,8 +12,8 @@ KEY_USR_SEARCH = 0x00080000
 KEY_OTH_SEARCH = 0x00000008
 
 
-def join_session(name: str, search: int = KEY_USR_SEARCH) -> None:
-    """Leave the caller's session keyring for the one of this name, made if missing, and permit a `search` of it.
+def join_session(name: str, search: int = 0) -> None:
+    """Leave the caller's session keyring for the one of this name, made if missing; permit a `search` of it, or none.
 
     So keys of the host's session stay out of a container, and an exec meets the keys of the container's init. Where the
     kernel or a filter knows no keyrings nothing is done. Raises OSError.
@@ -24,6 +24,8 @@ def join_session(name: str, search: int = KEY_USR_SEARCH) -> None:
         if error.errno in (errno.ENOSYS, errno.EOPNOTSUPP):
             return
         raise
+    if not search:
+        return
     text = ctypes.create_string_buffer(256)
     syscall("keyctl", KEYCTL_DESCRIBE, ring, text, len(text))
     permissions = int(text.value.split(b";")[3], 16)  # type;uid;gid;permissions;description

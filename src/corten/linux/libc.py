@@ -61,12 +61,15 @@ SYS = {name: numbers[_COLUMN] for name, numbers in _NUMBERS.items()}
 
 _syscall = libc.syscall
 _syscall.restype = ctypes.c_long
+_long = ctypes.c_long
+
+libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]  # converted in C: a start calls it some forty times
 
 
 def syscall(name: str, *arguments: object) -> int:
     """Call `name` by its number; arguments are int, bytes, None or ctypes objects. syscall(2). Raises OSError."""
-    converted = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
-    result = _syscall(ctypes.c_long(SYS[name]), *converted)
+    converted = [_long(a) if isinstance(a, int) else a for a in arguments]
+    result = _syscall(_long(SYS[name]), *converted)
     if result == -1:
         raise_errno(name)
     return int(result)

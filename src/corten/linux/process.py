@@ -17,9 +17,12 @@ ALL_DESCRIPTORS = 0xFFFFFFFF
 
 def prctl(option: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
     """prctl(2) with numbers. Raises OSError."""
-    from corten.linux.libc import syscall
+    from corten.linux.libc import libc, raise_errno
 
-    return syscall("prctl", option, a, b, c, d)
+    result: int = libc.prctl(option, a, b, c, d)
+    if result == -1:
+        raise_errno("prctl")
+    return result
 
 
 def set_pdeathsig(signum: int) -> None:
@@ -46,9 +49,8 @@ def set_name(name: str) -> None:
     """What ps shows as the command; 15 bytes."""
     import ctypes
 
-    from corten.linux.libc import check, libc
-
-    check(libc.prctl(PR_SET_NAME, ctypes.c_char_p(name.encode()[:15])), "prctl")
+    data = ctypes.create_string_buffer(name.encode()[:15])
+    prctl(PR_SET_NAME, ctypes.addressof(data))
 
 
 def pidfd_open(pid: int) -> int:

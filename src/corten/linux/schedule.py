@@ -76,10 +76,15 @@ def set_scheduler(attributes: bytes) -> None:
     syscall("sched_setattr", 0, attributes, 0)
 
 
+_possible_cpus = range(0)  # the kernel's number of them never changes; it has to be read from a file
+
+
 def forget_affinity() -> None:
     """May run on every CPU that the cpuset has, whatever the process before was bound to."""
+    global _possible_cpus
+    _possible_cpus = _possible_cpus or range(os.sysconf("SC_NPROCESSORS_CONF"))
     try:
-        os.sched_setaffinity(0, range(os.sysconf("SC_NPROCESSORS_CONF")))
+        os.sched_setaffinity(0, _possible_cpus)
     except OSError:
         pass  # offline CPUs alone, or an odd cpuset: the kernel knows better
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, value
     Rule = tuple[int, list["Condition"]]  # the value to return, the conditions that must all hold
+    Range = tuple[int, list[Instruction]]  # the first number, what becomes of it and those up to the next range
 
 # linux/filter.h, linux/seccomp.h
 _LD, _JA, _JEQ, _JGT, _JGE, _JSET, _AND, _RET = 0x20, 0x05, 0x15, 0x25, 0x35, 0x45, 0x54, 0x06
@@ -181,7 +182,7 @@ def _parse_rules(entries: Any, default: int) -> dict[str, list[Rule]]:
 def _section(architecture: str, rules: dict[str, list[Rule]], default: int) -> list[Instruction]:
     """The code for one architecture, entered with the system call's number in the accumulator."""
     table = numbers(architecture)
-    leaves: list[tuple[int, list[Instruction]]] = []
+    leaves: list[Range] = []
     last = -1
     for name, chain in rules.items():
         number = table.get(name)
@@ -196,12 +197,10 @@ def _section(architecture: str, rules: dict[str, list[Rule]], default: int) -> l
     return _tree(_ranges(leaves, default, last, unknown))
 
 
-def _ranges(
-    leaves: list[tuple[int, list[Instruction]]], default: int, last: int, unknown: int
-) -> list[tuple[int, list[Instruction]]]:
+def _ranges(leaves: list[Range], default: int, last: int, unknown: int) -> list[Range]:
     """(first number, code) of each run of numbers with the same outcome, from 0 up."""
     otherwise: list[Instruction] = [(_RET, 0, 0, default)]
-    found: list[tuple[int, list[Instruction]]] = []
+    found: list[Range] = []
 
     def add(start: int, code: list[Instruction]) -> None:
         if not found or found[-1][1] != code:
@@ -219,16 +218,48 @@ def _ranges(
     return found
 
 
-def _tree(ranges: list[tuple[int, list[Instruction]]]) -> list[Instruction]:
-    """Binary search; the code of a range stands where the search ends."""
-    if len(ranges) == 1:
-        return ranges[0][1]
+def _tree(ranges: list[Range]) -> list[Instruction]:
+    """Binary search. Outcomes that are one return are shared and stand at the end, as far as a jump reaches (255)."""
+    code = _search(ranges)
+    values = sorted({target.value for one in code for target in one[1:3] if isinstance(target, _Return)})
+    places = {value: len(code) + index for index, value in enumerate(values)}
+
+    def skip(at: int, target: int | _Return) -> int:
+        return places[target.value] - at - 1 if isinstance(target, _Return) else target
+
+    found = [(op, skip(at, yes), skip(at, no), value) for at, (op, yes, no, value) in enumerate(code)]
+    if all(yes < 256 and no < 256 for _, yes, no, _ in found):
+        return [*found, *((_RET, 0, 0, value) for value in values)]
     middle = len(ranges) // 2
     below, above = _tree(ranges[:middle]), _tree(ranges[middle:])
-    start = ranges[middle][0]
-    if len(below) <= 255:
-        return [(_JGE, len(below), 0, start), *below, *above]
-    return [(_JGE, 0, 1, start), (_JA, 0, 0, len(below)), *below, *above]
+    return [(_JGE, 0, 1, ranges[middle][0]), (_JA, 0, 0, len(below)), *below, *above]
+
+
+class _Return:
+    """As the target of a jump: a return of this value, wherever it stands."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+
+def _search(ranges: list[Range]) -> list[tuple[int, int | _Return, int | _Return, int]]:
+    """The search; an outcome of several instructions stands where the search ends."""
+    if len(ranges) == 1:
+        return list(ranges[0][1])
+    middle = len(ranges) // 2
+    below, above = ranges[:middle], ranges[middle:]
+    shared_below, shared_above = _shared(below), _shared(above)
+    code_below = [] if shared_below else _search(below)
+    code_above = [] if shared_above else _search(above)
+    return [(_JGE, shared_above or len(code_below), shared_below or 0, above[0][0]), *code_below, *code_above]
+
+
+def _shared(ranges: list[Range]) -> _Return | None:
+    if len(ranges) == 1 and len(ranges[0][1]) == 1:
+        return _Return(ranges[0][1][0][3])
+    return None
 
 
 def _leaf(name: str, chain: list[Rule], default: int) -> list[Instruction]:

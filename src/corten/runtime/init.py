@@ -108,7 +108,7 @@ def _join_namespaces(init: Init) -> None:
             os.close(descriptor)
 
 
-def _join_keyring(init: Init) -> None:
+def _make_keyring(init: Init) -> None:
     """Keys of the host's session stay there. In a user namespace most users are `other` to the keyring."""
     if init.plan.keyring:
         inside = init.plan.user_namespace
@@ -218,10 +218,7 @@ def _wait_for_start(init: Init) -> None:
         process.set_pdeathsig(0)  # the parent goes, the container stays
     for number in _ENDING:  # pid 1 of a namespace is deaf to what it does not handle
         _signal.signal(number, _end)
-    sync.send(init.channel, sync.READY, init.master)
-    for descriptor in (init.master, init.console):
-        if descriptor > 2:
-            os.close(descriptor)
+    _tell_ready(init)
     if init.listener >= 0:
         listening = _socket.socket(fileno=init.listener)
         connection, _ = listening._accept()  # type: ignore[attr-defined]
@@ -235,6 +232,13 @@ def _wait_for_start(init: Init) -> None:
 
 def _end(number: int, _frame: object) -> None:
     os._exit(128 + number)
+
+
+def _tell_ready(init: Init) -> None:
+    sync.send(init.channel, sync.READY, init.master)
+    for descriptor in (init.master, init.console):
+        if descriptor > 2:
+            os.close(descriptor)
 
 
 def _fork_reaper(init: Init) -> None:
@@ -283,7 +287,7 @@ STEPS: tuple[Step, ...] = (
     ("tie to the parent", _tie_to_parent),
     ("enter the cgroup", _enter_cgroup),
     ("join the namespaces", _join_namespaces),
-    ("join a session keyring", _join_keyring),
+    ("join a session keyring", _make_keyring),
     ("set the host name", _name_host),
     ("bring up the loopback", _raise_loopback),
     ("prepare the rootfs", _prepare_rootfs),
@@ -338,6 +342,12 @@ def _join_container(init: Init) -> None:
         user.become(0, 0, [])
 
 
+def _join_keyring(init: Init) -> None:
+    """The one that the container's init has made."""
+    if init.plan.keyring:
+        keyring.join_session(init.plan.keyring)
+
+
 def _open_exec_console(init: Init) -> None:
     if not init.plan.program.terminal:
         return
@@ -349,6 +359,11 @@ def _open_exec_console(init: Init) -> None:
     _take_console(init)
 
 
+def _wait_for_word(init: Init) -> None:
+    _tell_ready(init)
+    sync.expect(init.channel, sync.START)
+
+
 EXEC_STEPS: tuple[Step, ...] = (
     STEPS[0],
     ("tie to the parent", _tie_to_parent),
@@ -358,7 +373,7 @@ EXEC_STEPS: tuple[Step, ...] = (
     ("join a session keyring", _join_keyring),
     ("open the console", _open_exec_console),
     ("look up the program", _look_up),
-    ("wait for the start", _wait_for_start),
+    ("wait for the start", _wait_for_word),
     ("become the user", _become_user),
     ("close the descriptors", _close_all),
     ("confine the program", _confine),

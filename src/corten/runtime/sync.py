@@ -46,7 +46,7 @@ def make_pair() -> tuple[int, int]:
 
 def send(channel: int, message: bytes, descriptor: int = -1) -> None:
     """One message, with a descriptor if given. A peer that is gone is no error: it will be noticed by its exit."""
-    end = _socket.socket(fileno=channel)
+    end = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, channel)
     try:
         rights = descriptor.to_bytes(_FD_BYTES, sys.byteorder) if descriptor >= 0 else b""
         control = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if rights else []
@@ -59,7 +59,7 @@ def send(channel: int, message: bytes, descriptor: int = -1) -> None:
 
 def receive(channel: int, wait: bool = True) -> tuple[bytes, int]:
     """(message, descriptor or -1); an empty message is the end. Raises BlockingIOError when told not to wait."""
-    end = _socket.socket(fileno=channel)
+    end = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, channel)
     try:
         flags = _socket.MSG_CMSG_CLOEXEC | (0 if wait else _socket.MSG_DONTWAIT)
         try:
@@ -78,7 +78,7 @@ def receive(channel: int, wait: bool = True) -> tuple[bytes, int]:
 
 def asked(channel: int) -> int:
     """The number of the SOURCE the child asks for; -1 when it says something else, which stays to be received."""
-    end = _socket.socket(fileno=channel)
+    end = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, channel)
     try:
         if end.recv(1, _socket.MSG_PEEK) != SOURCE:
             return -1

@@ -189,9 +189,11 @@ class Zygote:
         entry.child.start()
 
     def _on_running(self, entry: Entry) -> None:
+        """Who waits hears of it first. Killed before the anchor has: the next zygote sees that it runs, or its exit."""
         entry.state = RUNNING
         self._end_child(entry)
         answer_start(self, entry)
+        self.hold(entry)
 
     def fail(self, entry: Entry, failure: object) -> None:
         """It has not come to run: see Entry.fail."""

@@ -171,7 +171,6 @@ def answer_start(zygote: "Zygote", entry: Entry) -> None:
         zygote.reply(client, answer, [entry.fds[name] for name in names])  # type: ignore[arg-type]
     if entry.exec_id is not None:
         entry.close("stdin", "stdout", "stderr")
-        zygote.hold(entry)
 
 
 def exec_(zygote: "Zygote", message: "Message", client: "socket.socket") -> "Answer":
