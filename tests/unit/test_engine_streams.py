@@ -44,10 +44,13 @@ def test_scanner(typed, passed, detached):
     assert (out, seen) == (passed, detached)
 
 
-def duplex(client_script, **fds):
+def duplex(client_script, ends_after_s=None, **fds):
     """Run a duplex against a client thread; returns (how it ended, what the client returned)."""
     async def run():
         loop = asyncio.get_running_loop()
+        if ends_after_s is not None:
+            fds["exited"] = loop.create_future()
+            loop.call_later(ends_after_s, fds["exited"].set_result, None)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.settimeout(5)
@@ -156,14 +159,11 @@ def test_terminal_is_raw_and_detaches():
 def test_output_held_open_by_a_left_behind_child_ends_after_the_process():
     out_r, out_w = os.pipe()
 
-    async def exited():
-        await asyncio.sleep(0.1)
-
     def client(sock):
         os.write(out_w, b"hi")
         return receive_all(sock)
 
-    ended, data = duplex(client, stdout_fd=out_r, exited=exited())
+    ended, data = duplex(client, stdout_fd=out_r, ends_after_s=0.1)
     assert data == b"\x01\0\0\0\0\0\0\x02hi"
     assert not ended.disconnected
     os.close(out_w)

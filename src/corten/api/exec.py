@@ -46,21 +46,14 @@ async def start(request: Request, engine: Engine) -> Response:
     keys = parse_detach_keys(asked.detach_keys) if asked.tty else None
     try:
         ended = await run_duplex(connection, stdin_fd=stdin, stdout_fd=started.stdout, stderr_fd=started.stderr,
-                                 tty=asked.tty, framed=not body.tty, detach_keys=keys, exited=exited.wait())
-        if not ended.detached and not ended.disconnected:
-            await _until_exit(exited)
+                                 tty=asked.tty, framed=not body.tty, detach_keys=keys, exited=exited)
+        if not ended.detached and not ended.disconnected and not exited.done():
+            # the output's end may come a little before the process's, and a client asks for the code when the stream
+            # ends; one that has closed its output and goes on is not waited for
+            await asyncio.wait({exited}, timeout=EXIT_WAIT_S)
     finally:
         connection.close()
     return hijacked()
-
-
-async def _until_exit(exited: asyncio.Event) -> None:
-    """The output's end comes a little before the process's; a client asks for the code as soon as the stream ends."""
-    try:
-        async with asyncio.timeout(EXIT_WAIT_S):
-            await exited.wait()
-    except TimeoutError:
-        return  # it has closed its output and goes on
 
 
 async def resize(request: Request, engine: Engine) -> Response:

@@ -56,9 +56,13 @@ class HttpConnection:
         self._route: Route | None = None
         self._task: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._resume()
 
     # --- reading
+
+    def open(self) -> None:
+        """Begin to serve; most clients have sent their first request by now."""
+        self._resume()
+        self._on_readable()
 
     def _resume(self) -> None:
         if not self._reading and not self._ended:
@@ -155,11 +159,7 @@ class HttpConnection:
             self._say_and_close(505, "HTTP Version Not Supported")
             return
         self._body_ended = False
-        if "content-length" in headers or "transfer-encoding" in headers:
-            has_body = headers.get("content-length") != "0"
-            self._pause()
-        else:
-            has_body = False
+        has_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
         if not has_body:
             self._http.next_event()  # the end of the message is there already
             self._body_ended = True

@@ -108,7 +108,9 @@ class Server:
         self.loop.add_reader(listener.fileno(), self._accept, listener, take)
 
     def _serve(self, peer: socket.socket, read_only: bool = False) -> None:
-        self.connections.add(HttpConnection(self, peer, read_only))
+        connection = HttpConnection(self, peer, read_only)
+        self.connections.add(connection)
+        connection.open()
 
     def _bridge(self, peer: socket.socket, context: ssl.SSLContext) -> None:
         if len(self._bridges) >= self.settings.max_connections:

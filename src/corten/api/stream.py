@@ -194,11 +194,13 @@ class Connection:
             return moved
         return 0
 
-    async def hung_up(self) -> None:
-        """Wait until the client has closed both directions."""
-        if self.closed:
-            return
-        await self._watch.watch(self._socket.fileno())
+    def hung_up(self) -> "asyncio.Future[None]":
+        """Done when the client has closed both directions; the newest asked for, and until the connection is closed."""
+        if not self.closed:
+            return self._watch.watch(self._socket.fileno())
+        gone: asyncio.Future[None] = self._loop.create_future()
+        gone.set_result(None)
+        return gone
 
     def write_eof(self) -> None:
         """End our direction; the client may go on sending."""

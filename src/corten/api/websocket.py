@@ -99,8 +99,11 @@ class WebSocket:
         """Frames cannot be spliced: EINVAL has the caller copy."""
         raise OSError(22, "not a pipe")
 
-    async def hung_up(self) -> None:
-        """Wait until the client has said goodbye or is gone."""
+    def hung_up(self) -> "asyncio.Future[None]":
+        """Done when the client has said goodbye or is gone."""
+        return asyncio.ensure_future(self._until_gone())
+
+    async def _until_gone(self) -> None:
         await self._gone.wait()
 
     # --- to the client

@@ -54,7 +54,7 @@ class Execs:
     def __init__(self, engine: "Engine") -> None:
         self.engine = engine
         self._records: dict[str, ExecRecord] = {}
-        self._ended: dict[str, asyncio.Event] = {}
+        self._ended: dict[str, asyncio.Future[None]] = {}
         self._users: dict[str, User] = {}  # of those that have not been started
 
     def get(self, exec_id: str) -> ExecRecord:
@@ -68,8 +68,8 @@ class Execs:
         """The ids of a container's execs that have not ended, None-like empty when there are none."""
         return [r.id for r in self._records.values() if r.container_id == container_id and r.exit_code is None]
 
-    def exited(self, exec_id: str) -> asyncio.Event:
-        """Set when it has ended; for streams."""
+    def exited(self, exec_id: str) -> "asyncio.Future[None]":
+        """Done when it has ended. Many may wait for it: by asyncio.wait, which does not cancel it."""
         return self._ended[exec_id]
 
     # --- create and start
@@ -86,7 +86,7 @@ class Execs:
             raise InvalidArgument("invalid ConsoleSize")
         made = ExecRecord(id=new_id(), container_id=record.id, request=request, silent=silent)
         self._records[made.id] = made
-        self._ended[made.id] = asyncio.Event()
+        self._ended[made.id] = asyncio.get_running_loop().create_future()
         self._publish(made, "exec_create", command=True)
         asyncio.get_running_loop().call_soon(self._look_ahead, made, record)
         return made.id
@@ -192,12 +192,16 @@ class Execs:
 
     def _finish(self, made: ExecRecord, exit_code: int) -> None:
         made.exit_code, made.running = exit_code, False
-        self._ended[made.id].set()
+        self._tell(made.id)
         if made.silent:
             self._drop(made.id)
         elif len(self._records) > KEPT_FINISHED:
             for old in [r.id for r in self._records.values() if r.exit_code is not None][:KEPT_FINISHED // 4]:
                 self._drop(old)
+
+    def _tell(self, exec_id: str) -> None:
+        if not self._ended[exec_id].done():
+            self._ended[exec_id].set_result(None)
 
     def _drop(self, exec_id: str) -> None:
         self._records.pop(exec_id, None)
@@ -214,7 +218,7 @@ class Execs:
         """Forget its execs."""
         for made in list(self._records.values()):
             if made.container_id == container_id:
-                self._ended[made.id].set()
+                self._tell(made.id)
                 if made.running:
                     self.engine.db.delete("exec", made.id)
                 self._drop(made.id)
@@ -228,7 +232,7 @@ class Execs:
                 self.engine.db.delete("exec", key)
                 continue
             self._records[key] = made
-            self._ended[key] = asyncio.Event()
+            self._ended[key] = asyncio.get_running_loop().create_future()
 
     # --- the rest of the API
 

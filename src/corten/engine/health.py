@@ -111,7 +111,7 @@ async def _probe(containers: "Containers", record: ContainerRecord, timeout_s: f
     output = bytearray()
     readers = [asyncio.ensure_future(_collect(fd, output)) for fd in (started.stdout, started.stderr) if fd >= 0]
     try:
-        await asyncio.wait_for(ended.wait(), timeout_s)
+        await asyncio.wait_for(asyncio.shield(ended), timeout_s)
         await asyncio.wait(readers, timeout=1.0)
         text = bytes(output[:OUTPUT_LIMIT_BYTES]).decode("utf-8", "replace")
         return made.exit_code if made.exit_code is not None else -1, text

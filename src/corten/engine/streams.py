@@ -9,8 +9,8 @@ import asyncio
 import fcntl
 import os
 import termios
-from collections.abc import Awaitable
-from typing import NamedTuple, Protocol
+from collections.abc import Coroutine
+from typing import Any, NamedTuple, Protocol
 
 from corten.base.errors import InvalidArgument
 
@@ -44,7 +44,7 @@ class Connection(Protocol):
     async def sendfile(self, fd: int, offset: int, count: int) -> None: ...
     async def splice_from(self, pipe: int, count: int) -> None: ...
     async def splice_to(self, pipe: int) -> int: ...
-    async def hung_up(self) -> None: ...
+    def hung_up(self) -> "asyncio.Future[None]": ...
     def write_eof(self) -> None: ...
     def close(self) -> None: ...
     def fileno(self) -> int: ...
@@ -263,30 +263,6 @@ async def _copy_framed(connection: Connection, fd: int, stream: int, turn: async
                 await connection.splice_from(fd, size)
 
 
-async def copy_output(
-    connection: Connection, stdout_fd: int, stderr_fd: int, *, tty: bool, framed: bool | None = None
-) -> None:
-    """From a process's outputs to the client until both are at their end. Raises ConnectionError: nobody listens.
-
-    `framed` (default: unless `tty`): a client may ask for frames of a terminal, or for two pipes without them.
-    """
-    framed = not tty if framed is None else framed
-    if tty:
-        await (_copy_terminal_framed if framed else _copy_raw)(connection, stdout_fd)
-        return
-    turn = asyncio.Lock()
-    copies = [
-        _copy_framed(connection, fd, stream, turn) if framed else _copy_unframed(connection, fd, turn)
-        for fd, stream in ((stdout_fd, STDOUT), (stderr_fd, STDERR)) if fd >= 0
-    ]
-    if len(copies) == 1:
-        await copies[0]
-    else:
-        async with asyncio.TaskGroup() as group:
-            for copy in copies:
-                group.create_task(copy)
-
-
 class Ended(NamedTuple):
     """How a duplex came to its end: by the detach keys, by the client going away, or (both False) by the process."""
 
@@ -296,13 +272,13 @@ class Ended(NamedTuple):
 
 async def run_duplex(
     connection: Connection, *, stdin_fd: int = -1, stdout_fd: int = -1, stderr_fd: int = -1, tty: bool = False,
-    framed: bool | None = None, detach_keys: bytes | None = None, exited: "Awaitable[object] | None" = None,
+    framed: bool | None = None, detach_keys: bytes | None = None, exited: "asyncio.Future[None] | None" = None,
 ) -> Ended:
     """Join a hijacked connection to a process's descriptors (exec start). Takes the descriptors and closes them.
 
     tty: `stdout_fd` is the terminal's master (stdin_fd too), output is raw. Else frames of two pipes; a client that
-    ends its input ends the process's. `framed` as in copy_output. `exited`: awaits the process's end, after which
-    output gets 2 s to end.
+    ends its input ends the process's. `framed` (default: unless `tty`): a client may ask for frames of a terminal, or
+    for two pipes without them. `exited`: the process's end, after which output gets 2 s to end.
     The connection stays open: the caller closes it.
     """
     return await Duplex(connection, stdin_fd, stdout_fd, stderr_fd, tty, framed).run(detach_keys, exited)
@@ -316,7 +292,7 @@ class Duplex:
     def __init__(
         self, connection: Connection, stdin_fd: int, stdout_fd: int, stderr_fd: int, tty: bool, framed: bool | None
     ) -> None:
-        self._framed = framed
+        self._framed = not tty if framed is None else framed
         if tty and 0 <= stdin_fd == stdout_fd:
             stdin_fd = os.dup(stdout_fd)
         self._connection = connection
@@ -327,43 +303,52 @@ class Duplex:
                 if not tty:
                     grow_pipe(fd)
 
-    async def run(self, detach_keys: bytes | None, exited: "Awaitable[object] | None") -> Ended:
-        tasks: dict[str, asyncio.Task[object]] = {}
-        if self._stdout >= 0 or self._stderr >= 0:
-            tasks["output"] = asyncio.ensure_future(
-                copy_output(self._connection, self._stdout, self._stderr, tty=self._tty, framed=self._framed))
-        if self._stdin >= 0:
-            tasks["input"] = asyncio.ensure_future(self._input(detach_keys))
-        tasks["hung up"] = asyncio.ensure_future(self._connection.hung_up())
-        if exited is not None:
-            tasks["exited"] = asyncio.ensure_future(_ended(exited))
+    async def run(self, detach_keys: bytes | None, exited: "asyncio.Future[None] | None") -> Ended:
+        outputs = {asyncio.ensure_future(copy) for copy in self._copies()}
+        given = asyncio.ensure_future(self._input(detach_keys)) if self._stdin >= 0 else None
+        gone = self._connection.hung_up()
         try:
-            return await self._until_end(tasks)
+            return await self._until_end(outputs, given, gone, exited)
         finally:
-            for task in tasks.values():
+            left = [task for task in (*outputs, given) if task is not None and not task.done()]
+            for task in (*left, gone):
                 task.cancel()
-            await asyncio.gather(*tasks.values(), return_exceptions=True)
+            if left:
+                await asyncio.gather(*left, return_exceptions=True)
             self._close()
 
-    async def _until_end(self, tasks: dict[str, "asyncio.Task[object]"]) -> Ended:
-        output, given, gone = tasks.get("output"), tasks.get("input"), tasks["hung up"]
-        process = tasks.get("exited")
-        pending = set(tasks.values())
-        while pending:
+    def _copies(self) -> "list[Coroutine[None, None, None]]":
+        """From the process's outputs to the client, each until its end. They raise ConnectionError: nobody listens."""
+        if self._tty:
+            return [(_copy_terminal_framed if self._framed else _copy_raw)(self._connection, self._stdout)]
+        turn = asyncio.Lock()
+        return [
+            _copy_framed(self._connection, fd, stream, turn) if self._framed
+            else _copy_unframed(self._connection, fd, turn)
+            for fd, stream in ((self._stdout, STDOUT), (self._stderr, STDERR)) if fd >= 0
+        ]
+
+    async def _until_end(
+        self, outputs: "set[asyncio.Task[None]]", given: "asyncio.Task[bool] | None", gone: "asyncio.Future[None]",
+        exited: "asyncio.Future[None] | None",
+    ) -> Ended:
+        pending: set[asyncio.Future[Any]] = {*outputs, gone, *({given} if given else ()), *({exited} if exited else ())}
+        while True:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             if given in done and given is not None and given.result():
                 return Ended(True, False)
-            if output in done and output is not None:
-                return Ended(False, output.exception() is not None)
+            if any(task.exception() is not None for task in outputs if task.done()):
+                return Ended(False, True)
+            if outputs and all(task.done() for task in outputs):
+                return Ended(False, False)
             if gone in done:
                 return Ended(False, True)
-            if process in done:
-                if output is not None:
-                    await asyncio.wait({output}, timeout=EXIT_DRAIN_S)
+            if exited in done:
+                if outputs:
+                    await asyncio.wait(outputs, timeout=EXIT_DRAIN_S)
                 return Ended(False, False)
-            if output is None and process is None and given in done:
-                break
-        return Ended(False, False)
+            if not outputs and exited is None and given in done:
+                return Ended(False, False)
 
     async def _input(self, detach_keys: bytes | None) -> bool:
         keys = (detach_keys or DETACH_KEYS) if self._tty else None
@@ -377,7 +362,3 @@ class Duplex:
         for fd in {self._stdin, self._stdout, self._stderr} - {-1}:
             os.close(fd)
         self._stdin = self._stdout = self._stderr = -1
-
-
-async def _ended(what: "Awaitable[object]") -> object:
-    return await what

@@ -1,7 +1,8 @@
 """The ends of processes: noticed, put on record, told; and of those that are to end, which nobody waits for.
 
-An exit is written down first, reaped after, told last (docs/adr/0001). A process that has failed, or is not wanted any
-more, is told to go and heard of when it has gone: until then it is held as before, and the loop serves others.
+A container's exit is written down first, reaped after, told last (docs/adr/0001). A process that has failed, or is not
+wanted any more, is told to go and heard of when it has gone: until then it is held as before, and the loop serves
+others.
 """
 
 import os
@@ -104,14 +105,30 @@ class Endings:
             self._ended(entry, status)
 
     def _ended(self, entry: Entry, status: int) -> None:
+        if entry.exec_id is not None and entry not in self.foreign:
+            self._exec_ended(entry, status)
+            return
         try:
-            record = self._record(entry, status)
+            record = reaper.record_exit(self.zygote.layout.exits, entry.key, status, entry.oom_path)
         except OSError:  # no room, or no descriptor: it stays a zombie, which keeps the code
             self._look_again(entry)
             return
+        self.mark_exited(entry, record)
         reaper.reap(entry.pid)
         self.zygote.broadcast({"event": "exit", **record})
         self.after_exit(entry)
+
+    def _exec_ended(self, entry: Entry, status: int) -> None:
+        """Somebody waits for an exec's end now: told first, then held by the anchor, reaped last.
+
+        Whatever is killed meanwhile, the zombie keeps the code. A container's goes to a file first: the daemon may be
+        away for long and wants those codes by all means.
+        """
+        record = reaper.exit_record(entry.key, status, "")
+        self.mark_exited(entry, record)
+        self.zygote.broadcast({"event": "exit", **record})
+        self.after_exit(entry)
+        reaper.reap(entry.pid)
 
     def on_told(self, entry: Entry, record: dict[str, object]) -> None:
         """The anchor has reaped it and written that down."""
@@ -161,20 +178,6 @@ class Endings:
 
     # --- putting it on record
 
-    def _record(self, entry: Entry, status: int) -> dict[str, object]:
-        """Put an exit where a kill -9 of this process cannot reach: a container's in a file, an exec's with the anchor.
-
-        The daemon may be away for long and wants containers' codes by all means; an exec's is asked for at once.
-        """
-        if entry.exec_id is None or entry in self.foreign:
-            record = reaper.record_exit(self.zygote.layout.exits, entry.key, status, entry.oom_path)
-            self.mark_exited(entry, record)
-        else:
-            record = reaper.exit_record(entry.key, status, "")
-            self.mark_exited(entry, record)
-            self.zygote.hold(entry)
-        return record
-
     def mark_exited(self, entry: Entry, record: dict[str, object]) -> None:
         """What the record says is known of the entry from here on."""
         self.zygote.unwatch(entry.fds["pidfd"])
@@ -188,12 +191,10 @@ class Endings:
         """What nobody waits for: the cgroup goes, stdin closes, the anchor hears of it."""
         if entry.exec_id is None:
             self.zygote.groups.remove(entry.cgroup)
-        had = len(entry.fds)
-        entry.close("stdin")
-        if entry.exec_id is not None:
+        else:
             entry.close("console")
-        if entry.exec_id is None or len(entry.fds) != had:
-            self.zygote.hold(entry)
+        entry.close("stdin")
+        self.zygote.hold(entry)
 
     # --- children that nobody knows
 
