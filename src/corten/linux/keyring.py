@@ -16,8 +16,10 @@ def join_session(name: str, search: int = 0) -> None:
     """Leave the caller's session keyring for the one of this name, made if missing; permit a `search` of it, or none.
 
     So keys of the host's session stay out of a container, and an exec meets the keys of the container's init. Where the
-    kernel or a filter knows no keyrings nothing is done. Raises OSError.
+    kernel or a filter knows no keyrings, and without a name, nothing is done. Raises OSError.
     """
+    if not name:
+        return
     try:
         ring = syscall("keyctl", KEYCTL_JOIN_SESSION_KEYRING, name.encode())
     except OSError as error:

@@ -110,9 +110,8 @@ def _join_namespaces(init: Init) -> None:
 
 def _make_keyring(init: Init) -> None:
     """Keys of the host's session stay there. In a user namespace most users are `other` to the keyring."""
-    if init.plan.keyring:
-        inside = init.plan.user_namespace
-        keyring.join_session(init.plan.keyring, keyring.KEY_OTH_SEARCH if inside else keyring.KEY_USR_SEARCH)
+    inside = init.plan.user_namespace
+    keyring.join_session(init.plan.keyring, keyring.KEY_OTH_SEARCH if inside else keyring.KEY_USR_SEARCH)
 
 
 def _name_host(init: Init) -> None:
@@ -217,7 +216,7 @@ def _wait_for_start(init: Init) -> None:
     if init.listener >= 0:
         process.set_pdeathsig(0)  # the parent goes, the container stays
     for number in _ENDING:  # pid 1 of a namespace is deaf to what it does not handle
-        _signal.signal(number, _end)
+        _signal.signal(number, lambda number, _frame: os._exit(128 + number))
     _tell_ready(init)
     if init.listener >= 0:
         listening = _socket.socket(fileno=init.listener)
@@ -228,10 +227,6 @@ def _wait_for_start(init: Init) -> None:
     sync.expect(init.channel, sync.START)
     for number in _ENDING:
         _signal.signal(number, _signal.SIG_DFL)
-
-
-def _end(number: int, _frame: object) -> None:
-    os._exit(128 + number)
 
 
 def _tell_ready(init: Init) -> None:
@@ -344,8 +339,7 @@ def _join_container(init: Init) -> None:
 
 def _join_keyring(init: Init) -> None:
     """The one that the container's init has made."""
-    if init.plan.keyring:
-        keyring.join_session(init.plan.keyring)
+    keyring.join_session(init.plan.keyring)
 
 
 def _open_exec_console(init: Init) -> None:
