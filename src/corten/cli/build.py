@@ -58,16 +58,20 @@ def _from_stdin(file: str) -> Context:
 
 
 def _ignore(folder: str, dockerfile: str) -> "tuple[list[str], Ignore | None]":
-    try:
-        with open(f"{folder}/.dockerignore", encoding="utf-8") as file:
-            text = file.read()
-    except FileNotFoundError:
+    for name in (f"{dockerfile}.dockerignore", ".dockerignore"):  # its own rules come before the context's
+        try:
+            with open(f"{folder}/{name}", encoding="utf-8") as file:
+                text = file.read()
+            break
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    else:
         return [], None
     from corten.base.errors import InvalidArgument
     from corten.build.dockerignore import Ignore
 
     try:
-        return [".dockerignore", dockerfile], Ignore(text)
+        return [name, dockerfile], Ignore(text)
     except InvalidArgument as error:
         raise Failure(f"error checking context: {error}") from None
 
@@ -182,13 +186,21 @@ def build(cli: Cli, values: Values) -> None:
             raise usage_failure(cli, f'invalid argument "{name}" for "-t, --tag" flag: {failure.text}') from None
     if values.flag("squash"):
         raise Failure("--squash is not supported")
+    if values.flag("check"):
+        _check(cli, values)
+        return
     context = _context(values.rest[0], values.text("file"))
     from corten.cli.login import all_for_build
 
     headers = {"Content-Type": "application/x-tar", "X-Registry-Config": all_for_build(cli.config_dir)}
     quiet = values.flag("quiet")
     body = _counted(context.body, quiet) if context.body is not None else None
-    reply = cli.client.open("POST", "/build", _query(values, context), body, headers)
+    try:
+        reply = cli.client.open("POST", "/build", _query(values, context), body, headers)
+    except Failure as failure:
+        from corten.cli.build_check import with_excerpt
+
+        raise with_excerpt(failure, values.text("file") or f"{values.rest[0]}/Dockerfile") from None
     image: list[str] = []
 
     def aux(value: object) -> None:
@@ -202,6 +214,21 @@ def build(cli: Cli, values: Values) -> None:
     if values.text("iidfile") and image:
         with open(values.text("iidfile"), "w", encoding="utf-8") as file:
             file.write(image[-1])
+
+
+def _check(cli: Cli, values: Values) -> None:
+    from corten.cli.build_check import check
+
+    path, file = values.rest[0], values.text("file")
+    if path == "-" or file == "-":
+        text, ignore, shown = b"".join(_stdin_pieces(b"")), None, "Dockerfile"
+    else:
+        name, outside = _dockerfile(os.path.realpath(path), path, file)
+        shown = file or os.path.join(path, name)
+        _, ignore = _ignore(os.path.realpath(path), name)
+        with open(shown, "rb") as opened:
+            text = outside if outside is not None else opened.read()
+    check(cli, values, shown, text, _arguments(values), ignore)
 
 
 def _quiet(messages: Iterator[dict[str, object]], aux: object) -> str:

@@ -22,6 +22,7 @@ OPTIONS: dict[str, tuple[tuple[object, ...], ...]] = {
         ("cache-from", "", "strings", "Images to consider as cache sources"),
         ("cgroup-parent", "", "string",
         'Set the parent cgroup for the "RUN" instructions during build'),
+        ("check", "", "", "Look for what is doubtful in the Dockerfile and build nothing"),
         ("compress", "", "", "Compress the build context using gzip"),
         ("cpu-period", "", "int", "Limit the CPU CFS (Completely Fair Scheduler) period"),
         ("cpu-quota", "", "int", "Limit the CPU CFS (Completely Fair Scheduler) quota"),
