@@ -37,7 +37,7 @@ python=/usr/bin/python3
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 stamp=.venv/.dev-$(sha256sum pyproject.toml | cut -c1-16)
 if [ ! -e "$stamp" ]; then
-    .venv/bin/pip install -q --disable-pip-version-check -e '.[fast,dev]'
+    .venv/bin/pip install -q --disable-pip-version-check -e '.[fast,gateway,dev]'
     touch "$stamp"
 fi
 

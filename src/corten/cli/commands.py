@@ -6,8 +6,10 @@ from the table's module when the command is run.
 """
 
 C, IM, S, R = "options_container", "options_image", "options_system", "options_run"
+G = "options_gateway"
 
 COMMANDS: dict[str, tuple[str, str, str, int, int, tuple[str, ...], str]] = {
+    "apply": ("gateway.apply", "-f FILE", "Register documents with the gateway", 0, 0, (), G),
     "builder prune": ("prune.builder", "", "Remove build cache", 0, 0, (), IM),
     "container attach": (
         "attach.attach", "[OPTIONS] CONTAINER",
@@ -79,6 +81,21 @@ COMMANDS: dict[str, tuple[str, str, str, int, int, tuple[str, ...], str]] = {
     "container wait": (
         "lifecycle.wait", "[OPTIONS] CONTAINER [CONTAINER...]",
         "Block until one or more containers stop, then print their exit codes", 1, -1, ("wait",), C),
+    "gateway audit": ("gateway.audit", "[OPTIONS]", "Show who called what, and why it was answered so", 0, 0, (), G),
+    "gateway authority": ("gateway.authority", "", "Print the authority of certificates made here", 0, 0, (), ""),
+    "gateway explain": (
+        "gateway.explain", "[OPTIONS] URL", "Say which route, policies and backends a request would get, and why",
+        1, 1, (), G),
+    "gateway ls": ("gateway.ls", "[OPTIONS]", "List routes", 0, 0, ("gateway list",), G),
+    "gateway metrics": ("gateway.metrics", "", "Print counters for Prometheus", 0, 0, (), ""),
+    "gateway register": (
+        "gateway.register", "[OPTIONS] NAME", "Register an API whose containers have no labels", 1, 1, (), G),
+    "gateway show": ("gateway.show", "[OPTIONS] API [API...]", "Display all of an API", 1, -1, (), G),
+    "gateway status": ("gateway.status", "", "Show where the gateway listens and whether it runs", 0, 0, (), ""),
+    "gateway test": ("gateway.test", "[OPTIONS] URL", "Send a request and show what became of it", 1, 1, (), G),
+    "gateway top": ("gateway.top", "[OPTIONS]", "Display a live stream of requests by route", 0, 0, (), G),
+    "gateway unregister": (
+        "gateway.unregister", "[OPTIONS] API|KIND/NAME [...]", "Take registered documents away", 1, -1, (), G),
     "image build": (
         "build.build", "[OPTIONS] PATH | URL | -", "Build an image from a Dockerfile",
         1, 1, ("build", "builder build"), IM),
@@ -142,6 +159,7 @@ COMMANDS: dict[str, tuple[str, str, str, int, int, tuple[str, ...], str]] = {
 GROUPS: dict[str, str] = {
     "builder": "Manage builds",
     "container": "Manage containers",
+    "gateway": "Manage the API gateway",
     "image": "Manage images",
     "network": "Manage networks",
     "system": "Manage corten",

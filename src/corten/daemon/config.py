@@ -44,6 +44,9 @@ FLAGS: tuple[tuple[tuple[str, ...], str, dict[str, object]], ...] = (
     (("--log-opt",), "log_options", {"action": "append", "help": "Option of that driver, KEY=VALUE; may be repeated"}),
     (("-s", "--storage-driver"), "storage_driver",
      {"help": "overlayfs, or vfs: plain copies, where overlay does not work"}),
+    (("--gateway-http",), "gateway_http", {"help": "Where the gateway listens, host:port"}),
+    (("--gateway-https",), "gateway_https", {"help": "Where the gateway listens with TLS, host:port"}),
+    (("--gateway-envoy",), "gateway_envoy", {"help": "Envoy's program, instead of the one found"}),
     (("-l", "--log-level"), "log_level", {"choices": LEVELS, "help": "Level of the log on stderr"}),
     (("-D", "--debug"), "debug", {"action": "store_true", "default": None, "help": "Same as --log-level debug"}),
 )

@@ -25,6 +25,7 @@ from corten.base.errors import Error, InvalidArgument
 from corten.daemon import config as flags
 from corten.engine.engine import Engine
 from corten.engine.settings import DaemonConfig
+from corten.gateway.gateway import Gateway
 
 SWITCH_INTERVAL_S = 0.0005  # how long a thread that deletes files may keep the loop waiting; 5 ms by default
 _LEVELS = {"debug": "DEBUG", "info": "INFO", "warn": "WARNING", "error": "ERROR", "fatal": "CRITICAL"}
@@ -60,6 +61,7 @@ async def serve(config: DaemonConfig, router: Router) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
     engine = Engine(config)
+    engine.gateway = Gateway(engine)
     await engine.open()
     gc.freeze()  # what is there for good need not be looked at again and again
     gc.set_threshold(20_000, 20, 50)  # a collection in the middle of a start costs more than it frees

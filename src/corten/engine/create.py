@@ -11,7 +11,7 @@ from corten.base.errors import Conflict, Internal, InvalidArgument, NotFound
 from corten.base.files import atomic_write
 from corten.base.ids import new_id
 from corten.base.units import now_ns
-from corten.engine import log_drivers, own_labels, validate
+from corten.engine import gateway, log_drivers, own_labels, validate
 from corten.engine.db import NameTaken
 from corten.engine.devices import block_io
 from corten.engine.honoured import refuse_unsupported
@@ -79,6 +79,7 @@ async def create(
     own_labels.check(config)
     record.mounts = planned(containers, config, host)
     warnings += engine.networks.check_create(record)
+    engine.gateway.check(record)
     sharing = containers.find(host.network_mode.removeprefix("container:"))
     if sharing and not config.hostname:
         config.hostname = sharing.config.hostname
@@ -113,7 +114,8 @@ def merge_image_config(config: Config, image: dict[str, Any]) -> None:
         config.exposed_ports = {**{port: {} for port in ports}, **(config.exposed_ports or {})}
     own = {variable.partition("=")[0] for variable in config.env or ()}
     config.env = [*(config.env or ()), *(v for v in image.get("Env") or () if v.partition("=")[0] not in own)]
-    config.labels = {**(image.get("Labels") or {}), **(config.labels or {})}
+    labels = {name: value for name, value in (image.get("Labels") or {}).items() if not name.startswith(gateway.PREFIX)}
+    config.labels = {**labels, **(config.labels or {})}  # an image does not steer the engine
     if config.entrypoint is None:
         if config.cmd is None:
             config.cmd = image.get("Cmd")

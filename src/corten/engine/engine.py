@@ -20,6 +20,7 @@ from corten.engine.db import Database
 from corten.engine.distribution import Distribution, settings_of
 from corten.engine.events import Events
 from corten.engine.exec import Execs
+from corten.engine.gateway import Gateway, NoGateway
 from corten.engine.images import Images
 from corten.engine.log_forward import Forwarders
 from corten.engine.networks import Networks
@@ -68,6 +69,7 @@ class Engine:
         self.stats = Stats(self)
         self.system = System(self)
         self.builds = Builds(self)
+        self.gateway: Gateway = NoGateway()  # the daemon puts its own in
 
     @property
     def snapshots(self) -> Snapshots:
@@ -87,6 +89,7 @@ class Engine:
         self.zygote = await ZygoteClient.connect(self.layout, lambda event: exits.on_event(self.containers, event))
         await reconcile(self)
         self.networks.watch()
+        await self.gateway.open()
 
     async def close(self) -> None:
         """Let go. When nothing runs, zygote, devices and rules go too; else they stay, for the next daemon."""
@@ -98,7 +101,9 @@ class Engine:
         self.log_forwarders.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_S)  # cleaning up, mostly
-        if not any(record.running for record in self.containers):
+        resting = not any(record.running for record in self.containers)
+        await self.gateway.close(resting)
+        if resting:
             await self._leave_nothing()
         self.zygote.close()
         self.streams.close()

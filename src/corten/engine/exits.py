@@ -70,6 +70,7 @@ def record_exit(containers: "Containers", record: ContainerRecord, status: int, 
     live.released.clear()
     live.cleanup = containers.engine.spawn(clean_up(containers, record))
     live.ended(status)
+    containers.engine.spawn(containers.engine.gateway.leave(record))
     if again:
         live.restart = containers.engine.spawn(_start_again(containers, record, live.backoff.next_delay(ran_s)))
     elif record.host_config.auto_remove and not live.keep:

@@ -88,8 +88,10 @@ async def _launch_once(containers: "Containers", record: ContainerRecord) -> Non
         finally:
             os.close(created.netns)
             os.close(created.pidfd)
+        await engine.gateway.join(record)
         await engine.zygote.start(record.id)
     except BaseException:
+        await engine.gateway.leave(record)
         await undo_launch(containers, record)
         if told:
             tell_unmounted(engine, record)
@@ -101,6 +103,7 @@ async def _launch_once(containers: "Containers", record: ContainerRecord) -> Non
     state.status, state.pid, state.start_time = "running", created.pid, created.start_time
     state.exit_code, state.error, state.oom_killed = 0, "", False
     state.started_ns, state.finished_ns = now_ns(), state.finished_ns
+    engine.gateway.joined(record)
 
 
 def _translated(record: ContainerRecord, error: BaseException) -> BaseException:

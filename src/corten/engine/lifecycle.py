@@ -89,6 +89,7 @@ async def stop(containers: "Containers", record: ContainerRecord, timeout_s: int
         raise NotModified("")
     record.manually_stopped = True
     live.stop_requested = True
+    await containers.engine.gateway.leave(record)
     await _end(containers, record, number, _stop_timeout(record, timeout_s))
     await _after_stop(containers, record)
     if containers.find(record.id):

@@ -1,0 +1,145 @@
+"""Resources to Envoy as files, in the order that leaves no request without its cluster; its verdict read back.
+
+A file is replaced by rename. Envoy counts what it takes and what it refuses; a refusal takes all files back to what
+they were and becomes the error of the one who asked, in Envoy's words.
+"""
+
+import asyncio
+import logging
+import os
+from typing import Any
+
+from corten.base.errors import InvalidArgument, Unavailable
+from corten.base.files import atomic_write, parse_json, read_bytes
+from corten.base.jsonio import dumps
+from corten.gateway.envoy import Envoy
+from corten.gateway.xds_policy import digest
+from corten.gateway.xds_shapes import Json
+
+Files = dict[str, list[Json]]  # name without .json -> resources
+VERDICT_S = 10.0
+_JWT = "extension_config_discovery.http_filter.corten.jwt"
+log = logging.getLogger("corten.gateway")
+
+
+class Refused(InvalidArgument):
+    """Envoy does not take a configuration; nothing has changed."""
+
+
+def counter_of(name: str) -> str:
+    """Where Envoy counts what became of a file; empty: it does not."""
+    if name == "lds":
+        return "listener_manager.lds"
+    if name == "cds":
+        return "cluster_manager.cds"
+    if name == "ecds":
+        return _JWT
+    return f"http.{name[4:]}.rds.{name[4:]}" if name.startswith("rds.") else ""
+
+
+class Delivery:
+    """The files of one Envoy."""
+
+    def __init__(self, envoy: Envoy) -> None:
+        self.envoy = envoy
+        self.folder = envoy.folder
+        self.now: Files = {}
+
+    def load(self) -> None:
+        """What an earlier daemon has left, so that nothing is written again that is there."""
+        for name in os.listdir(self.folder):
+            if name.endswith(".json") and name.startswith(("lds.", "cds.", "ecds.", "rds.", "sds.")):
+                try:
+                    found: Any = parse_json(read_bytes(f"{self.folder}/{name}", 256 << 20), 256 << 20)
+                    self.now[name.removesuffix(".json")] = found["resources"]
+                except (OSError, InvalidArgument, KeyError, TypeError):
+                    continue
+
+    async def apply(self, wanted: Files) -> None:
+        """Envoy does as `wanted` says when this returns. Raises Refused, Unavailable, Internal: nothing changed."""
+        before = dict(self.now)
+        try:
+            if not self.envoy.pid:
+                self._write(wanted)
+                await self.envoy.start()
+                await self._verdict(dict.fromkeys(self._watched(wanted), (0, 0)))
+            else:
+                await self._change(_grown(self.now, wanted))
+                await self._change(wanted)
+        except BaseException:
+            self._write(before)
+            if not before:
+                await self.envoy.stop()
+            raise
+        for name in set(self.now) - set(wanted):
+            os.unlink(f"{self.folder}/{name}.json")
+            del self.now[name]
+
+    async def _change(self, wanted: Files) -> None:
+        changed = {name: resources for name, resources in wanted.items() if self.now.get(name) != resources}
+        if not changed:
+            return
+        first = {name: resources for name, resources in changed.items() if name != "lds"}
+        for part in (first, {"lds": changed["lds"]} if "lds" in changed else {}):
+            if part:
+                known = self._watched({**self.now}) if part is first else ["lds"]
+                base = await self._counts([name for name in part if name in known])
+                self._write(part)
+                await self._verdict(base)
+
+    def _watched(self, files: Files) -> list[str]:
+        """The files whose verdict is counted: those that a listener reads."""
+        listeners = dumps(files.get("lds", []))
+        return [name for name in files if counter_of(name) and (
+            name in ("lds", "cds") or f"{self.folder}/{name}.json" in listeners)]
+
+    def _write(self, files: Files) -> None:
+        for name, resources in sorted(files.items(), key=lambda item: item[0] == "lds"):
+            if self.now.get(name) != resources:
+                text = dumps({"version_info": digest(resources), "resources": resources})
+                atomic_write(f"{self.folder}/{name}.json", text.encode())
+                self.now[name] = resources
+
+    async def _counts(self, names: list[str]) -> dict[str, tuple[int, int]]:
+        if not names:
+            return {}
+        found = await self.envoy.admin.counters(r"\.update_(success|rejected)$")
+        return {name: (found.get(f"{counter_of(name)}.update_success", 0),
+                       found.get(f"{counter_of(name)}.update_rejected", 0)) for name in names}
+
+    async def _verdict(self, base: dict[str, tuple[int, int]]) -> None:
+        """Wait until each file was taken. Raises Refused with Envoy's reason."""
+        since = self.envoy.log_size()
+        restarts, deadline, pause = self.envoy.restarts, asyncio.get_running_loop().time() + VERDICT_S, 0.001
+        waiting = dict(base)
+        while waiting:
+            try:
+                counts = await self._counts(list(waiting))
+            except Unavailable:
+                await self.envoy.ready()
+                continue
+            if self.envoy.restarts != restarts:  # a new process counts from the start, and has read what is there
+                restarts, waiting = self.envoy.restarts, dict.fromkeys(waiting, (0, 0))
+            for name, (taken, refused) in counts.items():
+                if refused > waiting[name][1]:
+                    raise Refused(f"Envoy refuses this: {self.envoy.last_words(max(0, since - 8192))}")
+                if taken > waiting[name][0]:
+                    del waiting[name]
+            if waiting and asyncio.get_running_loop().time() > deadline:
+                raise Unavailable(f"Envoy has not taken {', '.join(sorted(waiting))} in {VERDICT_S:.0f} s")
+            if waiting:
+                await asyncio.sleep(pause)
+                pause = min(0.05, pause * 1.5)
+
+
+def _grown(now: Files, wanted: Files) -> Files:
+    """What is new beside what is there: clusters and issuers go only when no route names them any more."""
+    grown = dict(wanted)
+    names = {resource["name"] for resource in wanted.get("cds", [])}
+    grown["cds"] = [*wanted.get("cds", []), *(one for one in now.get("cds", []) if one["name"] not in names)]
+    if now.get("ecds") and wanted.get("ecds"):
+        old, new = now["ecds"][0]["typed_config"], wanted["ecds"][0]["typed_config"]
+        both = {**new, "providers": {**old["providers"], **new["providers"]},
+                "requirement_map": {**old["requirement_map"], **new["requirement_map"]}}
+        grown["ecds"] = [{**wanted["ecds"][0], "typed_config": both}]
+    return grown

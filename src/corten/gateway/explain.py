@@ -1,0 +1,94 @@
+"""Why a request gets what it gets: the same rules as Envoy's route table, walked aloud. Pure.
+
+`corten gateway test` asks Envoy itself; tests hold both to the same answers.
+"""
+
+import re
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from corten.base.errors import InvalidArgument
+from corten.gateway.render import Place
+from corten.gateway.resolve import Entry, Served, describe
+from corten.gateway.views import functions, route
+
+
+def explain(served: Served, asked: dict[str, Any], place: Place) -> dict[str, Any]:
+    """`asked`: Method, Url, Headers. Raises InvalidArgument."""
+    parts = urlsplit(asked["Url"])
+    if parts.scheme not in ("http", "https") or not parts.hostname or not (parts.path or "/").startswith("/"):
+        raise InvalidArgument(f"{asked['Url']!r} is no http:// or https:// URL")
+    headers = {name.lower(): value for name, value in (asked.get("Headers") or {}).items()}
+    host = re.sub(":[0-9]+$", "", headers.get("host", parts.hostname))
+    table = _host(served, host.lower())
+    path = re.sub("/+", "/", parts.path or "/")
+    request = (asked.get("Method") or "GET", path, headers, dict(parse_qsl(parts.query, True)))
+    steps = [f"host {host} is served by the routes of {'any host' if table == '*' else table}"]
+    for entry in served.of_host(table):
+        why = _against(entry, *request)
+        what = f"{entry.name} ({describe(entry.route, ','.join(entry.hosts))})"
+        if why:
+            steps.append(f"not {what}: {why}")
+            continue
+        steps.append(f"{what} takes it: {entry.owner}")
+        steps += _after(entry, parts.scheme == "https", place)
+        return {"Route": route(entry), "Steps": steps, "Functions": functions(entry.policy)}
+    steps.append("no route takes it: 404")
+    return {"Route": None, "Steps": steps, "Functions": []}
+
+
+def _host(served: Served, host: str) -> str:
+    hosts = served.hosts()
+    if host in hosts:
+        return host
+    wild = [one for one in hosts if one.startswith("*.") and host.endswith(one[1:])]
+    return max(wild, key=len) if wild else "*"
+
+
+def _against(entry: Entry, method: str, path: str, headers: dict[str, str], query: dict[str, str]) -> str:
+    """Why a route does not take it; empty: it does."""
+    given = entry.route
+    prefix = given.path.rstrip("/")
+    if given.exact and path != given.exact:
+        return f"the path is not {given.exact}"
+    if given.regex and not re.fullmatch(given.regex, path):
+        return f"the path does not fit {given.regex}"
+    if not given.exact and not given.regex and prefix and path != prefix and not path.startswith(prefix + "/"):
+        return f"the path is not below {prefix}"
+    methods = [*given.methods, *(["OPTIONS"] if entry.policy.cors and given.methods else [])]
+    if methods and method not in methods:
+        return f"the method is none of {', '.join(methods)}"
+    for kind, wanted, found in (("header", given.headers, headers), ("query", given.query, query)):
+        for name, value in wanted.items():
+            has = found.get(name.lower() if kind == "header" else name)
+            if has is None or value not in ("*", has):
+                return f"the {kind} {name} is {'missing' if has is None else repr(has)}"
+    return ""
+
+
+def _after(entry: Entry, secure: bool, place: Place) -> list[str]:
+    """What happens to it then."""
+    if not secure and entry.tls and (entry.tls.mode == "only" or entry.tls.clients):
+        return [f"it came without TLS: redirected to https on port {place.https[1]}"]
+    steps = []
+    if entry.policies:
+        steps.append(f"policies, later ones win: {', '.join(entry.policies)}")
+    if entry.tls and entry.tls.clients:
+        steps.append(f"the client needs a certificate of {entry.tls.clients}")
+    words = {
+        "rates": "requests above the rate are answered 429", "login": "a browser without a session is sent to log in",
+        "jwt": "a token is needed: else 401", "api_keys": "an API key is needed: else 401",
+        "authorizer": "the authorizer is asked", "allow": "one rule of allow must fit: else 403",
+        "max_body": "a body that is too long is answered 413",
+    }
+    steps += [text for field, text in words.items() if getattr(entry.policy, field) is not None]
+    if entry.route.redirect or entry.route.respond:
+        return [*steps, "the gateway answers by itself"]
+    if entry.policy.rewrite:
+        steps.append("the path or host is rewritten for the backend")
+    whole = sum(weight for _, weight in entry.targets)
+    for cluster, weight in entry.targets:
+        ends = [f"{host}:{port}" for host, port in sorted(set(cluster.endpoints))]
+        share = f"{100 * weight // whole} % of requests go to " if len(entry.targets) > 1 else "it goes to "
+        steps.append(share + (", ".join(ends) if ends else f"{cluster.name}, where nothing runs: 503"))
+    return steps

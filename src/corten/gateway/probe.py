@@ -1,0 +1,88 @@
+"""A request through the gateway by the daemon itself, and the audit line that says what became of it."""
+
+import asyncio
+import os
+import secrets
+import ssl
+from typing import Any
+from urllib.parse import urlsplit
+
+import h11
+
+from corten.base.errors import InvalidArgument, Unavailable
+from corten.base.files import parse_json
+from corten.gateway.audit import tail
+from corten.gateway.render import Place
+
+TIMEOUT_S = 15.0
+LINE_S = 3.0  # lines are flushed every 100 ms
+BODY_BYTES = 1 << 16
+MARK = "traceparent"
+
+
+async def probe(asked: dict[str, Any], body: bytes, place: Place, authority: str) -> dict[str, Any]:
+    """`asked`: Method, Url, Headers. The status, headers, body and audit line. Raises InvalidArgument, Unavailable."""
+    parts = urlsplit(asked["Url"])
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidArgument(f"{asked['Url']!r} is no http:// or https:// URL")
+    trace = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+    context = _context(authority) if parts.scheme == "https" else None
+    host, port = place.https if context else place.http
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  any address of the host
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    headers = {"Host": parts.netloc, MARK: trace, "Connection": "close", "Content-Length": str(len(body)),
+               **asked["Headers"]}
+    try:
+        reader, writer = await asyncio.wait_for(asyncio.open_connection(
+            host, port, ssl=context, server_hostname=parts.hostname if context else None), TIMEOUT_S)
+        try:
+            request = h11.Request(method=asked["Method"], target=target, headers=list(headers.items()))
+            status, answer, data = await asyncio.wait_for(_exchange(reader, writer, request, body), TIMEOUT_S)
+        finally:
+            writer.close()
+    except (OSError, TimeoutError) as error:
+        raise Unavailable(f"the gateway does not answer at {host}:{port}: {error or 'timeout'}") from None
+    except h11.LocalProtocolError as error:
+        raise InvalidArgument(f"invalid request: {error}") from None
+    except h11.RemoteProtocolError as error:
+        raise Unavailable(f"the gateway's answer makes no sense: {error}") from None
+    return {"Status": status, "Headers": answer, "Body": data.decode(errors="replace"),
+            "Audit": await _line(place.audit, trace)}
+
+
+def _context(authority: str) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if os.path.exists(authority):
+        context.load_verify_locations(authority)
+    return context
+
+
+async def _exchange(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: h11.Request, body: bytes,
+) -> tuple[int, list[list[str]], bytes]:
+    http = h11.Connection(h11.CLIENT)
+    writer.write((http.send(request) or b"") + (http.send(h11.Data(data=body)) or b"")
+                 + (http.send(h11.EndOfMessage()) or b""))
+    status, headers, data = 0, [], b""
+    while True:
+        event = http.next_event()
+        if event is h11.NEED_DATA:
+            http.receive_data(await reader.read(1 << 16))
+        elif isinstance(event, h11.Response):
+            status = event.status_code
+            headers = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in event.headers]
+        elif isinstance(event, h11.Data):
+            data = (data + bytes(event.data))[:BODY_BYTES]
+        elif isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed)):
+            return status, headers, data
+
+
+async def _line(path: str, trace: str) -> object:
+    """The audit line with our trace id; None when it does not come."""
+    deadline = asyncio.get_running_loop().time() + LINE_S
+    while asyncio.get_running_loop().time() < deadline:
+        for line in reversed(tail(path, 200)):
+            if trace.encode() in line:
+                return parse_json(line)
+        await asyncio.sleep(0.02)
+    return None

@@ -1,0 +1,151 @@
+"""All files that Envoy reads, from what is served. Pure but for files that documents name, which `Reader` reads."""
+
+from collections.abc import Callable
+
+from corten.base.errors import InvalidArgument
+from corten.gateway import xds, xds_auth
+from corten.gateway.fields import Login
+from corten.gateway.model import Tls
+from corten.gateway.resolve import Entry, Served
+from corten.gateway.xds_listener import file_source, listener, manager
+from corten.gateway.xds_shapes import Json, typed
+
+Address = tuple[str, int]
+_TLS = "envoy.extensions.transport_sockets.tls.v3."
+
+
+class Place:
+    """Where things are: Envoy's folder, the audit log, the edge's addresses; how files and certificates are had."""
+
+    def __init__(
+        self, folder: str, audit: str, http: Address, https: Address, read: Callable[[str], str],
+        made: Callable[[list[str]], tuple[str, str]],
+    ) -> None:
+        self.folder, self.audit, self.http, self.https, self.read, self.made = folder, audit, http, https, read, made
+
+    def side(self, secure: bool, certified: bool = False) -> xds.Side:
+        """What a route table must know of its listener."""
+        return xds.Side(secure, certified, self.https[1], file_source(f"{self.folder}/sds.json"))
+
+
+def files(served: Served, place: Place) -> dict[str, list[Json]]:
+    """File name without .json -> resources. Raises InvalidArgument for what a user wrote, Unavailable."""
+    keyed = _client_groups(served)
+    protected = {host for group in keyed.values() for host in group}
+    open_hosts = [host for host in served.hosts() if host not in protected]
+    chains = [{"filters": [manager(place.folder, "http", "http", place.audit)]}]
+    found: dict[str, list[Json]] = {
+        "cds": xds.clusters(served), "sds": _secrets(served, place),
+        "ecds": [_tokens(served, place)],
+        "rds.http": [xds.table(served, "http", served.hosts(), place.side(False))],
+        "lds": [listener("http", place.http, chains, False)],
+    }
+    secure = _secure_chains(served, place, keyed, open_hosts, found)
+    if secure:
+        found["lds"].append(listener("https", place.https, secure, True))
+    return found
+
+
+def _tokens(served: Served, place: Place) -> Json:
+    tokens = xds.tokens(served)
+    keys = {}
+    for jwt in tokens:
+        if jwt.keys_file:
+            keys[jwt.keys_file] = place.read(jwt.keys_file)
+            xds_auth.check_keys(keys[jwt.keys_file], f"jwt.keysFile {jwt.keys_file}")
+    config = xds_auth.providers(tokens, keys)
+    return typed("envoy.config.core.v3.TypedExtensionConfig") | {"name": "corten.jwt", "typed_config": config}
+
+
+# --- HTTPS
+
+
+def _client_groups(served: Served) -> dict[str, list[str]]:
+    """File of client authorities -> the hosts that need them. Raises InvalidArgument."""
+    groups: dict[str, set[str]] = {}
+    for entry in served.entries:
+        if entry.tls and entry.tls.clients:
+            if entry.hosts == ["*"]:
+                raise InvalidArgument(f"{entry.owner}: tls.clients needs hosts")
+            groups.setdefault(entry.tls.clients, set()).update(entry.hosts)
+    for entry in served.entries:
+        for path, hosts in groups.items():
+            if set(entry.hosts) & hosts and (entry.tls is None or entry.tls.clients != path):
+                raise InvalidArgument(f"{entry.owner}: host {min(set(entry.hosts) & hosts)} serves only clients with a "
+                                      "certificate: say the same tls.clients")
+    return {path: sorted(hosts) for path, hosts in sorted(groups.items())}
+
+
+def _secure_chains(
+    served: Served, place: Place, keyed: dict[str, list[str]], open_hosts: list[str], found: dict[str, list[Json]],
+) -> list[Json]:
+    names = [secret["name"] for secret in found["sds"] if "tls_certificate" in secret]
+    if not names:
+        return []
+    chains = []
+    for number, (path, hosts) in enumerate(keyed.items(), 1):
+        table = f"clients{number}"
+        found[f"rds.{table}"] = [xds.table(served, table, hosts, place.side(True, certified=True))]
+        forward: Json = {"forward_client_cert_details": "SANITIZE_SET",
+                         "set_current_client_cert_details": {"subject": True, "uri": True, "dns": True}}
+        chains.append({
+            "filter_chain_match": {"server_names": hosts}, "transport_socket": _socket(place, names, path),
+            "filters": [manager(place.folder, table, table, place.audit, forward)]})
+    found["rds.https"] = [xds.table(served, "https", open_hosts, place.side(True))]
+    chains.append({"transport_socket": _socket(place, names, ""),
+                   "filters": [manager(place.folder, "https", "https", place.audit)]})
+    return chains
+
+
+def _socket(place: Place, names: list[str], clients: str) -> Json:
+    context: Json = {
+        "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"},
+        "alpn_protocols": ["h2", "http/1.1"],
+        "tls_certificate_sds_secret_configs": [_sds(place, name) for name in names],
+    }
+    more: Json = {}
+    if clients:
+        context["validation_context_sds_secret_config"] = _sds(place, f"clients {clients}")
+        more["require_client_certificate"] = True
+    config = typed(f"{_TLS}DownstreamTlsContext", common_tls_context=context, **more)
+    return {"name": "tls", "typed_config": config}
+
+
+def _sds(place: Place, name: str) -> Json:
+    return {"name": name, "sds_config": file_source(f"{place.folder}/sds.json")}
+
+
+def _secrets(served: Served, place: Place) -> list[Json]:
+    """Certificates of hosts, authorities of clients, secrets of logins: one file, each by its name."""
+    found: dict[str, Json] = {}
+    for entry in served.entries:
+        if entry.tls:
+            name, chain, key = _certificate(entry, entry.tls, place)
+            found[name] = {"tls_certificate": {"certificate_chain": {"inline_string": chain},
+                                               "private_key": {"inline_string": key}}}
+            if entry.tls.clients:
+                authorities = {"trusted_ca": {"inline_string": place.read(entry.tls.clients)}}
+                found[f"clients {entry.tls.clients}"] = {"validation_context": authorities}
+        if entry.policy.login:
+            found.update(_login(entry.policy.login, place))
+    return [typed(f"{_TLS}Secret") | {"name": name, **found[name]} for name in sorted(found)]
+
+
+def _certificate(entry: Entry, tls: Tls, place: Place) -> tuple[str, str, str]:
+    if bool(tls.certificate) != bool(tls.key):
+        raise InvalidArgument(f"{entry.owner}: tls needs both certificate and key, or neither")
+    if tls.certificate:
+        return f"certificate {tls.certificate}", place.read(tls.certificate), place.read(tls.key)
+    hosts = [host for host in entry.hosts if host != "*"] or ["localhost"]
+    chain, key = place.made(hosts)
+    return f"made {' '.join(hosts)}", chain, key
+
+
+def _login(login: Login, place: Place) -> dict[str, Json]:
+    name = xds_auth.login_name(login)
+    return {f"{name}-{part}": {"generic_secret": {"secret": {"inline_string": _secret(text, place)}}}
+            for part, text in (("token", login.client_secret), ("cookie", login.cookie_secret))}
+
+
+def _secret(text: str, place: Place) -> str:
+    return place.read(text.removeprefix("file:")).strip() if text.startswith("file:") else text

@@ -1,0 +1,36 @@
+"""Daemons with a gateway."""
+
+import os
+
+import pytest
+from gateway_world import World
+
+
+@pytest.fixture(scope="session")
+def _shared_world():
+    if os.geteuid() != 0 or not os.path.exists("/bin/busybox"):
+        pytest.skip("needs root and a static busybox")
+    world = World().start()
+    try:
+        yield world.load_busybox()
+    finally:
+        world.close()
+
+
+@pytest.fixture
+def world(_shared_world):
+    """A daemon with a gateway; what was registered and run is taken away after the test."""
+    yield _shared_world
+    _shared_world.clear()
+
+
+@pytest.fixture
+def own_world():
+    """One for a test alone: it may be killed."""
+    world = World().start()
+    try:
+        yield world.load_busybox()
+    finally:
+        world.close()
+
+
