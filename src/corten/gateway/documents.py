@@ -37,7 +37,7 @@ def _yaml(text: str) -> list[object]:
         raise Unavailable("documents in YAML need PyYAML: install corten[gateway], or write JSON")
     import yaml
 
-    class Strict(yaml.SafeLoader):
+    class Strict(yaml.SafeLoader):  # type: ignore[misc]
         """Safe, and stricter: what two readers could take differently is refused."""
 
         def compose_node(self, parent: Any, index: Any) -> Any:
@@ -59,7 +59,7 @@ def _yaml(text: str) -> list[object]:
     found = []
     loader = Strict(text)
     try:
-        while loader.check_data():  # type: ignore[no-untyped-call]
+        while loader.check_data():
             value = loader.get_data()
             if value is not None:
                 found.append(parse_json(dumps(value)))  # the same strictness as JSON, and nothing but JSON's values
