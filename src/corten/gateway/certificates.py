@@ -108,4 +108,5 @@ def _days_left(path: str) -> float:
     with open(path, "rb") as file:
         text = file.read()
     found = x509.load_pem_x509_certificate(text[text.index(b"-----BEGIN CERTIFICATE"):])
-    return (found.not_valid_after_utc - datetime.datetime.now(datetime.UTC)).total_seconds() / 86400
+    end: datetime.datetime = found.not_valid_after_utc
+    return (end - datetime.datetime.now(datetime.UTC)).total_seconds() / 86400

@@ -7,8 +7,8 @@ from corten.gateway import xds, xds_auth
 from corten.gateway.fields import Login
 from corten.gateway.model import Tls
 from corten.gateway.resolve import Entry, Served
-from corten.gateway.xds_listener import file_source, listener, manager
-from corten.gateway.xds_shapes import Json, typed
+from corten.gateway.xds_listener import listener, manager
+from corten.gateway.xds_shapes import Json, secret_file, secret_source, typed
 
 Address = tuple[str, int]
 _TLS = "envoy.extensions.transport_sockets.tls.v3."
@@ -25,7 +25,7 @@ class Place:
 
     def side(self, secure: bool, certified: bool = False) -> xds.Side:
         """What a route table must know of its listener."""
-        return xds.Side(secure, certified, self.https[1], file_source(f"{self.folder}/sds.json"))
+        return xds.Side(secure, certified, self.https[1], self.folder)
 
 
 def files(served: Served, place: Place) -> dict[str, list[Json]]:
@@ -35,12 +35,15 @@ def files(served: Served, place: Place) -> dict[str, list[Json]]:
     open_hosts = [host for host in served.hosts() if host not in protected]
     chains = [{"filters": [manager(place.folder, "http", "http", place.audit)]}]
     found: dict[str, list[Json]] = {
-        "cds": xds.clusters(served), "sds": _secrets(served, place),
+        "cds": xds.clusters(served),
         "ecds": [_tokens(served, place)],
         "rds.http": [xds.table(served, "http", served.hosts(), place.side(False))],
         "lds": [listener("http", place.http, chains, False)],
     }
-    secure = _secure_chains(served, place, keyed, open_hosts, found)
+    secrets = _secrets(served, place)
+    found.update({secret_file(secret["name"]): [secret] for secret in secrets})
+    names = [secret["name"] for secret in secrets if "tls_certificate" in secret]
+    secure = _secure_chains(served, place, keyed, open_hosts, names, found) if names else []
     if secure:
         found["lds"].append(listener("https", place.https, secure, True))
     return found
@@ -77,11 +80,9 @@ def _client_groups(served: Served) -> dict[str, list[str]]:
 
 
 def _secure_chains(
-    served: Served, place: Place, keyed: dict[str, list[str]], open_hosts: list[str], found: dict[str, list[Json]],
+    served: Served, place: Place, keyed: dict[str, list[str]], open_hosts: list[str], names: list[str],
+    found: dict[str, list[Json]],
 ) -> list[Json]:
-    names = [secret["name"] for secret in found["sds"] if "tls_certificate" in secret]
-    if not names:
-        return []
     chains = []
     for number, (path, hosts) in enumerate(keyed.items(), 1):
         table = f"clients{number}"
@@ -101,22 +102,18 @@ def _socket(place: Place, names: list[str], clients: str) -> Json:
     context: Json = {
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"},
         "alpn_protocols": ["h2", "http/1.1"],
-        "tls_certificate_sds_secret_configs": [_sds(place, name) for name in names],
+        "tls_certificate_sds_secret_configs": [secret_source(place.folder, name) for name in names],
     }
     more: Json = {}
     if clients:
-        context["validation_context_sds_secret_config"] = _sds(place, f"clients {clients}")
+        context["validation_context_sds_secret_config"] = secret_source(place.folder, f"clients {clients}")
         more["require_client_certificate"] = True
     config = typed(f"{_TLS}DownstreamTlsContext", common_tls_context=context, **more)
     return {"name": "tls", "typed_config": config}
 
 
-def _sds(place: Place, name: str) -> Json:
-    return {"name": name, "sds_config": file_source(f"{place.folder}/sds.json")}
-
-
 def _secrets(served: Served, place: Place) -> list[Json]:
-    """Certificates of hosts, authorities of clients, secrets of logins: one file, each by its name."""
+    """Certificates of hosts, authorities of clients, secrets of logins."""
     found: dict[str, Json] = {}
     for entry in served.entries:
         if entry.tls:

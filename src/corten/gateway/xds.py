@@ -25,10 +25,10 @@ _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 class Side:
     """Of which listener a table is: with TLS or not, for clients with a certificate or for all; where secrets are."""
 
-    __slots__ = ("certified", "https_port", "secrets", "secure")
+    __slots__ = ("certified", "folder", "https_port", "secure")
 
-    def __init__(self, secure: bool, certified: bool, https_port: int, secrets: Json) -> None:
-        self.secure, self.certified, self.https_port, self.secrets = secure, certified, https_port, secrets
+    def __init__(self, secure: bool, certified: bool, https_port: int, folder: str) -> None:
+        self.secure, self.certified, self.https_port, self.folder = secure, certified, https_port, folder
 
 
 def table(served: Served, name: str, hosts: list[str], side: Side) -> Json:
@@ -65,7 +65,7 @@ def _routes(entry: Entry, side: Side) -> list[Json]:
 def _route(entry: Entry, match: Json, side: Side) -> Json:
     route: Json = {
         "name": entry.name, "stat_prefix": stat_name(entry.name), "match": match,
-        "typed_per_filter_config": xds_policy.filters(entry.policy, entry.owner, side.secrets),
+        "typed_per_filter_config": xds_policy.filters(entry.policy, entry.owner, side.folder),
         **xds_policy.headers(entry.policy), **_answer(entry),
     }
     removed = route.setdefault("request_headers_to_remove", [])

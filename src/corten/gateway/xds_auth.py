@@ -8,12 +8,12 @@ from corten.base import jsonio
 from corten.base.errors import InvalidArgument
 from corten.base.files import parse_json
 from corten.gateway.fields import ApiKeys, Authorizer, Caller, Jwt, Login, PolicyBody
-from corten.gateway.xds_shapes import CLIENT_HEADER, Json, Target, http_filter, seconds
+from corten.gateway.xds_shapes import CLIENT_HEADER, Json, Target, http_filter, seconds, secret_source
 
 PAYLOAD = "payload"
 
 
-def filters(policy: PolicyBody, owner: str, secrets: Json) -> Json:
+def filters(policy: PolicyBody, owner: str, folder: str) -> Json:
     """Per-filter configurations of a route. Raises InvalidArgument."""
     found: Json = {"corten.clean": _clean(policy)}
     if policy.jwt:
@@ -22,7 +22,7 @@ def filters(policy: PolicyBody, owner: str, secrets: Json) -> Json:
     if policy.api_keys:
         found["corten.key"] = _api_keys(policy.api_keys, owner)
     if policy.login:
-        found["corten.login"] = http_filter("oauth2.v3.OAuth2PerRoute", config=_login(policy.login, owner, secrets))
+        found["corten.login"] = http_filter("oauth2.v3.OAuth2PerRoute", config=_login(policy.login, owner, folder))
     if policy.authorizer:
         found["corten.authz"] = _authorizer(policy.authorizer, owner)
     if policy.allow is not None:
@@ -148,7 +148,7 @@ def _authorizer(authorizer: Authorizer, owner: str) -> Json:
     return http_filter("ext_authz.v3.ExtAuthzPerRoute", check_settings=service)
 
 
-def _login(login: Login, owner: str, secrets: Json) -> Json:
+def _login(login: Login, owner: str, folder: str) -> Json:
     target = Target(login.token, f"{owner}: login.token")
     Target(login.authorization, f"{owner}: login.authorization")
     for name, path in (("callback", login.callback), ("signOut", login.sign_out)):
@@ -164,8 +164,8 @@ def _login(login: Login, owner: str, secrets: Json) -> Json:
         "forward_bearer_token": login.forward, "auth_scopes": list(login.scopes), "use_refresh_token": True,
         "credentials": {
             "client_id": login.client_id,
-            "token_secret": {"name": f"{secret}-token", "sds_config": secrets},
-            "hmac_secret": {"name": f"{secret}-cookie", "sds_config": secrets},
+            "token_secret": secret_source(folder, f"{secret}-token"),
+            "hmac_secret": secret_source(folder, f"{secret}-cookie"),
         },
     }
 

@@ -5,7 +5,7 @@ switches on what it needs. Tokens' filter is found by ECDS, since its issuers ca
 """
 
 from corten.gateway.xds_policy import COMPRESSORS
-from corten.gateway.xds_shapes import HTTP_FILTER, TYPE, Json, http_filter, typed
+from corten.gateway.xds_shapes import HTTP_FILTER, TYPE, Json, file_source, http_filter, typed
 
 _COMPRESSOR_TYPES = {"gzip": "gzip.compressor.v3.Gzip", "br": "brotli.compressor.v3.Brotli",
                      "zstd": "zstd.compressor.v3.Zstd"}
@@ -22,11 +22,6 @@ AUDIT: dict[str, str] = {
     "received": "%BYTES_RECEIVED%", "sent": "%BYTES_SENT%", "id": "%REQ(X-REQUEST-ID)%",
     "trace": "%REQ(TRACEPARENT)%",
 }
-
-
-def file_source(path: str) -> Json:
-    """A resource that is read from a file, again whenever another is renamed to it."""
-    return {"path_config_source": {"path": path}, "resource_api_version": "V3"}
 
 
 def bootstrap(folder: str) -> Json:

@@ -26,9 +26,9 @@ _RETRY_ON = frozenset((
 ))
 
 
-def filters(policy: PolicyBody, owner: str, secrets: Json) -> Json:
-    """The `typed_per_filter_config` of a route; `secrets`: where they are read from. Raises InvalidArgument."""
-    found: Json = xds_auth.filters(policy, owner, secrets)
+def filters(policy: PolicyBody, owner: str, folder: str) -> Json:
+    """The `typed_per_filter_config` of a route; `folder`: where secrets are read from. Raises InvalidArgument."""
+    found: Json = xds_auth.filters(policy, owner, folder)
     limits = _limits(policy, owner)
     if "route" in limits or "client" in limits:
         found["corten.rate"] = _rate(limits.get("route"), limits.get("client"), {"remote_address": {}}, "client")

@@ -3,6 +3,7 @@
 https://www.envoyproxy.io/docs/envoy/v1.36.0/api-v3/api
 """
 
+from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +24,21 @@ def typed(name: str, /, **members: Any) -> Json:
 def http_filter(name: str, /, **members: Any) -> Json:
     """A message of an HTTP filter: `cors.v3.Cors`."""
     return typed(HTTP_FILTER + name, **members)
+
+
+def file_source(path: str) -> Json:
+    """A resource that is read from a file, again whenever another is renamed to it."""
+    return {"path_config_source": {"path": path}, "resource_api_version": "V3"}
+
+
+def secret_file(name: str) -> str:
+    """The file of a secret, without .json: Envoy reads one from each."""
+    return f"sds.{sha256(name.encode()).hexdigest()[:16]}"
+
+
+def secret_source(folder: str, name: str) -> Json:
+    """A secret by its name."""
+    return {"name": name, "sds_config": file_source(f"{folder}/{secret_file(name)}.json")}
 
 
 def seconds(text: str, what: str) -> str:
