@@ -59,3 +59,13 @@ def test_a_containers_address_follows_it_to_its_main_network(engine):
     assert engine.inspect(made)["NetworkSettings"]["Networks"]["home"]["MacAddress"] == mac, json.dumps(engine.inspect(made))
     engine.api("DELETE", f"/containers/{made}?force=1")
     engine.api("DELETE", "/networks/home")
+
+
+def test_shared_memory_goes_with_the_ipc_namespace(engine):
+    donor = engine.run("sh", "-c", "echo shared >/dev/shm/word; sleep 1000", HostConfig={"IpcMode": "shareable", "ShmSize": 1 << 20})
+    until = "while [ ! -s /dev/shm/word ]; do sleep 0.05; done; cat /dev/shm/word; df -k /dev/shm | tail -1; rm /dev/shm/word"
+    guest = engine.run("sh", "-c", until, HostConfig={"IpcMode": f"container:{donor}"})
+    assert engine.wait(guest) == 0
+    said = engine.logs(guest).split()
+    assert said[0] == "shared" and said[2] == "1024"
+    assert engine.docker("exec", donor, "ls", "/dev/shm").stdout == ""

@@ -10,7 +10,7 @@ mkdir -p "$place"
 
 if [ ! -x "$place/venv/bin/pytest" ]; then
     python3 -m venv "$place/venv"
-    "$place/venv/bin/pip" install -q aiodocker 'pytest<10' pytest-asyncio pytest-timeout packaging testcontainers
+    "$place/venv/bin/pip" install -q aiodocker 'pytest<10' pytest-asyncio pytest-timeout packaging async-timeout testcontainers
 fi
 if [ ! -e "$source/tests" ]; then
     "$place/venv/bin/pip" download -q --no-deps --no-binary :all: -d "$place" aiodocker

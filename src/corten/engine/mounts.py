@@ -155,9 +155,10 @@ def _image_mount(mount: Mount, target: str, start: str) -> MountPoint:
     """The files of an image, read-only."""
     if not mount.source:
         raise InvalidArgument(f"{start}field Source must not be empty")
-    if mount.image_options and mount.image_options.subpath:
-        raise Unsupported("HostConfig.Mounts.ImageOptions.Subpath is not supported yet")
-    return MountPoint(type="image", source=mount.source, destination=target, rw=False)
+    subpath = mount.image_options.subpath if mount.image_options else ""
+    if subpath and not _is_local(subpath):
+        raise InvalidArgument(f"{start}subpath must be a relative path within the image")
+    return MountPoint(type="image", source=mount.source, destination=target, rw=False, subpath=subpath)
 
 
 def _tmpfs_mount(mount: Mount, target: str, start: str) -> MountPoint:

@@ -34,7 +34,10 @@ def _standard(host: HostConfig, ipc: str, network: str) -> list[dict[str, Any]]:
         mounts.append({"destination": "/dev/shm", "type": "bind", "source": "/dev/shm",
                        "options": ["rbind", "nosuid", "noexec", "nodev"]})
         return mounts
-    if host.ipc_mode != "none":
+    if ipc.startswith("/proc/"):  # shared memory is a matter of the mount as well: the other container's
+        mounts.append({"destination": "/dev/shm", "type": "bind", "source": "/dev/shm",
+                       "mountsOf": int(ipc.split("/")[2]), "options": ["bind", "nosuid", "noexec", "nodev"]})
+    elif host.ipc_mode != "none":
         mounts.append({"destination": "/dev/shm", "type": "tmpfs", "source": "shm",
                        "options": ["nosuid", "noexec", "nodev", "mode=1777",
                                    f"size={host.shm_size or DEFAULT_SHM_BYTES}"]})

@@ -71,7 +71,8 @@ class System:
     def _storage(self) -> Object:
         return {
             "Driver": self.engine.snapshots.driver,
-            "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]],
+            # clients tell by this that images are kept as a registry's; copied layers are nobody's snapshotter
+            "DriverStatus": [] if self.engine.snapshots.copies else [["driver-type", "io.containerd.snapshotter.v1"]],
             "Plugins": {
                 "Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": None,
                 "Log": list(log_drivers.NAMES),

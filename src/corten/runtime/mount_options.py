@@ -74,8 +74,8 @@ class Mount:
     """One mount of a container, understood: what, where, and how it is changed before it is attached."""
 
     __slots__ = (
-        "bind", "clear_bits", "copy_up", "data", "destination", "gid_map", "idmap", "kind", "links", "propagation",
-        "recursive", "recursive_clear", "recursive_set", "set_bits", "source", "subpath", "uid_map",
+        "bind", "clear_bits", "copy_up", "data", "destination", "gid_map", "idmap", "kind", "links", "mounts_of",
+        "propagation", "recursive", "recursive_clear", "recursive_set", "set_bits", "source", "subpath", "uid_map",
     )
 
     def __init__(self, entry: dict[str, Any]) -> None:
@@ -83,6 +83,7 @@ class Mount:
         self.kind: str = entry.get("type") or ""
         self.source: str = entry.get("source") or ""
         self.subpath: str = entry.get("subpath") or ""  # ours: a path beneath the source, never beyond it
+        self.mounts_of: int = entry.get("mountsOf") or 0  # ours: the source is looked up among this process's mounts
         self.data: list[tuple[str, str | None]] = []
         self.propagation: list[tuple[int, bool]] = []
         self.set_bits = self.clear_bits = self.recursive_set = self.recursive_clear = 0
@@ -109,6 +110,8 @@ class Mount:
             raise InvalidArgument(f"invalid mount source: {self.source!r}")
         if bool(self.uid_map) != bool(self.gid_map):
             raise InvalidArgument(f"mount {self.destination}: both uidMappings and gidMappings must be specified")
+        if not isinstance(self.mounts_of, int) or (self.mounts_of and (not self.bind or self.idmap)):
+            raise InvalidArgument(f"invalid mountsOf of a mount: {self.mounts_of!r}")
         if not isinstance(self.subpath, str) or "\0" in self.subpath or (self.subpath and not self.bind):
             raise InvalidArgument(f"invalid mount subpath: {self.subpath!r}")
 

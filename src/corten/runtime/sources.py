@@ -23,8 +23,8 @@ from corten.runtime.plan import Plan
 def wanted(plan: Plan) -> list[Mount | Device]:
     """What comes from the parent: bind mounts, then devices, each in the spec's order."""
     by_root = plan.user_namespace and not plan.unprivileged
-    found: list[Mount | Device] = [entry for entry in plan.mounts if entry.bind and (entry.idmap or by_root)
-                                    and not copied_link(entry)]
+    found: list[Mount | Device] = [entry for entry in plan.mounts if entry.mounts_of or (
+        entry.bind and (entry.idmap or by_root) and not copied_link(entry))]
     if by_root and not are_brought(plan.mounts):
         found += [device for device in plan.devices if not stat.S_ISFIFO(device.mode)]
     return found
@@ -62,7 +62,7 @@ def _send_all(plan: Plan, child: int, channel: int) -> None:
             namespaces.setns(namespaces.open_of(child, "mnt"), namespaces.CLONE_NEWNS)
         entry = _all(plan)[number]
         if isinstance(entry, Mount):
-            tree = _open_source(entry, mapped)
+            tree = _open_source(entry, mapped) if not entry.mounts_of else _open_elsewhere(entry, child)
         else:
             if folder < 0:
                 folder = _private_folder(plan.rootfs)
@@ -90,6 +90,23 @@ def _make_device(device: Device, folder: int, name: str, plan: Plan) -> int:
     owner, group = user.mapped(plan.uid_map, device.uid), user.mapped(plan.gid_map, device.gid)
     make_node(folder, name, Device(device.path, device.mode, device.device, max(owner, 0), max(group, 0)))
     return mount.copy_tree(name, recursive=False, folder=folder)
+
+
+def _open_elsewhere(entry: Mount, child: int) -> int:
+    """A copy of a mount of another process, which must be made in its mount namespace."""
+    home = namespaces.open_of(child, "mnt")
+    try:
+        namespaces.setns(namespaces.open_of(entry.mounts_of, "mnt"), namespaces.CLONE_NEWNS)
+        try:
+            return mount.copy_tree(entry.source, recursive=False, follow=False)
+        finally:
+            namespaces.setns(home, namespaces.CLONE_NEWNS)
+    except OSError as error:
+        number = error.errno or 0
+        text = f"cannot share {entry.source} of process {entry.mounts_of}: {go_strerror(number)}"
+        raise StepFailed("mount", "open_tree", number, entry.source, text) from None
+    finally:
+        os.close(home)
 
 
 def _open_source(entry: Mount, mapped: int) -> int:
