@@ -38,6 +38,7 @@ CASES = {  # name: (Dockerfile, files besides FILES, build arguments)
     "programs": ('FROM busybox\nCMD ["a", "b c"]\nENTRYPOINT ["/e"]\nRUN ["/bin/touch", "/made $A"]\n', {}, {}),
     "program_forms": ('FROM busybox\nCMD [ "single\nENTRYPOINT []\nCMD []\n', {}, {}),
     "entrypoint_resets": ('FROM busybox AS base\nCMD ["kept"]\nFROM base\nENTRYPOINT ["/e"]\n', {}, {}),
+    "volume_keeps": ("FROM busybox\nVOLUME /v /w\nRUN mkdir -p /v && echo kept >/v/f\nCOPY a.txt /w/\n", {}, {}),
     "maintainer": ("FROM busybox\nMAINTAINER some one <x@y>\n", {}, {}),
     "copy": ("FROM busybox\nCOPY a.txt b.txt /x/\nCOPY a.txt /y/renamed\nCOPY d /z\nCOPY d/ /z2/\nCOPY . /all/\nCOPY *.txt /w/\n"
              'COPY ["space name", "/s p/"]\nCOPY d/* /flat/\nCOPY d/sub /x/\n', {}, {}),

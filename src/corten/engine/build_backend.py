@@ -266,7 +266,8 @@ class EngineBackend:
 
     async def _create(self, request: CreateRequest) -> str:
         """A container that is ours to remove from the moment it is there, cancelled or not."""
-        creating = asyncio.ensure_future(self._engine.containers.create("", request))
+        volumes = not self._options.buildkit  # what a step leaves in a volume is lost with the classic builder only
+        creating = asyncio.ensure_future(self._engine.containers.create("", request, image_volumes=volumes))
         try:
             return (await asyncio.shield(creating))[0]
         except asyncio.CancelledError:

@@ -135,9 +135,11 @@ class Containers:
         """Run to the end even when the one who asked goes away."""
         return await asyncio.shield(self.engine.spawn(operation))
 
-    async def create(self, name: str, request: CreateRequest, platform: str = "") -> tuple[str, list[str]]:
+    async def create(
+        self, name: str, request: CreateRequest, platform: str = "", image_volumes: bool = True,
+    ) -> tuple[str, list[str]]:
         """Make a container; (id, warnings). `name` may be empty. POST /containers/create."""
-        return await self._finish(create.create(self, name, request, platform))
+        return await self._finish(create.create(self, name, request, platform, image_volumes))
 
     async def start(self, ref: str) -> None:
         """Start it. Raises NotModified when it runs. POST /containers/{id}/start."""

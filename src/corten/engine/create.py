@@ -43,9 +43,10 @@ _CONFIG_FIELDS = Config.__struct_fields__
 
 
 async def create(
-    containers: "Containers", name: str, request: CreateRequest, platform: str = ""
+    containers: "Containers", name: str, request: CreateRequest, platform: str = "", image_volumes: bool = True,
 ) -> tuple[str, list[str]]:
-    """(id, warnings). Raises NotFound (image), Conflict (name), InvalidArgument, Unsupported."""
+    """(id, warnings). image_volumes: the image's are made too. Raises NotFound (image), Conflict (name),
+    InvalidArgument, Unsupported."""
     engine = containers.engine
     if name:
         name = validate.check_name(name)
@@ -61,7 +62,10 @@ async def create(
     validate.check_config(config)
     image = await engine.images.resolve(config.image)
     _check_platform(config.image, image, platform)
-    merge_image_config(config, image.config.get("config") or {})
+    defaults = dict(image.config.get("config") or {})
+    if not image_volumes:
+        defaults.pop("Volumes", None)
+    merge_image_config(config, defaults)
     command = [*as_list(config.entrypoint), *as_list(config.cmd)]
     if not command:
         raise InvalidArgument("no command specified")

@@ -1,7 +1,7 @@
 """A build told as BuildKit tells it: vertices that begin and end, and their logs, each as a StatusResponse."""
 
 import asyncio
-import shlex
+import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,7 +18,8 @@ _SHOWN = ("FROM", "RUN", "COPY", "ADD", "WORKDIR")
 def failure_text(error: BaseException) -> str:
     """What BuildKit's clients show of a failure."""
     if isinstance(error, CommandFailed):
-        return f'process "{shlex.join(error.program)}" did not complete successfully: exit code: {error.code}'
+        program = json.dumps(" ".join(error.program), ensure_ascii=False)
+        return f"process {program} did not complete successfully: exit code: {error.code}"
     return "context canceled" if isinstance(error, asyncio.CancelledError) else str(error)
 
 
