@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-
 from corten.base.errors import InvalidArgument
 
 TYPE_CHECKING = False
@@ -22,6 +20,8 @@ NUMBERS = {
 def parse(entries: list[dict[str, Any]] | None) -> list[tuple[int, int, int]]:
     """(number, soft, hard) of each; -1 is no limit. Raises InvalidArgument."""
     found: dict[int, tuple[int, int, int]] = {}
+    if entries:
+        import resource as _  # here, since `apply` is for a child, which imports nothing
     for entry in entries or ():
         number = NUMBERS.get(entry.get("type", ""))
         if number is None:
@@ -39,6 +39,11 @@ def _value(value: int) -> int:
 
 def apply(limits: list[tuple[int, int, int]]) -> None:
     """Set them for this process. Without CAP_SYS_RESOURCE a hard limit cannot rise: then as far as it may go."""
+    if not limits:
+        return
+
+    import resource
+
     for number, soft, hard in limits:
         try:
             resource.setrlimit(number, (soft, hard))
@@ -49,6 +54,8 @@ def apply(limits: list[tuple[int, int, int]]) -> None:
 
 
 def _apply_within(number: int, soft: int, hard: int) -> None:
+    import resource
+
     _, ceiling = resource.getrlimit(number)
     if ceiling == -1:
         return

@@ -3,13 +3,14 @@
 import fcntl
 import os
 import struct
-import termios
 
 from corten.linux.fd import DEVPTS_SUPER_MAGIC, filesystem_type
 
 TIOCSPTLCK = 0x40045431
 TIOCGPTPEER = 0x5441
 TIOCSCTTY = 0x540E
+TIOCGWINSZ = 0x5413
+TIOCSWINSZ = 0x5414
 
 
 def open_pair(devpts: int) -> tuple[int, int]:
@@ -36,6 +37,8 @@ def make_controlling(slave: int) -> None:
 
 def keep_newlines(terminal: int) -> None:
     """Let a newline through as it is: the terminal behind this one will add the carriage return. Raises OSError."""
+    import termios
+
     modes = termios.tcgetattr(terminal)
     modes[1] &= ~termios.ONLCR
     termios.tcsetattr(terminal, termios.TCSANOW, modes)
@@ -43,7 +46,7 @@ def keep_newlines(terminal: int) -> None:
 
 def set_size(descriptor: int, rows: int, columns: int) -> None:
     """The window's size in characters; whoever is in the foreground gets SIGWINCH. Raises OSError."""
-    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("4H", rows & 0xFFFF, columns & 0xFFFF, 0, 0))
+    fcntl.ioctl(descriptor, TIOCSWINSZ, struct.pack("4H", rows & 0xFFFF, columns & 0xFFFF, 0, 0))
 
 
 def copy_size(terminal: int) -> None:
@@ -56,5 +59,5 @@ def copy_size(terminal: int) -> None:
 
 def get_size(descriptor: int) -> tuple[int, int]:
     """(rows, columns). Raises OSError when it is no terminal."""
-    rows, columns, _, _ = struct.unpack("4H", fcntl.ioctl(descriptor, termios.TIOCGWINSZ, b"\0" * 8))
+    rows, columns, _, _ = struct.unpack("4H", fcntl.ioctl(descriptor, TIOCGWINSZ, b"\0" * 8))
     return rows, columns

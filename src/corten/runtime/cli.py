@@ -4,7 +4,6 @@ Starts in milliseconds, so it reads options by a table and imports nothing big. 
 object in the log (--log), never a traceback.
 """
 
-import gc
 import posix
 import sys
 
@@ -75,7 +74,6 @@ def _report(options: "Options", error: BaseException, name: str) -> None:
 
 def main() -> None:
     """The entry point. Exit codes: 0, the program's own (run, exec), 1 a failure, 255 exec's, 3 unknown command."""
-    gc.disable()  # a life of milliseconds
     import_cache.install()
     options: Options = {}
     name = ""
