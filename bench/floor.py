@@ -1,4 +1,4 @@
-"""A start through the zygote against what the kernel alone asks for: from the request to the program's first instruction.
+"""A start through the zygote against what the kernel asks for: from the request to the program's first instruction.
 
     python bench/floor.py [N]
 
@@ -10,6 +10,7 @@ the ratio. Needs root and gcc.
 
 import asyncio
 import os
+import select
 import shutil
 import statistics
 import subprocess
@@ -61,8 +62,7 @@ async def ours(client: ZygoteClient, layout: Layout, lower: str, turn: int) -> l
         start = time.monotonic_ns()
         made = await client.create(name, tty=False, open_stdin=False, stdin_once=False, log_dir=layout.container(name))
         await client.start(name)
-        while not os.path.exists(f"{bundle}/upper/time") or not os.path.getsize(f"{bundle}/upper/time"):
-            await asyncio.sleep(0.001)
+        await asyncio.to_thread(select.select, [made.pidfd], [], [])
         times.append(first_instruction(f"{bundle}/upper", start))
         os.close(made.pidfd)
         os.close(made.netns)

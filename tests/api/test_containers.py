@@ -391,6 +391,14 @@ def test_exec_of_what_is_not_there(engine):
     assert "is paused" in engine.api("POST", f"/containers/{container_id}/exec", {"Cmd": ["ls"]}).message
 
 
+def test_a_paused_container_is_removed_by_force(engine, leaks):
+    """On the unified tree it dies of the kill itself, and its group may be gone before it is thawed."""
+    for _ in range(10):
+        container_id = engine.run("sleep", "1000")
+        assert engine.api("POST", f"/containers/{container_id}/pause").status == 204
+        assert engine.api("DELETE", f"/containers/{container_id}?force=1").status == 204
+
+
 def test_exec_dies_with_its_container(engine, leaks):
     container_id = engine.run()
     exec_id = exec_of(engine, container_id, "sleep", "1000")

@@ -198,6 +198,12 @@ def test_an_impossible_limit_leaves_nothing(boxes):
     assert not cgroup.exists(bundle.cgroup)
 
 
+def test_a_group_that_is_gone_needs_no_thaw():
+    cgroup.thaw(f"/corten-test-gone-{os.getpid()}")
+    with pytest.raises(FileNotFoundError):
+        cgroup.freeze(f"/corten-test-gone-{os.getpid()}")
+
+
 def test_freeze_and_thaw(boxes):
     child, bundle = boxes.start(boxes.spec("sh", "-c", "while :; do :; done"))
     cgroup.freeze(bundle.cgroup)

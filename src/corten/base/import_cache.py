@@ -76,7 +76,7 @@ class _Cache:
                 if parent:
                     setattr(sys.modules[parent], own, module)
 
-    def _spec(self, name: str, entry: "Entry") -> object:
+    def _spec(self, name: str, entry: "Entry") -> "Any":
         source = _whole(entry[0])
         spec = _ModuleSpec(name, self, origin=source, is_package=entry[3] == PACKAGE)
         spec.has_location = True

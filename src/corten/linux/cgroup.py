@@ -267,8 +267,15 @@ def freeze(path: str) -> None:
 
 
 def thaw(path: str) -> None:
-    """Let a frozen group go on. Raises OSError."""
-    _set_frozen(path, False)
+    """Let a frozen group go on. Raises OSError; one that is gone needs nothing.
+
+    On v2 a frozen process can be killed: the group of one that was may be removed before anybody has thawed it.
+    """
+    try:
+        _set_frozen(path, False)
+    except OSError as error:
+        if not path or error.errno not in (errno.ENOENT, errno.ENODEV):
+            raise
 
 
 def _set_frozen(path: str, frozen: bool) -> None:

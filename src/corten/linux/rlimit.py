@@ -21,7 +21,7 @@ def parse(entries: list[dict[str, Any]] | None) -> list[tuple[int, int, int]]:
     """(number, soft, hard) of each; -1 is no limit. Raises InvalidArgument."""
     found: dict[int, tuple[int, int, int]] = {}
     if entries:
-        import resource as _  # here, since `apply` is for a child, which imports nothing
+        __import__("resource")  # `apply` is for a child, which imports nothing
     for entry in entries or ():
         number = NUMBERS.get(entry.get("type", ""))
         if number is None:
