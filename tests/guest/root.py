@@ -106,6 +106,8 @@ def pack(path, extra):
             if os.path.lexists(f"{REPOSITORY}/{name}"):
                 archive.add(f"{REPOSITORY}/{name}", f"corten/{name}", recursive=False)
         archive.add(f"{REPOSITORY}/.venv", "corten/.venv", filter=_needed)
+        archive.addfile(_link("corten/.venv/bin/python3", "/usr/bin/python3"))  # whichever made the environment here
+        extra = {**extra, "corten/.venv/pyvenv.cfg": "home = /usr/bin\ninclude-system-site-packages = false\n"}
         for folder in glob.glob(f"{REPOSITORY}/src/**/__pycache__", recursive=True):  # compiling is slow where emulated
             archive.add(folder, f"corten/{folder.removeprefix(REPOSITORY).lstrip('/')}")
         for name, text in extra.items():
@@ -115,6 +117,12 @@ def pack(path, extra):
             os.chmod(scratch, 0o755)
             archive.add(scratch, name)
             os.unlink(scratch)
+
+
+def _link(name, target):
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.linkname = tarfile.SYMTYPE, target
+    return entry
 
 
 def _needed(entry):

@@ -267,10 +267,7 @@ def freeze(path: str) -> None:
 
 
 def thaw(path: str) -> None:
-    """Let a frozen group go on. Raises OSError; one that is gone needs nothing.
-
-    On v2 a frozen process can be killed: the group of one that was may be removed before anybody has thawed it.
-    """
+    """Let a frozen group go on. Raises OSError; one that is gone, as a killed one may be on v2, needs nothing."""
     try:
         _set_frozen(path, False)
     except OSError as error:
@@ -366,12 +363,7 @@ def remove(path: str) -> None:
     busy = [place for place in folders(path) if not _remove_one(place)]
     if not busy:
         return
-    if is_frozen(path):
-        try:
-            thaw(path)
-        except OSError:
-            pass
-    kill(path)
+    end(path)
     deadline = time.monotonic() + _KILL_WAIT_S
     pause = 0.0005
     while busy:
