@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import shlex
 import socket
 import ssl
 import subprocess
 import sys
 
 import pytest
+from corten_command import COMMAND
 from daemon_process import DOCKER, Daemon, call
 
 
@@ -108,6 +110,58 @@ def test_docker_over_tls(secure):
     done = secure.docker("exec", "far", "sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' y")
     assert done.stdout == "y" * 3000000
     assert secure.docker("rm", "-f", "far").stdout == "far\n"
+
+
+def corten(*words, stdin="", **environment):
+    """Our command line with nothing of this machine's settings."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DOCKER_", "CORTEN_"))}
+    return subprocess.run([*COMMAND, *words], input=stdin, capture_output=True, text=True, timeout=60,
+                          env={**inherited, "HOME": "/nonexistent", **environment})
+
+
+def test_our_command_line_over_tls(secure, tmp_path):
+    flags = ["-H", f"tcp://127.0.0.1:{secure.port}", "--tlsverify", "--tlscacert", secure.ca[0], "--tlscert",
+             secure.client[0], "--tlskey", secure.client[1]]
+    done = corten(*flags, "run", "--rm", "-i", "busybox", "sh", "-c", "cat; echo err >&2; exit 3", stdin="to the end\n")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "to the end\n", "err\n")
+    done = corten(*flags, "run", "--rm", "busybox", "sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' y")
+    assert done.stdout == "y" * 3000000
+    done = corten(*flags, "run", "--rm", "-i", "busybox", "wc", "-c", stdin="x" * 300000)
+    assert done.stdout == "300000\n"
+    for name, path in (("ca", secure.ca[0]), ("cert", secure.client[0]), ("key", secure.client[1])):
+        os.symlink(path, tmp_path / f"{name}.pem")
+    named = {"DOCKER_HOST": f"tcp://localhost:{secure.port}", "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(tmp_path)}
+    assert corten("version", "--format", "{{.Server.Os}}", **named).stdout == "linux\n"
+    os.unlink(tmp_path / "ca.pem")
+    assert "certificate verify failed" in corten("ps", **named).stderr
+    assert corten("--tls", "version", "--format", "{{.Server.Os}}", **named | {"DOCKER_TLS_VERIFY": ""}).stdout == "linux\n"
+    assert corten("-H", named["DOCKER_HOST"], "ps").returncode == 1
+
+
+def test_our_command_line_in_a_context_of_dockers(secure, tmp_path):
+    where = f"host=tcp://127.0.0.1:{secure.port},ca={secure.ca[0]},cert={secure.client[0]},key={secure.client[1]}"
+    settings = {"DOCKER_CONFIG": str(tmp_path)}
+    subprocess.run([DOCKER, "context", "create", "far", "--docker", where], check=True, capture_output=True,
+                   env={**os.environ, **settings})
+    assert corten("--context", "far", "version", "--format", "{{.Server.Os}}", **settings).stdout == "linux\n"
+    assert corten("version", "--format", "{{.Server.Os}}", DOCKER_CONTEXT="far", **settings).stdout == "linux\n"
+    assert "context not found" in corten("-c", "nowhere", "ps", **settings).stderr
+    assert "both --host and --context" in corten("-c", "far", "-H", "unix:///x", "ps", **settings).stderr
+
+
+def test_our_command_line_through_ssh(secure, tmp_path):
+    """What ssh is told; a shell here stands for the one at the other end."""
+    (tmp_path / "ssh").write_text('#!/bin/sh\necho "$@" >>"$0.log"\nfor last; do :; done\nexec sh -c "$last"\n')
+    (tmp_path / "corten").write_text("#!/bin/sh\nexec " + " ".join(map(shlex.quote, COMMAND)) + ' "$@"\n')
+    for name in ("ssh", "corten"):
+        os.chmod(tmp_path / name, 0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    host = f"ssh://me@there:2222{secure.daemon.socket}"
+    done = corten("-H", host, "run", "--rm", "-i", "busybox", "sh", "-c", "cat; exit 4", stdin="over ssh\n", **path)
+    assert (done.returncode, done.stdout) == (4, "over ssh\n")
+    said = (tmp_path / "ssh.log").read_text()
+    assert said.startswith("-l me -p 2222 -o ConnectTimeout=30 -T -- there if command -v corten")
+    assert "invalid ssh host" in corten("-H", "ssh://-oProxyCommand=x", "ps", **path).stderr
 
 
 def test_a_client_that_goes_is_let_go(secure):

@@ -30,7 +30,7 @@ async def build(request: Request, engine: "Engine") -> Response:
     """Refusals before the first step are HTTP errors; later ones are the stream's last message."""
     asked = read_query(request.query, request.headers.get("x-registry-config", ""))
     kind = request.headers.get("content-type", "")
-    if kind and kind.partition(";")[0].strip() not in ("application/x-tar", "application/tar",
+    if not asked.remote and kind and kind.partition(";")[0].strip() not in ("application/x-tar", "application/tar",
                                                        "application/octet-stream"):
         raise InvalidArgument(f"Content-Type header {kind!r} is not 'application/x-tar'")
     return streaming(_Lines(await engine.builds.prepare(asked, request.stream())), JSON)

@@ -1,6 +1,7 @@
 """A small HTTP/1.1 client for the engine's socket: keep-alive, chunks both ways, streaming, hijacked connections.
 
-Not a general client: no redirects, no TLS, no proxies, no compression. `_socket` and not `socket`: 5 ms of every start.
+Not a general client: no redirects, no proxies, no compression; corten.cli.remote speaks TLS and ssh beside it.
+`_socket` and not `socket`: 5 ms of every start.
 """
 
 import errno
@@ -10,6 +11,10 @@ from collections.abc import Iterator
 
 from corten.base import jsonio
 from corten.cli.errors import ApiError, Failure, NotConnected
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corten.cli.remote import Tls
 
 DEFAULT_VERSION = (1, 51)
 _LIMIT_HEAD = 1 << 18
@@ -31,8 +36,8 @@ def _no_daemon(endpoint: str) -> NotConnected:
     return NotConnected(f"Cannot connect to the corten daemon at {endpoint}. Is the corten daemon running?")
 
 
-def connect(endpoint: str) -> socket:
-    """A connected socket to `unix:///path` or `tcp://host:port`. Raises NotConnected, Failure."""
+def connect(endpoint: str, tls: "Tls | None" = None) -> socket:
+    """A connected socket to `unix:///path`, `tcp://host:port` or `ssh://host`. Raises NotConnected, Failure."""
     scheme, _, address = endpoint.partition("://")
     try:
         if scheme == "unix":
@@ -44,14 +49,22 @@ def connect(endpoint: str) -> socket:
             family, kind, proto, _, target = getaddrinfo(host.strip("[]") or "127.0.0.1", port, 0, SOCK_STREAM)[0]
             connection = socket(family, kind, proto)
             connection.connect(target)
+            if tls is not None:
+                from corten.cli.remote import connect_tls
+
+                return connect_tls(connection, host.strip("[]"), tls)
             return connection
+        if scheme == "ssh":
+            from corten.cli.remote import connect_ssh
+
+            return connect_ssh(address)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
             raise NotConnected(
                 f"permission denied while trying to connect to the corten daemon socket at {endpoint}"
             ) from None
         raise _no_daemon(endpoint) from None
-    raise Failure(f'unable to parse docker host "{endpoint}": only unix:// and tcp:// are spoken here')
+    raise Failure(f'unable to parse docker host "{endpoint}": only unix://, tcp:// and ssh:// are spoken here')
 
 
 class Connection:
@@ -173,8 +186,9 @@ class Response:
 class Client:
     """The daemon at `endpoint`. Asks for the newest version it knows and steps down when told to."""
 
-    def __init__(self, endpoint: str, default: bool = False) -> None:
+    def __init__(self, endpoint: str, default: bool = False, tls: "Tls | None" = None) -> None:
         self.endpoint = endpoint
+        self._tls = tls
         self._default = default  # nobody named it: the daemon may be started
         self._idle: list[Connection] = []
         pinned = os.environ.get("CORTEN_API_VERSION") or os.environ.get("DOCKER_API_VERSION", "")
@@ -187,7 +201,7 @@ class Client:
     def dial(self) -> Connection:
         """A new connection; the daemon is started for it when nobody named another. Raises NotConnected, Failure."""
         try:
-            return Connection(connect(self.endpoint))
+            return Connection(connect(self.endpoint, self._tls))
         except NotConnected as error:
             if not self._default or error.text.startswith("permission"):
                 raise

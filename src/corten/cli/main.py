@@ -13,20 +13,23 @@ from corten.cli.errors import Failure, UsageError
 
 DEFAULT_SOCKET = "/run/corten/corten.sock"
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corten.cli.remote import Tls
+
 _GLOBAL: tuple[Option, ...] = (
     ("config", "", "string", ""), ("debug", "D", "", ""), ("host", "H", "list", ""),
     ("log-level", "l", "string", ""), ("version", "v", "", ""), ("context", "c", "string", ""),
     ("tls", "", "", ""), ("tlsverify", "", "", ""), ("tlscacert", "", "string", ""),
     ("tlscert", "", "string", ""), ("tlskey", "", "string", ""),
 )
-_UNSUPPORTED = ("context", "tls", "tlsverify", "tlscacert", "tlscert", "tlskey")
 
 
 class Cli:
     """What every command gets: the daemon, where the user's settings are, and how it was called."""
 
-    def __init__(self, endpoint: str, default: bool, config_dir: str, path: str, spelled: str) -> None:
-        self.client = Client(endpoint, default)
+    def __init__(self, client: Client, config_dir: str, path: str, spelled: str) -> None:
+        self.client = client
         self.config_dir = config_dir
         self.path = path
         self.spelled = spelled
@@ -62,16 +65,41 @@ def load(name: str) -> object:
     return sys.modules[full]
 
 
-def _endpoint(values: Values) -> tuple[str, bool]:
+def _client(values: Values, config_dir: str) -> Client:
+    """The engine that flags and variables name, in docker's order; a context only where one is named."""
     hosts = values.many("host")
     if len(hosts) > 1:
         raise Failure("Specify only one -H")
+    context = values.text("context")
+    if hosts and context:
+        raise Failure("conflicting options: cannot specify both --host and --context")
     host = hosts[0] if hosts else os.environ.get("CORTEN_HOST") or os.environ.get("DOCKER_HOST", "")
+    if not host or context:
+        context = context or os.environ.get("DOCKER_CONTEXT", "")
+    if context and context != "default" and (not host or values.text("context")):
+        from corten.cli.remote import context_endpoint
+
+        host, tls = context_endpoint(context, config_dir)
+        return Client(host, tls=tls)
     if not host:
-        return f"unix://{DEFAULT_SOCKET}", True
+        return Client(f"unix://{DEFAULT_SOCKET}", True)
     if host.startswith("/"):
         host = f"unix://{host}"
-    return (host if "://" in host else f"tcp://{host}"), False
+    host = host if "://" in host else f"tcp://{host}"
+    return Client(host, tls=_tls(values) if host.startswith("tcp:") else None)
+
+
+def _tls(values: Values) -> "Tls | None":
+    """Encrypted where a flag says so, or DOCKER_TLS_VERIFY, as docker has it; DOCKER_CERT_PATH has the files."""
+    verify = values.flag("tlsverify") if values.has("tlsverify") else bool(os.environ.get("DOCKER_TLS_VERIFY"))
+    named = [values.text(name) for name in ("tlscacert", "tlscert", "tlskey")]
+    if not (verify or values.flag("tls") or any(named)):
+        return None
+    from corten.cli.remote import Tls
+
+    found = Tls.of(os.environ.get("DOCKER_CERT_PATH") or os.path.expanduser("~/.docker"), verify)
+    found.ca, found.certificate, found.key = named[0] or found.ca, named[1] or found.certificate, named[2] or found.key
+    return found
 
 
 def _find(words: list[str]) -> tuple[str, int]:
@@ -139,9 +167,9 @@ def usage_failure(cli: Cli, text: str) -> Failure:
     return Failure(f"{text}\n\n{more}", 125)
 
 
-def _command(path: str, spelled: str, words: list[str], endpoint: tuple[str, bool], config_dir: str) -> int:
+def _command(path: str, spelled: str, words: list[str], client: Client, config_dir: str) -> int:
     options = options_of(path)
-    cli = Cli(*endpoint, config_dir, path, spelled)
+    cli = Cli(client, config_dir, path, spelled)
     parser = Parser(options, path not in NOT_INTERSPERSED, OLD_FLAGS.get(path))
     try:
         values = parser.parse(words)
@@ -170,9 +198,6 @@ def run(words: list[str]) -> int:
     except UsageError as error:
         usage = "Usage:  corten [OPTIONS] COMMAND [ARG...]\n\nRun 'corten --help' for more information"
         raise Failure(f"{error.text}\n\n{usage}", 125) from None
-    for name in _UNSUPPORTED:
-        if values.has(name):
-            raise Failure(f"corten: --{name} is not supported: the engine is reached by unix:// or plain tcp:// only")
     if values.flag("version"):
         from corten import __version__
 
@@ -198,7 +223,7 @@ def run(words: list[str]) -> int:
     if not path:
         raise _unknown(rest[0])
     config_dir = values.text("config") or os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
-    return _command(path, " ".join(rest[:used]), rest[used:], _endpoint(values), config_dir)
+    return _command(path, " ".join(rest[:used]), rest[used:], _client(values, config_dir), config_dir)
 
 
 def _silence() -> None:
