@@ -129,6 +129,27 @@ class Daemon:
         with open(self.log, errors="replace") as log:
             return log.read()[-4000:]
 
+    def pid_of(self, role):
+        """The pid of "daemon", "anchor", "zygote" or "pump"; 0 while there is none. A fork of the zygote is not it."""
+        if role == "daemon":
+            return self.process.pid
+        parents, names = {}, {}
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as file:
+                    if f"{self.folder}/run\0".encode() not in file.read():
+                        continue
+                with open(f"/proc/{pid}/stat") as file:
+                    name, _, rest = file.read().partition("(")[2].rpartition(")")
+            except OSError:
+                continue
+            if rest.split()[0] != "Z":
+                names[int(pid)], parents[int(pid)] = name, int(rest.split()[1])
+        above = {"zygote": "corten-anchor", "pump": "corten-zygote"}.get(role)
+        found = [pid for pid, name in names.items()
+                 if name == f"corten-{role}" and (above is None or names.get(parents[pid]) == above)]
+        return min(found, default=0)
+
     # --- asking
 
     def api(self, method, url, body=None, timeout=60, headers=None):

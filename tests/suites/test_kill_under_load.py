@@ -19,7 +19,6 @@ WORKERS = 3
 PATIENCE_S = 60
 WRITER = "i=0; while :; do echo line $i; i=$((i+1)); [ $((i % 40)) = 0 ] && usleep 20000; done"
 LOST = (OSError, http.client.HTTPException)
-NAMES = {"zygote": "corten-zygote", "anchor": "corten-anchor", "pump": "corten-pump"}
 
 
 def until(condition, what):
@@ -30,27 +29,6 @@ def until(condition, what):
     return found
 
 
-def pid_of(engine, victim):
-    """The pid of a process of this daemon's; 0 while there is none. What is forked off the zygote is not the zygote."""
-    if victim == "daemon":
-        return engine.process.pid
-    parents, names = {}, {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                if f"{engine.folder}/run\0".encode() not in file.read():
-                    continue
-            with open(f"/proc/{pid}/stat") as file:
-                name, _, rest = file.read().partition("(")[2].rpartition(")")
-        except OSError:
-            continue
-        if rest.split()[0] != "Z":
-            names[int(pid)], parents[int(pid)] = name, int(rest.split()[1])
-    found = [pid for pid, name in names.items() if name == NAMES[victim]
-             and (victim == "anchor" or names.get(parents[pid]) == {"zygote": "corten-anchor"}.get(victim, "corten-zygote"))]
-    return min(found, default=0)
-
-
 class Job:
     """One container's life as a client lives it; `acknowledged` are the steps that were answered with success."""
 
@@ -58,6 +36,7 @@ class Job:
         self.name, self.code = f"job{number}", number % 120 + 1
         self.output = f"begin {number}\nend {number}\n"
         self.pause_us = random.randrange(30_000)
+        self.asked_to_remove = False
         self.acknowledged = []
         self.refused = []
 
@@ -84,6 +63,7 @@ class Job:
         self.remove(engine)
 
     def remove(self, engine):
+        self.asked_to_remove = True
         assert self.ask(engine, "DELETE", f"/containers/{self.name}", (204, 404)), self.trace()
 
     def settle(self, engine):
@@ -101,8 +81,6 @@ class Job:
             assert engine.logs(self.name) == "", self.trace()
             assert engine.api("POST", f"/containers/{self.name}/start").status == 204, self.trace()
         self.finish(engine)
-
-    asked_to_remove = False
 
     def trace(self):
         return f"{self.name}, to end with {self.code}: acknowledged {self.acknowledged}, refused {self.refused}"
@@ -127,6 +105,7 @@ class Load:
                 job.live(self.engine)
             except LOST:
                 self.unsettled.append(job)
+                self.over.wait(0.02)
             except AssertionError as error:
                 self.wrong.append(error)
             else:
@@ -141,13 +120,13 @@ class Load:
 
 
 def kill(engine, victim):
-    pid = until(lambda: pid_of(engine, victim), f"there is a {victim}")
+    pid = until(lambda: engine.pid_of(victim), f"there is a {victim}")
     if victim == "daemon":
         engine.kill()
         engine.start()
         return
     os.kill(pid, signal.SIGKILL)
-    until(lambda: pid_of(engine, victim) not in (0, pid), f"another {victim}")
+    until(lambda: engine.pid_of(victim) not in (0, pid), f"another {victim}")
 
 
 class Follower(threading.Thread):

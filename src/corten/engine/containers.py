@@ -8,7 +8,9 @@ import asyncio
 from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from corten.base.errors import Error, InvalidArgument, NotFound
+import msgspec
+
+from corten.base.errors import Error, Internal, InvalidArgument, NotFound
 from corten.base.ids import is_id_prefix
 from corten.engine import create, inspect, lifecycle, listing, remove, update, wait
 from corten.engine.live import Live
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from corten.engine.engine import Engine
 
 T = TypeVar("T")
+_FULL_S = 0.5  # a full disk: until the next attempt
 
 
 class Containers:
@@ -29,15 +32,19 @@ class Containers:
         self._records: dict[str, ContainerRecord] = {}
         self._names: dict[str, str] = {}
         self._live: dict[str, Live] = {}
+        self._unsaved: dict[str, ContainerRecord] = {}  # for want of room on the disk
         self.reserved: dict[str, str] = {}  # names of containers that are being made -> id
         self.listing = listing.Listing(self)
 
     # --- look-up
 
     def load(self) -> None:
-        """Read all records from the database."""
-        for _, data in self.engine.db.all("container"):
-            record = decode_container(data)
+        """Read all records from the database. Raises Internal: one is damaged, and what it is of must not be swept."""
+        for key, data in self.engine.db.all("container"):
+            try:
+                record = decode_container(data)
+            except msgspec.MsgspecError as error:
+                raise Internal(f"the record of container {key} is damaged: {error}. Nothing has been changed") from None
             self._records[record.id] = record
             self._names[record.name] = record.id
             self._live[record.id] = Live()
@@ -104,6 +111,26 @@ class Containers:
         """Write a changed record."""
         self.engine.db.put("container", record.id, encode(record), record.name)
         self.listing.changed(record.id)
+
+    def save_soon(self, record: ContainerRecord) -> None:
+        """Write what has happened already: a full disk must not keep it from those who wait for it."""
+        try:
+            self.save(record)
+        except OSError as error:
+            self.engine.log.warning("the record of container %s: %s", record.id[:12], error)
+            self.listing.changed(record.id)
+            self._unsaved[record.id] = record
+
+    async def written(self, record: ContainerRecord) -> None:
+        """Return once `save_soon` has come true, or the container is gone."""
+        while record.id in self._unsaved and record.id in self._records:
+            await asyncio.sleep(_FULL_S)
+            try:
+                self.save(record)
+                del self._unsaved[record.id]
+            except OSError:
+                continue
+        self._unsaved.pop(record.id, None)
 
     def renamed(self, record: ContainerRecord, old: str) -> None:
         """The record carries a new name."""

@@ -87,6 +87,9 @@ class Database:
         except sqlite3.OperationalError as error:
             self._connection.close()
             raise Internal(f"{path}: {error} (does another daemon use this data root?)") from None
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise Internal(f"{path} is damaged: {error}. Nothing has been changed: put a copy of it back") from None
 
     def close(self) -> None:
         """Fold the log into the file and let go of it."""
@@ -134,7 +137,10 @@ class Database:
 
     def all(self, table: str) -> list[tuple[str, bytes]]:
         """Every key with its record, in the order of the keys."""
-        rows = self._connection.execute(_sql(table, "SELECT key, record FROM {table} ORDER BY key")).fetchall()
+        try:
+            rows = self._connection.execute(_sql(table, "SELECT key, record FROM {table} ORDER BY key")).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise Internal(f"table {table} of the database is damaged: {error}. Nothing has been changed") from None
         return [(str(key), bytes(record)) for key, record in rows]
 
     def execute(self, sql: str, *arguments: object) -> list[tuple[object, ...]]:

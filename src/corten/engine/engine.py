@@ -7,8 +7,11 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from corten.base.errors import Conflict, Error, Unavailable
+import msgspec
+
+from corten.base.errors import Conflict, Error, Internal, Unavailable
 from corten.base.files import remove_tree
+from corten.base.ids import is_id
 from corten.base.paths import Layout
 from corten.base.units import now_ns
 from corten.engine import exits
@@ -54,6 +57,7 @@ class Engine:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._undertaker = ThreadPoolExecutor(1, "undertaker")
         self.bounding = _bounding()
+        _check_complete(self.layout)
         self.db = Database(self.layout.database)
         self.events = Events()
         self.images = Images(self, config.storage_driver)
@@ -79,13 +83,16 @@ class Engine:
     # --- life
 
     async def open(self) -> None:
-        """Read what is on record, find the zygote or start one, and make the two agree."""
+        """Read what is on record, find the zygote or start one, and make the two agree. Raises Internal: damaged."""
         _empty(self.layout.tmp)
-        self.images.open()
-        self.containers.load()
-        self.volumes.open(self.containers)
-        await self.networks.open()
-        self.builds.load()
+        try:
+            self.images.open()
+            self.containers.load()
+            self.volumes.open(self.containers)
+            await self.networks.open()
+            self.builds.load()
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise Internal(f"a record in {self.layout.database} is damaged: {error}") from error
         self.zygote = await ZygoteClient.connect(self.layout, lambda event: exits.on_event(self.containers, event))
         await reconcile(self)
         self.networks.watch()
@@ -181,6 +188,15 @@ def _bounding() -> frozenset[str]:
                 mask = int(line.split()[1], 16)
                 return frozenset(name for bit, name in enumerate(ALL_CAPABILITIES) if mask & 1 << bit)
     return frozenset(ALL_CAPABILITIES)
+
+
+def _check_complete(layout: Layout) -> None:
+    """A database that is gone, or empty, must not make orphans, to be swept, of the containers it knew."""
+    database, folder = layout.database, f"{layout.data_root}/containers"
+    there = os.path.exists(database) and os.path.getsize(database) > 0
+    if not there and (found := [name for name in os.listdir(folder) if is_id(name)]):
+        raise Internal(f"{database} is missing or empty, but {len(found)} containers are in {folder}: put a copy of it "
+                       "back, or remove that folder to begin without them")
 
 
 def _empty(path: str) -> None:

@@ -149,8 +149,15 @@ class Execs:
         if made.exit_code is None:
             made.running = True
             if not made.silent:
-                self.engine.db.put("exec", made.id, msgspec.json.encode(made))
+                self._keep(made)
         return started
+
+    def _keep(self, made: ExecRecord) -> None:
+        """So that a next daemon knows it again; it runs already, whatever the disk says."""
+        try:
+            self.engine.db.put("exec", made.id, msgspec.json.encode(made))
+        except OSError as error:
+            self.engine.log.warning("exec %s is not on record: %s", made.id[:12], error)
 
     def _process(
         self, record: ContainerRecord, request: ExecRequest, user: User | None, console_size: list[int] | None
@@ -184,7 +191,10 @@ class Execs:
     async def _forget(self, container_id: str, exec_id: str) -> None:
         """Take its end off the record, once those who wait for it have been told."""
         await asyncio.sleep(AFTERWARDS_S)
-        self.engine.db.delete("exec", exec_id)
+        try:
+            self.engine.db.delete("exec", exec_id)
+        except OSError as error:  # the next daemon finds that nobody holds it
+            self.engine.log.warning("exec %s stays on record: %s", exec_id[:12], error)
         try:
             await self.engine.zygote.forget(container_id, exec_id)
         except Error as error:

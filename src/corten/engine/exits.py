@@ -63,7 +63,7 @@ def record_exit(containers: "Containers", record: ContainerRecord, status: int, 
     if again:
         record.restart_count += 1
     containers.engine.execs.container_ended(record.id)
-    containers.save(record)
+    containers.save_soon(record)
     if oom:
         containers.publish(record, "oom")
     containers.publish(record, "die", exitCode=str(status), execDuration=str(int(ran_s)))
@@ -86,6 +86,7 @@ async def clean_up(containers: "Containers", record: ContainerRecord) -> None:
         await _release(containers, record)
     finally:
         live.released.set()
+    await containers.written(record)  # until then the exit file has the code
     await _forget(containers, record.id)
 
 

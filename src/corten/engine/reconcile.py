@@ -4,12 +4,11 @@ Containers that run are known again, ends that nobody saw are recorded with thei
 half-made is undone, restart policies and AutoRemove are caught up with. One transaction for all records.
 """
 
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
 from corten.base.errors import Error
-from corten.base.files import read_bytes, remove_tree
+from corten.base.files import remove_tree
 from corten.base.ids import is_id
 from corten.base.units import now_ns
 from corten.engine import exits, health, remove, watchdog
@@ -17,6 +16,7 @@ from corten.engine.launch import remove_bundle, undo_launch
 from corten.engine.records import ContainerRecord
 from corten.engine.restart import starts_with_daemon
 from corten.linux import cgroup
+from corten.zygote.reaper import read_exit
 
 if TYPE_CHECKING:
     from corten.engine.engine import Engine
@@ -64,7 +64,7 @@ def _settle(engine: "Engine", record: ContainerRecord, entry: Entry | None) -> b
     if entry and state == "running":
         _adopt(engine, record, entry)
         return True
-    seen = entry if state == "exited" else _exit_file(engine, record.id)
+    seen = entry if state == "exited" else read_exit(f"{engine.layout.exits}/{record.id}.json")
     if record.running:
         end = seen or {"status": UNKNOWN_CODE, "time_ns": now_ns(), "oom": False}
         exits.record_exit(containers, record, end["status"], end["time_ns"], end["oom"])
@@ -91,14 +91,6 @@ def _adopt(engine: "Engine", record: ContainerRecord, entry: Entry) -> None:
         engine.containers.save(record)
     health.watch(engine.containers, record)
     watchdog.begin(engine.containers, record)
-
-
-def _exit_file(engine: "Engine", container_id: str) -> Entry | None:
-    try:
-        found: Entry = json.loads(read_bytes(f"{engine.layout.exits}/{container_id}.json"))
-        return found if {"status", "time_ns", "oom"} <= found.keys() else None
-    except (OSError, ValueError, AttributeError, Error):
-        return None
 
 
 def _sweep(engine: "Engine") -> None:

@@ -18,6 +18,7 @@ import os
 import select
 import signal
 import socket
+import time
 
 from corten.zygote.reaper import peek_any, reap, record_exit
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PR_SET_CHILD_SUBREAPER = 36
+_FULL_S = 0.05
 
 
 class Held:
@@ -49,6 +51,7 @@ class Anchor:
         self.held = held
         self.spawn = spawn
         self.zygote = -1
+        self.unwritten = False  # an exit that could not be put on record yet
         self.channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)[0]
         self.wake, theirs = socket.socketpair()
         self.wake.setblocking(False)
@@ -69,7 +72,7 @@ class Anchor:
             poll = select.poll()
             poll.register(self.channel, select.POLLIN)
             poll.register(self.wake, select.POLLIN)
-            for descriptor, _events in poll.poll():
+            for descriptor, _events in poll.poll(1000 if self.unwritten else None):
                 if descriptor == self.wake.fileno():
                     _drain(self.wake)
                 elif not self._hear():
@@ -78,7 +81,9 @@ class Anchor:
     def _start_zygote(self) -> None:
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         held = list(self.held.values())
-        pid = os.fork()
+        while (pid := _fork()) < 0:
+            self._reap_all()
+            time.sleep(_FULL_S)
         if pid == 0:
             mine.close()
             self.channel.close()
@@ -124,6 +129,7 @@ class Anchor:
 
     def _reap_all(self) -> None:
         """Record and reap every child that has exited; tell the zygote of those it could not wait for itself."""
+        self.unwritten = False
         while True:
             try:
                 found = peek_any()
@@ -137,7 +143,8 @@ class Anchor:
                     if entry.pid == pid:
                         self._tell(pid, record_exit(self.exits, entry.key, status, entry.oom_path))
             except OSError:
-                return  # no room to write it down: it stays a zombie, which keeps the code, until the next signal
+                self.unwritten = True
+                return  # no room to write it down: it stays a zombie, which keeps the code
             reap(pid)
 
     def _tell(self, pid: int, record: dict[str, object]) -> None:
@@ -145,6 +152,14 @@ class Anchor:
             self.channel.send(f"X{pid}\n{json.dumps(record)}".encode(), socket.MSG_DONTWAIT)
         except OSError:
             pass  # no zygote now: the next one reads the file
+
+
+def _fork() -> int:
+    """As os.fork; -1 when there are too many processes."""
+    try:
+        return os.fork()
+    except OSError:
+        return -1
 
 
 def _drain(sock: socket.socket) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from corten.zygote.requests import Exec
 
 BIRTH_S = 2.0  # a launcher that has not made an exec's process by then hangs: it is ended, and the process forked
+SHORT_S = 1.0  # without descriptors or processes: until the next attempt
 _ATTEMPTS = 3  # so many in a row that never came to be ready: it does not work on this machine
 
 
@@ -30,6 +31,7 @@ class LauncherKeeper:
         self._pidfd = -1
         self._ready = False
         self._failures = 0
+        self._not_before_s = 0.0
         self._serves: Entry | None = None  # whom it was given last; it is busy for as long as that has a child
         self._late_s = 0.0  # when the process it makes is late
         self._timed = False
@@ -37,7 +39,7 @@ class LauncherKeeper:
     @property
     def wanted(self) -> bool:
         """Whether it should be forked at the next pause."""
-        return self._pidfd < 0 and self._failures < _ATTEMPTS
+        return self._pidfd < 0 and self._failures < _ATTEMPTS and time.monotonic() >= self._not_before_s
 
     def prepare(self) -> bool:
         """Fork it if it is wanted; whether that was so."""
@@ -52,9 +54,19 @@ class LauncherKeeper:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def _start(self) -> None:
+        try:
+            mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:
+            self._not_before_s = time.monotonic() + SHORT_S
+            return
+        try:
+            pid = os.fork()
+        except OSError:  # too many processes
+            mine.close()
+            theirs.close()
+            self._not_before_s = time.monotonic() + SHORT_S
+            return
         self._failures += 1  # until it says otherwise
-        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        pid = os.fork()
         if pid == 0:
             try:
                 process.set_name(launcher.NAME)

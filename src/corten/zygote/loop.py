@@ -309,10 +309,14 @@ class Zygote:
         from corten.linux.libc import syscall
 
         syscall("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.unwatch(self.anchor.fileno())
+        try:
+            mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            pid = os.fork()
+        except OSError:  # too many processes or descriptors: go on without for a moment
+            self.after(_FULL_S, self._become_anchor)
+            return
         self.anchor.close()
-        pid = os.fork()
         if pid == 0:
             mine.close()
             self.anchor = theirs

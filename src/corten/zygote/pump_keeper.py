@@ -35,7 +35,13 @@ class PumpKeeper:
     def start(self) -> None:
         """Fork the pump; it takes over every container whose output is not drained."""
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:  # too many processes: output waits in the pipes
+            mine.close()
+            theirs.close()
+            self.zygote.after(QUICK_S, self.start)
+            return
         if pid == 0:
             self._become_pump(theirs)
         theirs.close()

@@ -77,6 +77,7 @@ def read_exit(path: str) -> dict[str, object] | None:
     try:
         with open(path, "rb") as file:
             record = json.loads(file.read(4096))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) and "status" in record else None
+    sound = isinstance(record, dict) and type(record.get("status")) is int and type(record.get("time_ns")) is int
+    return record if sound and type(record.get("oom")) is bool else None
