@@ -64,7 +64,7 @@ def _settle(engine: "Engine", record: ContainerRecord, entry: Entry | None) -> b
     if entry and state == "running":
         _adopt(engine, record, entry)
         return True
-    seen = entry if state == "exited" else read_exit(f"{engine.layout.exits}/{record.id}.json")
+    seen: Entry | None = entry if state == "exited" else read_exit(f"{engine.layout.exits}/{record.id}.json")
     if record.running:
         end = seen or {"status": UNKNOWN_CODE, "time_ns": now_ns(), "oom": False}
         exits.record_exit(containers, record, end["status"], end["time_ns"], end["oom"])
