@@ -260,3 +260,10 @@ def test_events_tell_the_tag(engine):
     answer = engine.api("GET", f"/events?since={since:.9f}&until={time.time():.9f}")
     actions = [(event["Type"], event["Action"]) for event in map(json.loads, answer.body.splitlines())]
     assert ("image", "tag") in actions
+
+
+def test_a_file_of_another_name_is_not_found_in_the_cache(engine):
+    files = {"one": b"the same\n", "two": b"the same\n"}
+    build(engine, "FROM busybox\nCOPY one /into/\n", files)
+    again = build(engine, "FROM busybox\nCOPY two /into/\nRUN cat /into/two\n", files)
+    assert again.error == "" and "Using cache" not in again.text

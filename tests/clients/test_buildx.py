@@ -1,60 +1,13 @@
 """docker build with the buildx plugin: BuildKit's protocol end to end, by the real client."""
 
 import json
-import os
 import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from registry_server import running_registry
-
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
-FETCH = Path(__file__).with_name("fetch_plugin.sh")
-
-
-@pytest.fixture(scope="module")
-def plugin(tmp_path_factory):
-    """The buildx program."""
-    folder = tmp_path_factory.mktemp("buildx")
-    done = subprocess.run(["bash", FETCH, folder, "docker-buildx"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    program = folder / "docker-buildx"
-    if done.returncode or subprocess.run([program, "version"], capture_output=True, check=False).returncode:
-        pytest.skip(f"machine: Debian's docker-buildx cannot be had or run here: {done.stderr[-300:]}")
-    return program
-
-
-class Client:
-    """buildx on one engine, in a folder with a context."""
-
-    def __init__(self, plugin, engine, folder):
-        self.plugin, self.engine, self.context = plugin, engine, folder / "context"
-        self.context.mkdir()
-        self.environment = {**os.environ, "DOCKER_HOST": f"unix://{engine.socket}", "DOCKER_CONFIG": str(folder / "config"),
-                            "BUILDX_CONFIG": str(folder / "buildx"), "TOKEN": "from the environment"}
-
-    def write(self, **files):
-        for name, text in files.items():
-            (self.context / name).write_text(text)
-
-    def build(self, dockerfile, *flags, code=0):
-        """Its progress, as plain text."""
-        (self.context / "Dockerfile").write_text(dockerfile)
-        done = subprocess.run([self.plugin, "build", "--progress=plain", *flags, self.context], env=self.environment,
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=110)
-        assert done.returncode == code, done.stderr
-        return done.stderr
-
-    def run(self, image, *command):
-        return self.engine.docker("run", "--rm", image, *command).stdout
-
-
-@pytest.fixture
-def client(plugin, engine, tmp_path):
-    return Client(plugin, engine, tmp_path)
 
 
 def test_stages_arguments_and_names(client):
@@ -100,7 +53,6 @@ def test_a_step_that_fails_says_which(client):
 
 
 @pytest.mark.parametrize(("dockerfile", "flags", "text"), [
-    ("FROM busybox\nRUN --mount=type=ssh true\n", (), "type=ssh is not done yet"),
     ("FROM busybox\nRUN --security=insecure true\n", ("--allow", "security.insecure"), "not done yet"),
     ("FROM busybox\nCOPY missing /\n", (), "missing"),
     ("FROM busybox\nWRONG x\n", (), "unknown instruction: WRONG"),

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
 from corten.base.errors import Error, InvalidArgument, NotFound, Unsupported
-from corten.base.ids import short_id
 from corten.build import changes, history
 from corten.build.arguments import ARCHITECTURE, BuildArguments
 from corten.build.context import Tree, select
@@ -29,102 +27,13 @@ from corten.build.run_mounts import parse_mount
 from corten.build.solver import Solver
 from corten.build.stage import BuildImage, StageState, scratch
 from corten.build.stages import Stages, needed_stages
+from corten.build.teller import Options, Teller
 from corten.build.variables import Expander
 from corten.oci.platform import parse_platform
+from corten.oci.reference import parse as parse_reference
 
 _BUILDKIT = ("the --{} option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ "
              "to learn how to build images with BuildKit enabled")
-
-
-class Options:
-    """What the caller asks of one build."""
-
-    __slots__ = ("arguments", "buildkit", "force_remove", "labels", "platform", "pull", "quiet", "remove", "target",
-                 "uncached_stages", "use_cache")
-
-    def __init__(self) -> None:
-        self.arguments: dict[str, str | None] = {}
-        self.labels: dict[str, str] = {}
-        self.target = ""
-        self.platform = ""
-        self.use_cache, self.pull, self.quiet = True, False, False
-        self.uncached_stages: frozenset[str] = frozenset()  # names, lower case, of stages that do without the cache
-        self.remove, self.force_remove = True, False
-        self.buildkit = False  # asked for by BuildKit's protocol: flags that are its own are honoured
-
-
-QUIET_LINES = 2000  # what a quiet build that fails shows at most
-
-
-class Teller:
-    """Writes messages; is the solver's observer. `say` and `write` take what goes to the client."""
-
-    __slots__ = ("_held", "_options", "_write", "containers")
-
-    def __init__(self, write: Callable[[dict[str, Any]], None], options: Options) -> None:
-        self._write, self._options = write, options
-        self.containers: list[str] = []
-        self._held: deque[str] = deque(maxlen=QUIET_LINES)
-
-    def say(self, text: str) -> None:
-        """To the client at once; a quiet build keeps the end of it for `confess`."""
-        if self._options.quiet:
-            self._held.append(text)
-        else:
-            self._write({"stream": text})
-
-    def confess(self) -> None:
-        """A quiet build has failed: say what it has kept."""
-        for text in self._held:
-            self._write({"stream": text})
-        self._held.clear()
-
-    def aux(self, image_id: str) -> None:
-        if not self._options.quiet:
-            self._write({"aux": {"ID": image_id}})
-
-    def stage(self, index: int, stage: Stage, total: int) -> Teller:
-        """A stage begins, one of `total`; who tells of it."""
-        return self
-
-    def step(self, number: int, total: int, code: str) -> None:
-        """A step begins."""
-        self.say(f"Step {number}/{total} : {code}")
-        self.say("\n")
-
-    def failed(self, error: BaseException) -> None:
-        """The stage ends here."""
-
-    def step_done(self, image_id: str) -> None:
-        """It has ended, with this image."""
-        self.say(f" ---> {short_id(image_id)}\n")
-
-    def built(self, image_id: str) -> None:
-        """The whole has ended well; all that a quiet build tells."""
-        if self._options.quiet:
-            self._write({"stream": f"{image_id}\n"})
-        else:
-            self.say(f"Successfully built {short_id(image_id)}\n")
-
-    def tagged(self, name: str) -> None:
-        """The image has been given a name."""
-        self.say(f"Successfully tagged {name}\n")
-
-    def running(self, container_id: str) -> None:
-        self.containers.append(container_id)
-        self.say(f" ---> Running in {short_id(container_id)}\n")
-
-    def output(self, stream: int, data: bytes) -> None:
-        text = data.decode("utf-8", "replace")
-        self.say(f"\x1b[91m{text}\x1b[0m" if stream == 2 else text)
-
-    def cached(self) -> None:
-        self.say(" ---> Using cache\n")
-
-    def removed(self) -> None:
-        for container_id in self.containers:
-            self.say(f" ---> Removed intermediate container {short_id(container_id)}\n")
-        self.containers.clear()
 
 
 def read(text: bytes, options: Options) -> Plan:
@@ -166,10 +75,10 @@ class StageWork:
 class ClassicBuild:
     """One build. `run()` returns the id of the last stage's image; raises Error, CommandFailed, Cancelled."""
 
-    def __init__(self, plan: Plan, options: Options, context: Callable[[], Any], backend: Backend,
+    def __init__(self, plan: Plan, options: Options, context: Callable[[str], Awaitable[Tree]], backend: Backend,
                  teller: Teller) -> None:
         self.plan, self.options, self.backend, self.teller = plan, options, backend, teller
-        self._open_context = context  # async: the tree of the build context, unpacked when first asked for
+        self._open_context = context  # the tree of a context by name, "" the main one, unpacked when first asked for
         self._arguments = BuildArguments(options.arguments)
         self._stage_arguments: dict[int, BuildArguments] = {}
         self._stages = Stages(self._stage)
@@ -187,7 +96,7 @@ class ClassicBuild:
                 self._next_step(self.teller, command.code)
                 self._global_argument(command)
             last = len(self.plan.stages) - 1
-            needed = needed_stages(self.plan, self._arguments.global_values()) if self.options.buildkit else []
+            needed = needed_stages(self.plan, self._arguments.global_values(), self._is_named)
             image = await self._stages.build(last, needed, one_by_one=not self.options.buildkit)
         except BaseException:
             if self.options.force_remove:
@@ -224,11 +133,13 @@ class ClassicBuild:
             raise
 
     async def _build_stage(self, index: int, stage: Stage, teller: Teller) -> BuildImage:
+        if (named := await self._named_image(stage.name)) is not None:
+            return named
         image = await self._base(index, stage)
         arguments = self._arguments.stage(self._inherited(index, stage))
         self._stage_arguments[index] = arguments
         state = StageState(stage.name, image, arguments, self.plan.escape)
-        state.buildkit = self.options.buildkit
+        state.epoch, state.buildkit = self.options.epoch, self.options.buildkit
         if state.buildkit and not image.id:
             state.config["WorkingDir"] = "/"
         cached = self.options.use_cache and stage.name not in self.options.uncached_stages
@@ -261,6 +172,8 @@ class ClassicBuild:
         for index in range(at - 1, -1, -1):
             if self.plan.stages[index].name == name.lower():
                 return await self._stages.image(index)
+        if (named := await self._named_image(name)) is not None:
+            return named
         if name.lower() == "scratch":
             return scratch()
         return await self.backend.resolve(name, self.options.pull)
@@ -286,7 +199,7 @@ class ClassicBuild:
         operation = await self._operation(work, command)
         if self.options.buildkit:
             history.reword(work.state, command, operation)
-        vertex = Vertex(source(work.state.image), operation)
+        vertex = Vertex(source(work.state.image), operation, epoch=self.options.epoch)
         work.state.adopt(await work.solver.solve(vertex, work.teller))
 
     async def _operation(self, work: StageWork, command: Command) -> Operation:
@@ -338,23 +251,41 @@ class ClassicBuild:
             mount = parse_mount(text, step.working_dir, words.word)
             step.mounts.append(mount)
             decides.append(words.word(mount.text))
-            if mount.kind in ("bind", "cache") and mount.values.get("from", "scratch") != "scratch":
+            origin = mount.values.get("from", "scratch")
+            if mount.kind in ("bind", "cache") and origin != "scratch" and not self._is_folder(origin):
                 mount.image = await self._image(work.index, mount.values["from"])
                 decides.append(mount.image.id)
             elif mount.kind == "bind":
-                tree = await self._tree(work.index, "")
+                mount.tree = tree = await self._tree(work.index, origin if self._is_folder(origin) else "")
                 found = await asyncio.to_thread(select, tree, [mount.path or "."], [], self.backend.check)
                 decides.append(found.name)
         return decides
 
     async def _tree(self, at: int, name: str) -> Tree:
         """What COPY --from names in stage `at`: a stage by name or number, else an image; "" is the build context."""
-        image = await self._image(at, name) if name else None
+        folder = "" if self.plan.stage_index(name) in range(at) else context_name(name) if name else ""
+        image = None if not name or folder in self.options.named_folders else await self._image(at, name)
         async with self._opening:  # stages ask at the same time
             if name not in self._opened:
-                self._opened[name] = (await self._open_context() if image is None else
+                self._opened[name] = (await self._open_context(folder) if image is None else
                                       await self._trees.enter_async_context(self.backend.tree(image)))
             return self._opened[name]
+
+    def _is_folder(self, name: str) -> bool:
+        return context_name(name) in self.options.named_folders
+
+    def _is_named(self, name: str) -> bool:
+        """Whether a context besides the main one has this name."""
+        return context_name(name) in self.options.named_images or context_name(name) in self.options.named_folders
+
+    async def _named_image(self, name: str) -> BuildImage | None:
+        """The image a context given by the caller puts in the place of `name`."""
+        if not name or not self._is_named(name):
+            return None
+        found = self.options.named_images.get(context_name(name))
+        if found is None:
+            raise Unsupported(f"FROM {name}: a folder as a build context can be copied from, but is no base image yet")
+        return await self.backend.resolve(found, False)
 
     async def _image(self, at: int, name: str) -> BuildImage:
         index = self.plan.stage_index(name)
@@ -362,10 +293,20 @@ class ClassicBuild:
             return await self._stages.image(index)
         if index == at:
             raise NotFound(f"invalid from flag value {name}: refers to current build stage")
+        if (named := await self._named_image(name)) is not None:
+            return named
         try:
             return await self.backend.resolve(name, False)
         except Error as error:
             raise NotFound(f"invalid from flag value {name}: {error}") from None
+
+
+def context_name(name: str) -> str:
+    """The name under which a caller gives a context in the place of an image or stage: familiar, without `:latest`."""
+    try:
+        return parse_reference(name).familiar().lower().removesuffix(":latest")
+    except InvalidArgument:
+        return name.lower()
 
 
 def check_platform(text: str) -> None:

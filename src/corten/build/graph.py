@@ -16,18 +16,22 @@ if TYPE_CHECKING:
 
 
 class Vertex:
-    """`operation` applied to the image that `parent` yields. A vertex without operation is an image that is there."""
+    """`operation` applied to the image that `parent` yields. A vertex without operation is an image that is there.
+
+    `epoch`: the time in seconds that all it makes is given.
+    """
 
     __slots__ = ("digest", "image", "operation", "parent")
 
-    def __init__(self, parent: Vertex | None, operation: Operation | None, image: BuildImage | None = None) -> None:
+    def __init__(self, parent: Vertex | None, operation: Operation | None, image: BuildImage | None = None,
+                 epoch: int | None = None) -> None:
         self.parent, self.operation, self.image = parent, operation, image
         if operation is None:
             assert image is not None
             self.digest = image.id or "scratch"
         else:
             assert parent is not None
-            text = f"{parent.identity}\0{operation.key()}"
+            text = f"{parent.identity}\0{operation.key()}" + ("" if epoch is None else f"\0{epoch}")
             self.digest = "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
     @property

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from corten.base.errors import InvalidArgument
 from corten.base.units import parse_bytes
+from corten.build.context import Tree
 from corten.build.line import suggestion
 from corten.build.stage import BuildImage
 
@@ -27,17 +28,18 @@ _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE"
 
 
 class RunMount:
-    """One mount: `kind` and `values` as written, `target` absolute; `image` what a bind comes from, None: the context.
+    """One mount: `kind` and `values` as written, `target` absolute; a bind comes from `image`, or from `tree`.
 
     `path` is the place in the context or in the image.
     """
 
-    __slots__ = ("image", "kind", "path", "target", "text", "values")
+    __slots__ = ("image", "kind", "path", "target", "text", "tree", "values")
 
     def __init__(self, text: str, kind: str, values: dict[str, str], target: str) -> None:
         self.text, self.kind, self.values, self.target = text, kind, values, target
         self.path = posixpath.normpath("/" + values.get("source", "")).lstrip("/") if kind in ("bind", "cache") else ""
         self.image: BuildImage | None = None
+        self.tree: Tree | None = None
 
     def number(self, name: str, default: int, base: int = 10) -> int:
         """A numeric value."""

@@ -43,11 +43,12 @@ def scratch() -> BuildImage:
 class StageState:
     """A stage under way. `config` is changed by instructions and becomes part of the image at the next commit."""
 
-    __slots__ = ("arguments", "author", "buildkit", "cmd_given", "config", "escape", "image", "name")
+    __slots__ = ("arguments", "author", "buildkit", "cmd_given", "config", "epoch", "escape", "image", "name")
 
     def __init__(self, name: str, image: BuildImage, arguments: BuildArguments, escape: str) -> None:
         self.name, self.arguments, self.escape = name, arguments, escape
         self.cmd_given = self.buildkit = False
+        self.epoch: int | None = None  # the time all steps are given, in seconds
         self.author = str(image.document.get("author") or "")
         self.image = image
         self.config: dict[str, Any] = {}
@@ -81,7 +82,7 @@ class StageState:
     def document(self, created_by: str, layer: Layer | None, comment: str = "") -> dict[str, Any]:
         """The configuration document after a step; "" for what made it leaves the history as it was."""
         previous = self.image.document
-        created = format_time(now_ns())
+        created = format_time(now_ns() if self.epoch is None else self.epoch * 1_000_000_000)
         entry: dict[str, Any] = {"created": created, "created_by": created_by}
         if comment:
             entry["comment"] = comment

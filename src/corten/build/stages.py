@@ -59,10 +59,12 @@ class Stages:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
 
-def needed_stages(plan: Plan, arguments: Mapping[str, str]) -> list[int]:
+def needed_stages(plan: Plan, arguments: Mapping[str, str],
+                  replaced: Callable[[str], bool] = lambda name: False) -> list[int]:
     """The stages that the last one is made of, as far as their names can be told before anything is built. Pure.
 
-    `arguments`: what FROM may use. What is missed here is begun when it is asked for.
+    `arguments`: what FROM may use; `replaced`: whether a stage of that name is given from
+    outside. What is missed here is begun when it is asked for.
     """
     words = Expander(arguments, plan.escape)
     found: set[int] = set()
@@ -73,6 +75,8 @@ def needed_stages(plan: Plan, arguments: Mapping[str, str]) -> list[int]:
             continue
         found.add(index)
         stage = plan.stages[index]
+        if stage.name and replaced(stage.name):
+            continue
         names = [stage.base, *(name for command in stage.commands for name in _names(command))]
         for at, name in enumerate(names):
             try:

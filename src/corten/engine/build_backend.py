@@ -19,14 +19,15 @@ import msgspec
 from corten.base.errors import Conflict, Error, InvalidArgument, NotFound, Unsupported
 from corten.base.files import remove_tree
 from corten.base.ids import new_id
-from corten.build.classic import Options
 from corten.build.context import Tree
 from corten.build.copier import Copier
 from corten.build.files import Cancelled, Source
 from corten.build.ops import CommandFailed, Observer, RunStep
+from corten.build.run_mounts import RunMount
 from corten.build.stage import BuildImage, Layer
+from corten.build.teller import Options
 from corten.engine.build_context import Context
-from corten.engine.build_mounts import Secrets, StepMounts, step_mounts
+from corten.engine.build_mounts import Lent, StepMounts, step_mounts
 from corten.engine.build_remotes import Remotes
 from corten.engine.records import CreateRequest, HealthConfig, HostConfig, LogConfig, Ulimit
 from corten.image.content import Lease
@@ -84,7 +85,7 @@ class EngineBackend:
         self.flights = engine.builds.flights
         self._cancelled = threading.Event()
         self.remotes = Remotes(context)
-        self.secrets: Secrets | None = None
+        self.lent = Lent()
 
     def cancel(self) -> None:
         """Have threads that work for this build stop."""
@@ -165,16 +166,12 @@ class EngineBackend:
             return new_overlay(lowers, "", "")
         return os.open(upper or lowers[0], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
-    async def context(self) -> Tree:
-        """The build context, unpacked."""
-        return await self._context.tree()
-
-    async def copy_of(self, image: BuildImage | None, path: str) -> str:
-        """A copy of one path of an image, or of the context, in the build's own folder. Raises InvalidArgument."""
+    async def copy_of(self, mount: RunMount) -> str:
+        """A copy of what a mount comes from, in the build's own folder. Raises InvalidArgument."""
         folder = f"{self._context.path}/out-{new_id()[:12]}"
         os.mkdir(folder, 0o755)
-        async with self.tree(image) if image else contextlib.nullcontext(await self.context()) as tree:
-            await self._thread(self._copy_out, tree, path, folder)
+        async with self.tree(mount.image) if mount.image else contextlib.nullcontext(mount.tree) as tree:
+            await self._thread(self._copy_out, tree, mount.path, folder)
         return f"{folder}/it"
 
     def _copy_out(self, tree: Tree, path: str, folder: str) -> None:
@@ -221,6 +218,8 @@ class EngineBackend:
     async def _layer(self, image: BuildImage, upper: str, **how: Any) -> Layer | None:
         if not os.listdir(upper):
             return None
+        if self._options.epoch is not None:
+            await self._thread(clamp_times, upper, self._options.epoch * 1_000_000_000)
         below = list(image.document["rootfs"]["diff_ids"])
         record = await add_layer(self._store, upper, below, self.lease, move=True, keep_empty=False, **how)
         return Layer(record.snapshot, record.diff_id) if record else None
@@ -237,7 +236,7 @@ class EngineBackend:
                                   "failed: runc create failed: unable to start container process: error during "
                                   f'container init: exec: "{step.program[0]}": stat {step.program[0]}: no such file or '
                                   "directory")
-        async with step_mounts(self._engine.layout, step, self, self.secrets) as mounts:
+        async with step_mounts(self._engine.layout, step, self, self.lent) as mounts:
             return await self._run_step(image, step, mounts, observer)
 
     async def _run_step(
@@ -326,6 +325,14 @@ class EngineBackend:
             except Error as error:
                 self._engine.log.warning("removing build container %s: %s", container_id[:12], error)
             return
+
+
+def clamp_times(folder: str, latest_ns: int) -> None:
+    """Nothing below a folder of ours, itself included, is younger than `latest_ns`. Looks through no symbolic link."""
+    for _, folders, names, descriptor in os.fwalk(folder, topdown=False):
+        for name in (*folders, *names):
+            if os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mtime_ns > latest_ns:
+                os.utime(name, ns=(latest_ns, latest_ns), dir_fd=descriptor, follow_symlinks=False)
 
 
 def drop_stubs(upper: str, lowers: list[str], whole: bool, targets: Iterable[str] = ()) -> None:

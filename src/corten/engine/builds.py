@@ -21,9 +21,10 @@ from corten.build.files import Cancelled
 from corten.build.instructions import Plan
 from corten.build.ops import CommandFailed
 from corten.build.solver import Flight
+from corten.build.teller import Options, Teller
 from corten.engine.build_backend import EngineBackend, Limits
 from corten.engine.build_context import Context
-from corten.engine.build_mounts import SECRETS, Secrets
+from corten.engine.build_mounts import SECRETS, Lent
 from corten.engine.build_remotes import take_remote
 from corten.oci import reference
 
@@ -34,18 +35,19 @@ if TYPE_CHECKING:
 class BuildRequest:
     """POST /build, decoded. `options` are the builder's own; `limits` those of the containers it runs."""
 
-    __slots__ = ("auths", "cache_from", "dockerfile", "dockerfile_text", "limits", "options", "remote", "secrets",
-                 "tags", "teller")
+    __slots__ = ("auths", "cache_from", "dockerfile", "dockerfile_text", "folders", "lent", "limits", "options",
+                 "remote", "tags", "teller")
 
     def __init__(self) -> None:
-        self.options = classic.Options()
+        self.options = Options()
         self.limits = Limits()
         self.tags: list[str] = []
         self.dockerfile = ""
         self.remote = ""  # a URL that the context comes from, instead of a tar
         self.dockerfile_text: bytes | None = None  # when it is no part of the context
-        self.teller: type[classic.Teller] = classic.Teller
-        self.secrets: Secrets | None = None
+        self.teller: type[Teller] = Teller
+        self.lent = Lent()
+        self.folders: dict[str, AsyncIterator[bytes]] = {}  # contexts besides the main one, as tars
         self.cache_from: list[str] = []  # images whose layers may be used again; none named: all of them
         self.auths: dict[str, dict[str, str]] = {}
 
@@ -70,6 +72,7 @@ class Builds:
     async def prepare(self, request: BuildRequest, tar: AsyncIterator[bytes]) -> "Build":
         """Take the context in and read the Dockerfile. Raises InvalidArgument, NotFound with docker's texts."""
         names = [tag_name(tag) for tag in request.tags]
+        request.options.named_folders = frozenset(request.folders)
         if request.cache_from and not any(self._is_there(ref) for ref in request.cache_from):
             request.options.use_cache = False
         context = Context(f"{self.engine.layout.build}/{new_id()[:12]}")
@@ -202,6 +205,7 @@ class Build:
     def __init__(self, builds: Builds, request: BuildRequest, context: Context, plan: Plan, names: list[str]) -> None:
         self._builds, self._request, self._context, self._plan = builds, request, context, plan
         self._names = names
+        self._folders = {name: Context(f"{context.path}-{number}") for number, name in enumerate(request.folders)}
         self.image_id = ""
         self.failed: BaseException | None = None
         self._pending: list[dict[str, Any]] = []
@@ -233,7 +237,11 @@ class Build:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await self._context.close()
+        await self._close()
+
+    async def _close(self) -> None:
+        for context in (self._context, *self._folders.values()):
+            await context.close()
 
     async def _run(self) -> None:
         engine, options = self._builds.engine, self._request.options
@@ -241,7 +249,7 @@ class Build:
         backend = EngineBackend(engine, self._context, self._request.limits, options, self._request.auths)
         try:
             with engine.images.store.content.lease() as lease:
-                backend.lease, backend.secrets = lease, self._request.secrets
+                backend.lease, backend.lent = lease, self._request.lent
                 teller = self._request.teller(self._write, options)
                 build = classic.ClassicBuild(self._plan, options, self._open_context, backend, teller)
                 self.image_id = await build.run()
@@ -257,15 +265,19 @@ class Build:
             self._write(classic.failure(self.failed))
         finally:
             self._builds.running.discard(self)
-            engine.spawn(self._context.close())  # ten thousand files take a while to delete; nobody waits for that
+            engine.spawn(self._close())  # ten thousand files take a while to delete; nobody waits for that
 
-    async def _open_context(self) -> Tree:
+    async def _open_context(self, name: str) -> Tree:
+        """The main context, or a named one."""
+        if name:
+            self._folders[name].fetch_later(self._request.folders[name])
+            return await self._folders[name].tree()
         tree = await self._context.tree()
         if self._request.dockerfile_text is None:
             await asyncio.to_thread(drop_ignored_dockerfile, tree, self._request.dockerfile)
         return tree
 
-    def _name(self, teller: classic.Teller) -> None:
+    def _name(self, teller: Teller) -> None:
         images = self._builds.engine.images
         teller.built(self.image_id)
         for full in self._names:

@@ -109,7 +109,7 @@ def save(images: "Images", refs: list[str], platform: str) -> Iterator[bytes | F
                 wanted[image.id] = image, found
             known = wanted[image.id][1].names
             known += [name for name in names if name not in known]
-    return _save(images, list(wanted.values()))
+    return save_images(images, list(wanted.values()))
 
 
 def _chosen(images: "Images", ref: str) -> list[tuple[Image, list[str]]]:
@@ -138,7 +138,8 @@ def _found(images: "Images", ref: str) -> bool:
     return True
 
 
-def _save(images: "Images", wanted: list[tuple[Image, Saved]]) -> Iterator[bytes | FileSpan]:
+def save_images(images: "Images", wanted: list[tuple[Image, Saved]]) -> Iterator[bytes | FileSpan]:
+    """The pieces of an archive of images as they are saved; blobs are held until its end."""
     store = images.store
     lease = store.content.lease()
     for _, found in wanted:

@@ -78,8 +78,8 @@ class Channel(GrpcChannel):
         return protocol
 
 
-async def dial(connection: Any) -> Channel:
-    """Be the client on a corten.api.stream.Connection. `close` the channel."""
-    channel = Channel(*connection.detach())
+async def dial(sock: socket.socket, ahead: bytes) -> Channel:
+    """Be the client on a connected socket, from which `ahead` was read already. `close` the channel."""
+    channel = Channel(sock, ahead)
     await channel.__connect__()
     return channel

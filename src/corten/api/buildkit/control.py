@@ -4,15 +4,17 @@ buildx asks Control.Solve for the outer frame and Status for progress, then Ping
 the same ref. Source: moby/buildkit api/services/control, frontend/gateway/pb.
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError
 
-from corten.api.buildkit.export import export
+from corten.api.buildkit import export as exporters
+from corten.api.buildkit.contexts import definition
 from corten.api.buildkit.messages import MESSAGES, new
-from corten.api.buildkit.sessions import Sessions
+from corten.api.buildkit.sessions import METHODS_HEADER, NAME_HEADER, Sessions
 from corten.api.buildkit.solve import BuildFailed, Solve
 from corten.base.errors import Error
 from corten.build.arguments import ARCHITECTURE
@@ -23,8 +25,13 @@ if TYPE_CHECKING:
 _CONTROL, _BRIDGE = "/moby.buildkit.v1.Control/", "/moby.buildkit.v1.frontend.LLBBridge/"
 _BUILD_ID = "buildkit-controlapi-buildid"
 _CAPABILITIES = ("solve.base", "solve.inlinereturn", "return", "returnmap", "proto.refarray", "importcaches",
-                 "gateway.solve.evaluate", "gateway.warnings")
+                 "gateway.solve.evaluate", "gateway.evaluate", "gateway.warnings", "reference.output",
+                 "frontend.inputs", "frontend.caps")
+_LLB_CAPABILITIES = ("exporter.multiple", "source.image", "source.local", "source.http", "source.git",
+                     "exec.meta.base", "constraints", "meta.description", "meta.exportcache")
+_DOCKERFILE = re.compile(r"(?:docker\.io/)?docker/dockerfile(?:-upstream)?(?:[:@].*)?$")  # what we do ourselves
 _EXECUTOR = "org.mobyproject.buildkit.worker.executor"
+_SNAPSHOTTER = "org.mobyproject.buildkit.worker.snapshotter"  # by it buildx knows that all exporters are there
 _KEPT_BUILDS = 32
 VERSION = "v0.19.0"
 
@@ -39,6 +46,7 @@ class Service:
         table: list[tuple[str, Callable[[Any], Awaitable[None]], Cardinality, str, str]] = [
             (f"{_CONTROL}Info", self._info, unary, "Empty", "InfoResponse"),
             (f"{_CONTROL}ListWorkers", self._workers, unary, "Empty", "ListWorkersResponse"),
+            (f"{_CONTROL}Session", self._session, Cardinality.STREAM_STREAM, "BytesMessage", "BytesMessage"),
             (f"{_CONTROL}Solve", self._solve, unary, "SolveRequest", "SolveResponse"),
             (f"{_CONTROL}Status", self._status, streaming, "StatusRequest", "StatusResponse"),
             (f"{_CONTROL}DiskUsage", self._disk_usage, unary, "Empty", "DiskUsageResponse"),
@@ -48,6 +56,7 @@ class Service:
             (f"{_BRIDGE}Ping", self._ping, unary, "Empty", "PongResponse"),
             (f"{_BRIDGE}Solve", self._bridge_solve, unary, "BridgeSolveRequest", "BridgeSolveResponse"),
             (f"{_BRIDGE}Return", self._return, unary, "ReturnRequest", "Empty"),
+            (f"{_BRIDGE}Evaluate", self._empty, unary, "Empty", "Empty"),  # what is solved is built
             (f"{_BRIDGE}Warn", self._empty, unary, "Empty", "Empty"),
         ]
         self.methods = {
@@ -69,7 +78,7 @@ class Service:
 
     def _worker(self) -> Any:
         return new(
-            "WorkerRecord", ID=self._engine.system.identity, Labels={_EXECUTOR: "corten"},
+            "WorkerRecord", ID=self._engine.system.identity, Labels={_EXECUTOR: "corten", _SNAPSHOTTER: "overlayfs"},
             platforms=[new("Platform", Architecture=ARCHITECTURE, OS="linux")], BuildkitVersion=self._version(),
         )
 
@@ -92,30 +101,41 @@ class Service:
     async def _nothing(self, stream: Any) -> None:
         await stream.recv_message()
 
+    async def _session(self, stream: Any) -> None:
+        """A client's session within this very connection."""
+        methods = stream.metadata.getall(METHODS_HEADER.lower(), ())
+        await self._sessions.accept_within(stream, stream.metadata.get(NAME_HEADER.lower(), ""), methods)
+
     # --- a build
 
     async def _solve(self, stream: Any) -> None:
         request = await stream.recv_message()
         solve = self._of(request.Ref)
-        solve.session = request.Session
+        solve.session, solve.entitlements = request.Session, frozenset(request.Entitlements)
+        solve.begun.set()
         try:
+            exporters.check(request.Exporters)
             if request.Definition.ops or request.Cache.Exports:
                 raise BuildFailed("only Dockerfiles are built, and no cache is exported yet")
             if request.Frontend:
-                image_id = await self._build(solve, request.Frontend, request.FrontendAttrs)
+                image_id = await self._build(solve, request.Frontend, request.FrontendAttrs, request.FrontendInputs)
             else:
                 image_id = await solve.returned
-            response = await export(self._engine, self._sessions, solve, image_id, request.Exporters)
+            session = await self._sessions.get(solve.session)
+            response = await exporters.export(self._engine, session, solve.progress, solve.ref, image_id,
+                                              request.Exporters, solve.epoch)
         except (BuildFailed, Error) as error:
             raise GRPCError(Status.UNKNOWN, str(error)) from None
         finally:
             solve.progress.end()
         await stream.send_message(new("SolveResponse", ExporterResponse=response))
 
-    async def _build(self, solve: Solve, frontend: str, attributes: Any) -> str:
-        if frontend != "dockerfile.v0":
-            raise BuildFailed(f"the front end {frontend} is not there: dockerfile.v0 is")
-        return await solve.build(self._engine, self._sessions, dict(attributes))
+    async def _build(self, solve: Solve, frontend: str, attributes: Any, inputs: Any) -> str:
+        foreign = frontend == "gateway.v0" and not _DOCKERFILE.match(attributes.get("source", ""))
+        if foreign or frontend not in ("dockerfile.v0", "gateway.v0"):
+            name = attributes.get("source", "") if foreign else frontend
+            raise BuildFailed(f"the front end {name} is not there: only Dockerfiles are built (dockerfile.v0)")
+        return await solve.build(self._engine, self._sessions, dict(attributes), dict(inputs))
 
     async def _status(self, stream: Any) -> None:
         request = await stream.recv_message()
@@ -127,16 +147,20 @@ class Service:
     async def _ping(self, stream: Any) -> None:
         await stream.recv_message()
         capabilities = [new("APICap", ID=name, Enabled=True) for name in _CAPABILITIES]
-        await stream.send_message(new("PongResponse", FrontendAPICaps=capabilities, Workers=[self._worker()]))
+        llb = [new("APICap", ID=name, Enabled=True) for name in _LLB_CAPABILITIES]
+        answer = new("PongResponse", FrontendAPICaps=capabilities, LLBCaps=llb, Workers=[self._worker()])
+        await stream.send_message(answer)
 
     async def _bridge_solve(self, stream: Any) -> None:
         request = await stream.recv_message()
         solve = self._of(stream.metadata.get(_BUILD_ID, ""))
         try:
-            image_id = await self._build(solve, request.Frontend, request.FrontendOpt)
+            image_id = await self._build(solve, request.Frontend, request.FrontendOpt, request.FrontendInputs)
         except (BuildFailed, Error) as error:
             raise GRPCError(Status.UNKNOWN, str(error)) from None
-        result = new("Result", ref=new("Ref", id=image_id))
+        config = self._engine.images.store.content.read(image_id)
+        result = new("Result", ref=new("Ref", id=image_id, **{"def": definition(image_id)}),
+                     metadata={"containerimage.config": config})
         await stream.send_message(new("BridgeSolveResponse", ref=image_id, result=result))
 
     async def _return(self, stream: Any) -> None:

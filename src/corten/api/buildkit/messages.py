@@ -20,9 +20,13 @@ InfoResponse buildkitVersion:1@BuildkitVersion
 Exporter Type:1 Attrs:2%
 CacheOptionsEntry Type:1 Attrs:2%
 CacheOptions Exports:4@CacheOptionsEntry* Imports:5@CacheOptionsEntry*
-Definition ops:1=*
+Definition ops:1=* metadata:2%@Empty
+Input digest:1 index:2#
+SourceOp identifier:1
+Op inputs:1@Input* source:3@SourceOp
 SolveRequest Ref:1 Definition:2@Definition ExporterDeprecated:3 ExporterAttrsDeprecated:4% Session:5 Frontend:6 \
- FrontendAttrs:7% Cache:8@CacheOptions Entitlements:9* Internal:11? Exporters:13@Exporter* EnableSessionExporter:14?
+ FrontendAttrs:7% Cache:8@CacheOptions Entitlements:9* FrontendInputs:10%@Definition Internal:11? \
+ Exporters:13@Exporter* EnableSessionExporter:14?
 SolveResponse ExporterResponse:1%
 StatusRequest Ref:1
 Vertex digest:1 inputs:2* name:3 cached:4? started:5@Timestamp completed:6@Timestamp error:7
@@ -38,7 +42,8 @@ PongResponse FrontendAPICaps:1@APICap* LLBCaps:2@APICap* Workers:3@WorkerRecord*
 Ref id:1 def:2@Definition
 Result ref:3@Ref metadata:10%=
 Status code:1# message:2
-BridgeSolveRequest Definition:1@Definition Frontend:2 FrontendOpt:3% CacheImports:12@CacheOptionsEntry*
+BridgeSolveRequest Definition:1@Definition Frontend:2 FrontendOpt:3% CacheImports:12@CacheOptionsEntry* \
+ FrontendInputs:13%@Definition
 BridgeSolveResponse ref:1 result:3@Result
 ReturnRequest result:1@Result error:2@Status
 Stat path:1 mode:2# uid:3# gid:4# size:5# modTime:6# linkname:7 devmajor:8# devminor:9# xattrs:10%=
@@ -48,6 +53,12 @@ CredentialsRequest Host:1
 CredentialsResponse Username:1 Secret:2
 GetSecretRequest ID:1
 GetSecretResponse data:1=
+CheckAgentRequest ID:1
+ContentInfoRequest digest:1
+ReadContentRequest digest:1 offset:2# size:3#
+ReadContentResponse offset:1# data:2=
+WriteContentRequest action:1# ref:2 total:3# expected:4 offset:5# data:6=
+WriteContentResponse action:1# offset:4# total:5# digest:6
 """
 _KINDS = {"?": "TYPE_BOOL", "#": "TYPE_INT64", "=": "TYPE_BYTES", "": "TYPE_STRING"}
 _PACKAGE = "corten.buildkit"

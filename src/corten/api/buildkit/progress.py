@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from corten.api.buildkit.messages import new
-from corten.build.classic import Teller
 from corten.build.instructions import Stage
 from corten.build.ops import CommandFailed
+from corten.build.teller import Teller
 from corten.oci.digest import digest_of
 
 _SHOWN = ("FROM", "RUN", "COPY", "ADD", "WORKDIR")

@@ -4,6 +4,8 @@
 """
 
 import asyncio
+import socket
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from grpclib.const import Cardinality, Status
@@ -16,6 +18,7 @@ from corten.base.errors import InvalidArgument, NotFound
 if TYPE_CHECKING:
     from corten.api.request import Request
 
+NAME_HEADER, METHODS_HEADER = "X-Docker-Expose-Session-Uuid", "X-Docker-Expose-Session-Grpc-Method"
 _WAIT_S = 10.0  # a build may be asked for before its session has come
 
 
@@ -69,12 +72,33 @@ class Sessions:
 
     async def accept(self, request: "Request") -> None:
         """Hold the session of a request until its client leaves. Raises InvalidArgument."""
-        name = request.headers.get("x-docker-expose-session-uuid", "")
+        name = request.headers.get(NAME_HEADER.lower(), "")
+        methods = request.headers.get(METHODS_HEADER.lower(), "").split(", ")
         if not name:
-            raise InvalidArgument("X-Docker-Expose-Session-Uuid is missing")
-        methods = frozenset(request.headers.get("x-docker-expose-session-grpc-method", "").split(", "))
-        channel = await dial(await request.hijack(upgrade="h2c"))
-        self._open[name] = Session(channel, methods)
+            raise InvalidArgument(f"{NAME_HEADER} is missing")
+        await self._hold(name, methods, await dial(*(await request.hijack(upgrade="h2c")).detach()))
+
+    async def accept_within(self, stream: Any, name: str, methods: Iterable[str]) -> None:
+        """The same for a session whose bytes are the messages of a gRPC stream of both directions."""
+        if not name:
+            raise GRPCError(Status.INVALID_ARGUMENT, f"{NAME_HEADER} is missing")
+        await stream.send_initial_metadata()
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=theirs)
+        carrying = [asyncio.create_task(_to_session(stream, writer)), asyncio.create_task(_to_client(stream, reader))]
+        try:
+            await self._hold(name, methods, await dial(ours, b""))
+        finally:
+            for task in carrying:
+                task.cancel()
+            await asyncio.gather(*carrying, return_exceptions=True)
+            writer.close()
+
+    async def _hold(self, name: str, methods: Iterable[str], channel: Channel) -> None:
+        if name in self._open:
+            channel.close()
+            raise InvalidArgument(f"the session {name} is there already")
+        self._open[name] = Session(channel, frozenset(methods))
         self._news.set()
         self._news = asyncio.Event()
         try:
@@ -92,3 +116,15 @@ class Sessions:
         except TimeoutError:
             raise NotFound(f"no active session for {name}: context deadline exceeded") from None
         return self._open[name]
+
+
+async def _to_session(stream: Any, writer: asyncio.StreamWriter) -> None:
+    while (message := await stream.recv_message()) is not None:
+        writer.write(message.data)
+        await writer.drain()
+    writer.close()
+
+
+async def _to_client(stream: Any, reader: asyncio.StreamReader) -> None:
+    while data := await reader.read(1 << 16):
+        await stream.send_message(new("BytesMessage", data=data))

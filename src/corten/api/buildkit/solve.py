@@ -6,28 +6,28 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 
+from corten.api.buildkit.agents import ClientAgents
+from corten.api.buildkit.attributes import read_attributes
+from corten.api.buildkit.contexts import add_named, is_upload, upload
 from corten.api.buildkit.files import read_file, receive
-from corten.api.buildkit.progress import Progress, Steps, Vertex, VertexTeller, failure_text
+from corten.api.buildkit.progress import Progress, Steps, Vertex, failure_text
 from corten.api.buildkit.sessions import Session, Sessions
 from corten.base.errors import Error, InvalidArgument, NotFound, Unsupported
-from corten.build.classic import check_platform
+from corten.base.units import parse_number
 from corten.build.dockerignore import read_patterns
+from corten.engine.build_mounts import Lent
 from corten.engine.builds import BuildRequest
 from corten.oci import reference
 
 if TYPE_CHECKING:
+    from corten.engine.builds import Build
     from corten.engine.engine import Engine
 
-# read below, or of no effect on what is built
-_KNOWN = frozenset((
-    "cmdline", "contextkey", "dockerfilekey", "contextsubdir", "frontend.caps", "force-network-mode", "local-sessionid",
-    "local-sharedkeyhint", "local-uniqueid", "multi-platform", "shm-size", "source", "vcs", "image-resolve-mode",
-    "no-cache", "filename", "target", "platform", "add-hosts", "cgroup-parent", "context", "cache-imports",
-))
+_WAIT_S = 10.0
 
 
 class BuildFailed(Exception):
@@ -43,19 +43,30 @@ class Solve:
         self.session = ""
         self.names: list[str] = []
         self.image_id = ""
+        self.epoch: int | None = None
+        self.entitlements: frozenset[str] = frozenset()
+        self.begun = asyncio.Event()  # the outer frame has come
         self.returned: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    async def build(self, engine: "Engine", sessions: Sessions, attributes: Mapping[str, str]) -> str:
-        """Build the Dockerfile that the attributes name; the image's id. Raises BuildFailed."""
+    async def build(self, engine: "Engine", sessions: Sessions, attributes: Mapping[str, str],
+                    inputs: Mapping[str, Any]) -> str:
+        """Build the Dockerfile that the attributes name; the image's id. Raises BuildFailed.
+
+        `inputs`: definitions of other builds' results, for contexts that are such.
+        """
+        try:
+            async with asyncio.timeout(_WAIT_S):  # the outer frame comes on its own, maybe later than the Dockerfile
+                await self.begun.wait()
+        except TimeoutError:
+            raise BuildFailed(f"no such job {self.ref}") from None
         try:
             session = await sessions.get(self.session)
-            request = read_attributes(attributes)
-            name = attributes.get("filename") or "Dockerfile"
-            request.dockerfile_text = await self._dockerfile(session, name)
-            ignored = await self._ignored(session, name)
-            request.secrets = session.secret
-            request.auths = await _logins(session, request.dockerfile_text)
-            build = await engine.builds.prepare(request, self._context(session, ignored))
+            request = read_attributes(attributes, self.entitlements)
+            request.options.entitlements = self.entitlements
+            self.epoch = request.options.epoch = _epoch(attributes)
+            request.lent = Lent(session.secret, ClientAgents(session))
+            await add_named(engine, session, attributes, inputs, request)
+            build = await self._prepare(engine, session, request, attributes)
         except (Error, OSError, GRPCError, StreamTerminatedError) as error:
             raise BuildFailed(failure_text(error)) from error
         steps = Steps(self.progress, self.ref)
@@ -68,6 +79,24 @@ class Solve:
         steps.take({"done": True})
         self.image_id = build.image_id
         return build.image_id
+
+    async def _prepare(self, engine: "Engine", session: Session, request: BuildRequest,
+                       attributes: Mapping[str, str]) -> "Build":
+        name = attributes.get("filename") or "Dockerfile"
+        place = attributes.get("context", "")
+        if place and not is_upload(place):
+            request.remote = place
+            request.dockerfile = name
+            if attributes.get("dockerfilekey"):
+                raise Unsupported("a Dockerfile of your own for a remote context is not done yet")
+            return await engine.builds.prepare(request, _nothing())
+        if place:
+            request.dockerfile = name
+            return await engine.builds.prepare(request, upload(session, place))
+        request.dockerfile_text = await self._dockerfile(session, name)
+        ignored = await self._ignored(session, name)
+        request.auths = await _logins(session, request.dockerfile_text)
+        return await engine.builds.prepare(request, self._context(session, ignored))
 
     async def _dockerfile(self, session: Session, name: str) -> bytes:
         vertex = Vertex(self.progress, f"[internal] load build definition from {name}", f"{self.ref}definition")
@@ -103,44 +132,16 @@ class Solve:
         vertex.done()
 
 
-def read_attributes(attributes: Mapping[str, str]) -> BuildRequest:
-    """FrontendAttrs of `dockerfile.v0`. Raises Unsupported for what is known and not done, InvalidArgument."""
-    request = BuildRequest()
-    options, limits = request.options, request.limits
-    for name, value in attributes.items():
-        kind, _, rest = name.partition(":")
-        if kind == "build-arg":
-            options.arguments[rest] = value
-        elif kind == "label":
-            options.labels[rest] = value
-        elif kind == "context" and rest:
-            raise Unsupported(f"the build context {rest} is not done yet: --build-context")
-        elif kind == "attest":
-            raise Unsupported(f"attestations are not made yet: {rest} (--provenance=false --sbom=false)")
-        elif kind == "ulimit":
-            raise Unsupported("--ulimit is not done yet by this front end")
-        elif kind not in _KNOWN:
-            raise Unsupported(f"the build attribute {name} is not done yet")
-    if attributes.get("context", "").strip():
-        raise Unsupported(f"building from a remote context ({attributes['context']}) is not done yet")
-    uncached = attributes.get("no-cache")
-    options.uncached_stages = frozenset(name.strip().lower() for name in (uncached or "").split(",") if name.strip())
-    options.use_cache = uncached is None or bool(options.uncached_stages)
-    options.pull = attributes.get("image-resolve-mode") == "pull"
-    options.target = attributes.get("target", "")
-    options.platform = attributes.get("platform", "")
-    check_platform(options.platform)
-    limits.network_mode = {"": "default", "sandbox": "default"}.get(
-        attributes.get("force-network-mode", ""), attributes.get("force-network-mode", ""))
-    limits.cgroup_parent = attributes.get("cgroup-parent", "")
-    limits.extra_hosts = [entry.replace("=", ":", 1) for entry in attributes.get("add-hosts", "").split(",") if entry]
-    size = attributes.get("shm-size", "") or "0"
-    if not (size.isascii() and size.isdigit()):
-        raise InvalidArgument(f"invalid shm-size: {size!r}")
-    limits.shm_size = int(size)
-    request.teller = VertexTeller
-    options.buildkit = True
-    return request
+async def _nothing() -> AsyncIterator[bytes]:
+    """No context: it comes from elsewhere."""
+    return
+    yield b""
+
+
+def _epoch(attributes: Mapping[str, str]) -> int | None:
+    """SOURCE_DATE_EPOCH in seconds. Raises InvalidArgument."""
+    text = attributes.get("build-arg:SOURCE_DATE_EPOCH", "")
+    return parse_number(text, "SOURCE_DATE_EPOCH") if text else None
 
 
 async def _logins(session: Session, text: bytes) -> dict[str, dict[str, str]]:

@@ -1,0 +1,111 @@
+"""What a build yields, sent to the client by its session: one file as a stream of pieces, or a folder as packets.
+
+The client takes a folder by the protocol it sends its own by (files.py), with the roles exchanged.
+Source: moby/buildkit session/filesync, tonistiigi/fsutil send.go.
+"""
+
+import asyncio
+import os
+import stat
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from grpclib.const import Cardinality
+
+from corten.api.buildkit.files import DATA, ERR, FIN, REQ, STAT
+from corten.api.buildkit.messages import MESSAGES, new
+from corten.api.buildkit.sessions import Session
+from corten.base.errors import InvalidArgument, Unsupported
+from corten.build.files import walk
+from corten.image.rootfs_view import go_mode
+from corten.linux.path import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+
+_PATH = "/moby.filesync.v1.FileSend/DiffCopy"
+_EXPORTER = "buildkit-attachable-exporter-id"
+_PIECE_BYTES = 1 << 20
+
+
+async def send_file(session: Session, exporter: int, pieces: AsyncIterator[bytes], described: dict[str, str]) -> None:
+    """The pieces become the file (or the standard output) the client named for exporter number `exporter`.
+
+    Raises Unsupported when the client takes nothing, GRPCError with its reason.
+    """
+    metadata = [(_EXPORTER, str(exporter)), *((f"exporter-md-{name}", value) for name, value in described.items())]
+    kind = MESSAGES["BytesMessage"]
+    async with _open(session, kind, metadata) as stream:
+        await stream.send_request()
+        async for piece in pieces:
+            view = memoryview(piece)
+            while view:
+                await stream.send_message(kind(data=bytes(view[:_PIECE_BYTES])))
+                view = view[_PIECE_BYTES:]
+        await stream.end()
+        await stream.recv_message()  # the client has written it all
+
+
+async def send_tree(session: Session, exporter: int, root: int, time_ns: int | None) -> None:
+    """The tree below the descriptor `root` goes into the client's folder; `time_ns`: the time all files are given.
+
+    Raises Unsupported, InvalidArgument with the client's text.
+    """
+    async with _open(session, MESSAGES["Packet"], [(_EXPORTER, str(exporter))]) as stream:
+        await stream.send_request()
+        paths: list[str] = []
+        entries = _entries(root, time_ns)
+        while some := await asyncio.to_thread(_some, entries):
+            for entry in some:
+                paths.append(entry.path)
+                await stream.send_message(new("Packet", type=STAT, stat=entry))
+        await stream.send_message(new("Packet", type=STAT))
+        while (packet := await stream.recv_message()) is not None and packet.type != FIN:
+            if packet.type == ERR:
+                raise InvalidArgument(f"error from receiver: {packet.data.decode('utf-8', 'replace')}")
+            if packet.type != REQ or not 0 <= packet.ID < len(paths):
+                raise InvalidArgument("the client asked for what it was not told of")
+            await _send_content(stream, root, packet.ID, paths[packet.ID])
+        await stream.send_message(new("Packet", type=FIN), end=True)
+        await stream.recv_message()
+
+
+def _open(session: Session, kind: Any, metadata: list[tuple[str, str]]) -> Any:
+    if _PATH not in session.methods:
+        raise Unsupported("the client takes no files: it does not offer moby.filesync.v1.FileSend")
+    return session.channel.request(_PATH, Cardinality.STREAM_STREAM, kind, kind, metadata=metadata)
+
+
+async def _send_content(stream: Any, root: int, number: int, path: str) -> None:
+    descriptor = openat2(root, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+    try:
+        while piece := await asyncio.to_thread(os.read, descriptor, _PIECE_BYTES):
+            await stream.send_message(new("Packet", type=DATA, ID=number, data=piece))
+    finally:
+        os.close(descriptor)
+    await stream.send_message(new("Packet", type=DATA, ID=number))
+
+
+def _some(entries: Iterator[Any]) -> list[Any]:
+    return [entry for entry, _ in zip(entries, range(1000), strict=False)]
+
+
+def _entries(root: int, time_ns: int | None) -> Iterator[Any]:
+    """A Stat for each path, in the protocol's order. Raises InvalidArgument for names no client can be told."""
+    links: dict[tuple[int, int], str] = {}
+    for path in walk(root, lambda: None):
+        if not path.isprintable() and any("\udc80" <= char <= "\udcff" for char in path):
+            raise InvalidArgument(f"{path!r}: the name is not UTF-8, and cannot be sent to the client")
+        folder, _, name = path.rpartition("/")
+        parent = openat2(root, folder or ".", os.O_PATH | os.O_DIRECTORY, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+        try:
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            link = os.readlink(name, dir_fd=parent) if stat.S_ISLNK(found.st_mode) else ""
+        finally:
+            os.close(parent)
+        if stat.S_ISSOCK(found.st_mode):
+            continue
+        if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+            link = links.setdefault((found.st_dev, found.st_ino), path)
+            link = "" if link == path else link
+        yield new("Stat", path=path, mode=go_mode(found.st_mode), uid=found.st_uid, gid=found.st_gid,
+                  size=found.st_size if stat.S_ISREG(found.st_mode) and not link else 0,
+                  modTime=found.st_mtime_ns if time_ns is None else time_ns, linkname=link,
+                  devmajor=os.major(found.st_rdev), devminor=os.minor(found.st_rdev))

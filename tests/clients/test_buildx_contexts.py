@@ -1,0 +1,129 @@
+"""Where docker buildx build takes files from: contexts by name, tars, standard input, other targets, agents."""
+
+import contextlib
+import http.server
+import json
+import socket
+import subprocess
+import threading
+
+from build_context import archive
+
+
+def test_contexts_by_name(client, tmp_path):
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/file").write_text("more\n")
+    (tmp_path / "more/left").write_text("out\n")
+    (tmp_path / "more/.dockerignore").write_text("left\n")
+    told = client.build("""FROM base
+COPY --from=more . /more/
+RUN --mount=type=bind,from=more,target=/m cat /m/file >/bound
+COPY --from=busybox:never /bin/true /tool
+""", "-t", "named", "--build-context", f"more={tmp_path}/more", "--build-context", "base=docker-image://busybox",
+                        "--build-context", "busybox:never=docker-image://busybox:latest")
+    assert "not found" not in told
+    assert client.run("named", "sh", "-c", "cat /bound; ls /more; ls /tool") == "more\nfile\n/tool\n"
+
+
+def test_a_stage_is_replaced_and_not_built(client):
+    told = client.build("FROM busybox AS dear\nRUN exit 1\nFROM busybox\nCOPY --from=dear /bin/true /it\n",
+                        "--build-context", "dear=docker-image://busybox")
+    assert "exit 1" not in told
+
+
+def test_a_tar_on_standard_input(client, tmp_path):
+    tar = archive({"Dockerfile": b"FROM busybox\nCOPY in /\n", "in": b"of the tar\n"}, "gz")
+    subprocess.run([client.plugin, "build", "-t", "uploaded", "-"], env=client.environment, input=tar, check=True,
+                   timeout=110)
+    assert client.run("uploaded", "cat", "/in") == "of the tar\n"
+
+
+def test_a_dockerfile_on_standard_input_with_a_context_and_without(client):
+    client.write(data="from the context\n")
+    for flags, text in ((("-f", "-", client.context), "FROM busybox\nCOPY data /\n"), (("-",), "FROM busybox\nRUN echo from nowhere >/data\n")):
+        subprocess.run([client.plugin, "build", "-t", "typed", *flags], env=client.environment, input=text, text=True, check=True,
+                       timeout=110)
+        assert client.run("typed", "cat", "/data").startswith("from ")
+
+
+def test_limits_and_hosts_of_steps(client):
+    client.build("FROM busybox\nRUN ulimit -n >/n; df -k /dev/shm | tail -1 | awk '{print $2}' >/shm; grep elsewhere /etc/hosts >/h\n",
+                 "-t", "limits", "--ulimit", "nofile=321:654", "--shm-size", "3m", "--add-host", "elsewhere=192.0.2.7")
+    assert client.run("limits", "cat", "/n", "/shm", "/h").split() == ["321", "3072", "192.0.2.7", "elsewhere"]
+
+
+def test_the_host_network_has_to_be_allowed(client):
+    bake = {"target": {"default": {"dockerfile-inline": "FROM busybox\nRUN true\n", "network": "host"}}}
+    client.write(**{"bake.json": json.dumps(bake)})
+    assert client.bake("-f", "bake.json", "--allow=network.host")
+
+
+def test_a_target_is_the_context_of_another(client):
+    bake = {"group": {"default": {"targets": ["app"]}},
+            "target": {"base": {"dockerfile-inline": "FROM busybox\nENV FROM_BASE=yes\nRUN echo base >/base\n"},
+                       "app": {"dockerfile-inline": "FROM base\nRUN echo $FROM_BASE >/app\n", "contexts": {"base": "target:base"},
+                               "tags": ["baked:1"]}}}
+    client.write(**{"bake.json": json.dumps(bake)})
+    client.bake("-f", "bake.json")
+    assert client.run("baked:1", "cat", "/base", "/app") == "base\nyes\n"
+
+
+def test_an_ssh_agent(client, tmp_path):
+    path = tmp_path / "agent"
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
+    server.listen()
+
+    def serve():
+        while True:
+            try:
+                connection = server.accept()[0]
+            except OSError:
+                return
+            with connection:
+                if connection.recv(5) == b"\0\0\0\1\x0b":  # SSH_AGENTC_REQUEST_IDENTITIES
+                    connection.sendall(b"\0\0\0\5\x0c\0\0\0\0")  # none
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        client.build(r"""FROM busybox
+RUN --mount=type=ssh,mode=0666 test -S $SSH_AUTH_SOCK && printf '\0\0\0\1\13' | timeout 5 nc local:$SSH_AUTH_SOCK | od -An -tx1 >/answer || true
+RUN --mount=type=ssh,id=absent test -z "$SSH_AUTH_SOCK"
+RUN --mount=type=ssh echo $SSH_AUTH_SOCK >/where; stat -c '%a %u' $SSH_AUTH_SOCK >>/where
+""", "-t", "keyed", "--ssh", f"default={path}")
+    finally:
+        server.close()
+    assert client.run("keyed", "cat", "/where") == "/run/buildkit/ssh_agent.0\n600 0\n"
+    assert 'unset ssh forward key "mine"' in client.build("FROM busybox\nRUN --mount=type=ssh,id=mine,required=true true\n", code=1)
+
+
+def test_a_tar_behind_a_url(client, tmp_path):
+    with serving({"/app.tar.gz": archive({"Dockerfile": b"FROM busybox\nCOPY in /\n", "in": b"fetched\n"}, "gz")}) as host:
+        subprocess.run([client.plugin, "build", "-t", "fetched", f"http://{host}/app.tar.gz"], env=client.environment, check=True,
+                       stdin=subprocess.DEVNULL, timeout=110)
+    assert client.run("fetched", "cat", "/in") == "fetched\n"
+
+
+@contextlib.contextmanager
+def serving(files):
+    """host:port of a server of these paths."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            data = files.get(self.path)
+            self.send_response(200 if data is not None else 404)
+            self.send_header("Content-Length", str(len(data or b"")))
+            self.send_header("Content-Type", "application/x-tar")
+            self.end_headers()
+            self.wfile.write(data or b"")
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
