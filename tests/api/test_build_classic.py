@@ -227,6 +227,12 @@ def test_prune_takes_what_its_filters_choose(engine):
     answer = engine.api("POST", f'/build/prune?all=1&filters={{"id":["{short}"]}}').json
     assert answer["CachesDeleted"] == [short]
     assert engine.api("GET", f"/images/{first}/json").status == 404
+    older, newer = (build(engine, f"FROM busybox\nRUN head -c 1000000 /dev/urandom >/{text}\n", nocache="1").image
+                    for text in ("older", "newer"))
+    engine.api("POST", "/build/prune?max-used-space=1500000")
+    assert [engine.api("GET", f"/images/{one}/json").status for one in (older, newer)] == [404, 200]
+    engine.api("POST", "/build/prune?max-used-space=1000")
+    assert engine.api("GET", f"/images/{newer}/json").status == 404
     assert "filter type" in engine.api("POST", '/build/prune?filters={"type":["x"]}').message
 
 

@@ -148,10 +148,10 @@ def _auths(header: str) -> dict[str, dict[str, str]]:
 
 
 async def prune(request: Request, engine: "Engine") -> Response:
-    """What was freed. Filters: `until`, `unused-for`, `id`; storage bounds are BuildKit's and refused."""
-    for name in ("keep-storage", "reserved-space", "max-used-space", "min-free-space"):
-        if request.query.number(name):
-            raise Unsupported(f"builder prune: {name} is not done yet")
+    """What was freed. Filters: `until`, `unused-for`, `id`; what may stay: the largest of the bounds that are done."""
+    if request.query.number("min-free-space"):
+        raise Unsupported("builder prune: min-free-space is not done yet")
+    keep_bytes = max(request.query.number(name) for name in ("keep-storage", "reserved-space", "max-used-space"))
     filters = request.query.filters()
     for name in filters:
         if name not in ("until", "unused-for", "id", "label", "label!"):
@@ -159,7 +159,7 @@ async def prune(request: Request, engine: "Engine") -> Response:
     if "label" in filters:  # of `system prune`: a cache has none
         return json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
     before = min((parse_time(text) for name in ("until", "unused-for") for text in filters.get(name, ())), default=0)
-    return json_response(await engine.builds.prune(request.query.flag("all"), before, filters.get("id")))
+    return json_response(await engine.builds.prune(request.query.flag("all"), before, filters.get("id"), keep_bytes))
 
 
 ROUTES = [

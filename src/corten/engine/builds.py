@@ -124,30 +124,32 @@ class Builds:
         self._cache.pop(key, None)
         self.engine.db.delete("build_cache", key)
 
-    async def prune(self, everything: bool, before_ns: int = 0, ids: list[str] | None = None) -> dict[str, Any]:
+    async def prune(self, everything: bool, before_ns: int = 0, ids: list[str] | None = None,
+                    keep_bytes: int = 0) -> dict[str, Any]:
         """POST /build/prune: forget the cache, and the images that only it kept. {"CachesDeleted", "SpaceReclaimed"}.
 
         Without `everything`, entries whose image still leads to a tagged one, or is used by a container, stay; so do
-        those made after `before_ns`, and those whose id begins with none of `ids`.
+        those made after `before_ns`, those whose id begins with none of `ids`, and the newest that fit `keep_bytes`.
         """
         if self.running:
             return {"CachesDeleted": None, "SpaceReclaimed": 0}  # their steps are not tied to a name yet
         store = self.engine.images.store
         named = {image_id for image_id in store.images if store.names_of(image_id)}
         kept = _ancestry(store, named) | {record.image_id for record in self.engine.containers}
+        kept |= _newest(store, set(self._cache.values()) - kept, keep_bytes)
         deleted: set[str] = set()
         with self.engine.db.transaction():
             for key, image_id in list(self._cache.items()):
                 if not _is_chosen(store.get(image_id), before_ns, ids):
                     continue
-                if everything or image_id not in kept:
+                if image_id not in kept or (everything and not keep_bytes):
                     self.forget(key)
                 if image_id not in kept and store.get(image_id) is not None:
                     deleted.add(image_id)
         for image_id in deleted:
             store.forget(image_id)
         freed = store.collect().bytes_freed
-        if everything and not before_ns and ids is None:
+        if everything and not before_ns and ids is None and not keep_bytes:
             freed += await asyncio.to_thread(_empty, self.engine.layout.build_caches)
         self.engine.events.publish("builder", "prune", "", {"reclaimed": str(freed)})
         names = sorted(short_id(image_id) for image_id in deleted)
@@ -160,6 +162,19 @@ def _is_chosen(image: Any, before_ns: int, ids: list[str] | None) -> bool:
         return not before_ns and ids is None
     return (not before_ns or image.record.added_ns < before_ns) and (
         ids is None or any(short_id(image.id).startswith(wanted) for wanted in ids))
+
+
+def _newest(store: Any, ids: set[str], keep_bytes: int) -> set[str]:
+    """The newest of these images whose own layers fit together in `keep_bytes`."""
+    found: set[str] = set()
+    images = [image for image in map(store.get, ids) if image is not None]
+    for image in sorted(images, key=lambda image: -image.record.added_ns):
+        parent = store.get(image.record.parent) if image.record.parent else None
+        keep_bytes -= image.size - (parent.size if parent else 0)
+        if keep_bytes <= 0:
+            break
+        found.add(image.id)
+    return found
 
 
 def _entries(folder: str, prefix: str) -> list[str]:
