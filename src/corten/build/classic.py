@@ -36,33 +36,6 @@ _BUILDKIT = ("the --{} option requires BuildKit. Refer to https://docs.docker.co
              "to learn how to build images with BuildKit enabled")
 
 
-def read(text: bytes, options: Options) -> Plan:
-    """A Dockerfile made into the plan of one build. Raises InvalidArgument before anything is done."""
-    plan = read_plan(parse(text))
-    if options.target:
-        plan.up_to(options.target)
-    if options.labels:
-        pairs = " ".join(f"{_quote(name)}={_quote(value)}" for name, value in sorted(options.labels.items()))
-        labels = read_plan(parse(f"FROM scratch\nLABEL {pairs}\n")).stages[0].commands
-        for command, (name, value) in zip(_one_each(labels[0]), sorted(options.labels.items()), strict=True):
-            command.code = f"LABEL {name}={value}"
-            plan.stages[-1].commands.append(command)
-    return plan
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("'", "'\"'\"'") + "'"
-
-
-def _one_each(command: Command) -> list[Command]:
-    found = []
-    for pair in command.pairs:
-        one = Command(command.instruction)
-        one.pairs = [pair]
-        found.append(one)
-    return found
-
-
 class StageWork:
     """A stage under way: its place in the plan, its state, who tells of it, who solves for it."""
 

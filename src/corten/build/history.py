@@ -19,7 +19,7 @@ COMMENT = "buildkit.dockerfile.v0"
 
 def reword(state: StageState, command: Command, operation: Operation) -> None:
     """Have the operation leave BuildKit's line in the history, ONBUILD none. Its place in the cache is another."""
-    line = _line(state, command, operation)
+    line = _line(state, command, operation) if command.line else ""  # a label of the caller's leaves none
 
     def commit(_classic: str, layer: Layer | None) -> dict[str, Any]:
         return state.document(line, layer, COMMENT)

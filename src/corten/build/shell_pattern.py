@@ -37,9 +37,14 @@ class Glob:
         return ((states & (self._where.get(char, 0) | self._any)) << 1) | (states & self._stars)
 
     def ends(self, text: str, start: int, shortest: bool) -> int:
-        """Where a match that begins at `start` ends (the first such place, or the last); -1 when there is none."""
+        """Where a match that begins at `start` ends (the first such place, or the last); -1 when there is none.
+
+        -2: there is none, and none that begins later either: all up to a star fitted, what follows it is nowhere.
+        """
         states, found = self.start, -1
         for at in range(start, len(text) + 1):
+            if states & self._stars and found == -1:
+                found = -2
             if states & self.accepting:
                 found = at
                 if shortest:
@@ -85,6 +90,8 @@ def replaced(value: str, glob: str, replacement: str, once: bool) -> str:
     at = 0
     while at < len(value):
         end = pattern.ends(value, at, False)
+        if end == -2:
+            break
         if end > at:
             pieces.append(replacement)
             at = end

@@ -20,6 +20,7 @@ from corten.build.context import Tree, drop_ignored_dockerfile, read_dockerfile
 from corten.build.files import Cancelled
 from corten.build.instructions import Plan
 from corten.build.ops import CommandFailed
+from corten.build.reading import read
 from corten.build.solver import Flight
 from corten.build.teller import Options, Teller
 from corten.engine.build_backend import EngineBackend, Limits
@@ -78,7 +79,8 @@ class Builds:
         context = Context(f"{self.engine.layout.build}/{new_id()[:12]}")
         try:
             text = await self._take_in(context, request, tar)
-            plan = classic.read(text, request.options)
+            options = request.options
+            plan = read(text, options.target, options.labels, options.buildkit, options.arguments)
         except BaseException:
             await context.close()
             raise
