@@ -14,14 +14,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
 
 from build_cases import CASES, changed, config_of, history_of, tree_of, write_context
-from test_buildx import plugin  # noqa: F401
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 RECORDED = json.loads((Path(__file__).parents[1] / "conformance" / "build_cases.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def built(plugin, _shared_daemon, tmp_path_factory):  # noqa: F811
+def built(plugin, _shared_daemon, tmp_path_factory):
     """All cases, baked at once: a function that asks the engine, and the base image's files."""
     engine, folder = _shared_daemon, tmp_path_factory.mktemp("cases")
     targets = {}
