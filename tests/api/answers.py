@@ -10,7 +10,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from daemon_process import call
+from daemon_process import _UnixConnection, call
 
 SETTLE_S = 60
 
@@ -39,6 +39,15 @@ class Asker:
         answer = self(method, url, body)
         assert answer.status < 300, (url, answer.body)
         return answer.json
+
+    def headers(self, url):
+        """Names in lower case, and values."""
+        connection = _UnixConnection(self.path, 60)
+        try:
+            connection.request("GET", url)
+            return [(name.lower(), value) for name, value in connection.getresponse().getheaders()]
+        finally:
+            connection.close()
 
     def lines(self, url):
         return [json.loads(line) for line in self("GET", url).body.splitlines()]
@@ -90,6 +99,8 @@ def collect(ask):
     found["volumes"] = shape(ask.json("/volumes?filters=%7B%22name%22:%5B%22answers-volume%22%5D%7D"))
     ask("DELETE", "/volumes/answers-volume")
     found["events"] = events(ask, since)
+    found.update(verbs(ask))
+    found.update(system(ask))
     found["image"] = shape({**ask.json("/images/busybox/json"), "GraphDriver": {}, "RepoDigests": []})
     found["images"] = shape([{**row, "RepoDigests": []} for row in ask.json("/images/json")
                              if "busybox:latest" in (row["RepoTags"] or ())])
@@ -98,7 +109,60 @@ def collect(ask):
     return found
 
 
-def events(ask, since):
+def verbs(ask):
+    """What happens to one container, as events tell it; and the answers on the way."""
+    found, since = {}, time.time()
+    ref = ask.json("/containers/create?name=answers", "POST", {
+        "Image": "busybox", "Cmd": ["sleep", "1000"], "Labels": {"answers": "1"}, "StopSignal": "KILL"})["Id"]
+    try:
+        assert ask("POST", f"/containers/{ref}/start").status == 204
+        made = ask.json(f"/containers/{ref}/exec", "POST", {"Cmd": ["touch", "/made"], "AttachStdout": True})["Id"]
+        ask("POST", f"/exec/{made}/start", {"Detach": False})
+        deadline = time.monotonic() + SETTLE_S
+        while ask.json(f"/exec/{made}/json")["Running"]:
+            assert time.monotonic() < deadline
+        found["exec ended"] = shape(ask.json(f"/exec/{made}/json"))
+        found["changes"] = shape(sorted(ask.json(f"/containers/{ref}/changes"), key=lambda change: change["Path"]))
+        for verb in ("pause", "unpause", "rename?name=answers2", "resize?h=10&w=10", "kill?signal=USR1", "restart?t=0", "stop?t=0"):
+            ask("POST", f"/containers/{ref}/{verb}")
+        for method, url in (("GET", "export"), ("GET", "archive?path=/etc/passwd"), ("HEAD", "archive?path=/etc/passwd"),
+                            ("GET", "logs?stdout=1")):
+            ask(method, f"/containers/{ref}/{url}")
+        committed = ask.json(f"/commit?container={ref}&repo=answers&tag=1&comment=c&author=a", "POST", {"Cmd": ["x"]})
+        found["commit"] = shape(committed)
+        found["image committed"] = shape({**ask.json("/images/answers:1/json"), "GraphDriver": {}, "RepoDigests": []})
+        ask("POST", "/images/answers:1/tag?repo=answers&tag=2")
+        ask("GET", "/images/answers:1/get")
+        ask("DELETE", "/images/answers:1")
+        found["image deleted"] = shape(ask.json("/images/answers:2", "DELETE")[:1])
+    finally:
+        ask("DELETE", f"/containers/{ref}?force=1&v=1")
+    found["events of verbs"] = events(ask, since, images="answers")
+    for kind in ("containers", "networks", "volumes", "images"):
+        nothing = "%7B%22label%22:%5B%22no.such.label%22%5D%7D"
+        found[f"{kind} pruned"] = shape(ask.json(f"/{kind}/prune?filters={nothing}", "POST"))
+    return found
+
+
+def system(ask):
+    """Answers about the engine as a whole."""
+    info = ask.json("/info")
+    for name in ("Plugins", "Runtimes", "RegistryConfig"):
+        info[name] = {}
+    for name in ("DriverStatus", "SecurityOptions", "Warnings", "DefaultAddressPools", "CDISpecDirs", "DiscoveredDevices"):
+        info.pop(name, None)
+    version = ask.json("/version")
+    version["Components"] = [{**part, "Details": {}} for part in version["Components"][:1]]
+    usage = ask.json("/system/df")
+    return {
+        "info": shape(info), "version": shape(version), "ping": sorted(
+            name for name, _ in ask.headers("/_ping") if name not in ("date", "content-length", "connection")),
+        "usage": {name: type(value).__name__ for name, value in usage.items()},
+        "no such container": shape(ask("GET", "/containers/nothing/json").json),
+    }
+
+
+def events(ask, since, images=""):
     """Every kind of event seen and the names of its attributes."""
     found = {}
     for event in ask.lines(f"/events?since={since:.3f}&until={time.time() + 0.001:.3f}"):
@@ -110,7 +174,8 @@ def events(ask, since):
             continue
         if event["Type"] == "volume" and len(event["Actor"]["ID"]) != 64 and event["Actor"]["ID"] != "answers-volume":
             continue
-        if event["Type"] in ("image", "daemon"):
+        if event["Type"] == "daemon" or (event["Type"] == "image" and not (
+                images and attributes.get("name", "").startswith(images))):
             continue
         found[f"{event['Type']} {action}"] = {"members": sorted(event), "attributes": sorted(attributes)}
     return dict(sorted(found.items()))

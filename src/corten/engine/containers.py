@@ -205,11 +205,12 @@ class Containers:
         return await self._finish(update.update(self, self.get(ref), body))
 
     async def resize(self, ref: str, rows: int, columns: int) -> None:
-        """Set the size of its terminal."""
+        """Set the size of its terminal; of a container that has none nothing but the event, as docker does."""
         record = self.get(ref)
         await self.live(record.id).settled()
         lifecycle.need_running(record)
-        await self.engine.zygote.resize(record.id, rows, columns)
+        if record.config.tty:
+            await self.engine.zygote.resize(record.id, rows, columns)
         self.publish(record, "resize", height=str(rows), width=str(columns))
 
     async def remove(self, ref: str, force: bool = False, volumes: bool = False) -> None:

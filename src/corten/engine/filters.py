@@ -110,8 +110,9 @@ class Selection:
 
     def _by_publish(self, values: list[str]) -> Test:
         wanted = _ports(values)
-        return lambda record: record.running and bool(wanted & {
-            port for port, bindings in record.network_settings.ports.items() if bindings})
+        return lambda record: bool(wanted & {
+            *record.host_config.port_bindings,
+            *(port for port, bindings in record.network_settings.ports.items() if bindings and record.running)})
 
     def _by_is_task(self, values: list[str]) -> Test:
         return lambda record: values[-1] not in ("1", "true")

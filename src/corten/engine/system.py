@@ -147,8 +147,10 @@ def _cgroupns() -> list[str]:
 def _kernel_features() -> Object:
     controllers = set(cgroup.hierarchies().v1) or set(_words("/sys/fs/cgroup/cgroup.controllers"))
     memory, cpu = "memory" in controllers, "cpu" in controllers
+    old = cgroup.hierarchies().v1.get("memory")
+    tcp = {"KernelMemoryTCP": True} if old and os.path.exists(f"{old}/memory.kmem.tcp.limit_in_bytes") else {}
     return {
-        "MemoryLimit": memory, "SwapLimit": memory, "CpuCfsPeriod": cpu, "CpuCfsQuota": cpu, "CPUShares": cpu,
+        **tcp, "MemoryLimit": memory, "SwapLimit": memory, "CpuCfsPeriod": cpu, "CpuCfsQuota": cpu, "CPUShares": cpu,
         "CPUSet": "cpuset" in controllers, "PidsLimit": "pids" in controllers,
         "IPv4Forwarding": _words("/proc/sys/net/ipv4/ip_forward") == ["1"],
     }
