@@ -16,6 +16,7 @@ from corten.base.errors import InvalidArgument, Unsupported
 from corten.base.files import parse_json
 from corten.base.units import parse_time
 from corten.build.classic import arguments_from, check_platform
+from corten.engine.build_cache import Prune
 from corten.engine.builds import Build, BuildRequest
 from corten.engine.records import Ulimit
 
@@ -148,18 +149,16 @@ def _auths(header: str) -> dict[str, dict[str, str]]:
 
 
 async def prune(request: Request, engine: "Engine") -> Response:
-    """What was freed. Filters: `until`, `unused-for`, `id`; what may stay: the largest of the bounds that are done."""
-    if request.query.number("min-free-space"):
-        raise Unsupported("builder prune: min-free-space is not done yet")
-    keep_bytes = max(request.query.number(name) for name in ("keep-storage", "reserved-space", "max-used-space"))
-    filters = request.query.filters()
-    for name in filters:
-        if name not in ("until", "unused-for", "id", "label", "label!"):
-            raise Unsupported(f"builder prune: filter {name} is not done")
-    if "label" in filters:  # of `system prune`: a cache has none
+    """What was freed. Filters: `until` or `unused-for`, and those of build_cache.py."""
+    query, filters = request.query, request.query.filters()
+    if "label" in filters or "label!" in filters:  # of `system prune`: a cache has none
         return json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
-    before = min((parse_time(text) for name in ("until", "unused-for") for text in filters.get(name, ())), default=0)
-    return json_response(await engine.builds.prune(request.query.flag("all"), before, filters.get("id"), keep_bytes))
+    ages = [text for name in ("until", "unused-for") for text in filters.pop(name, [])]
+    asked = Prune(
+        query.flag("all"), min(map(parse_time, ages), default=0), filters,
+        query.number("reserved-space") or query.number("keep-storage"), query.number("max-used-space"),
+        query.number("min-free-space"))
+    return json_response(await engine.builds.prune(asked))
 
 
 ROUTES = [

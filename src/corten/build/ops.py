@@ -109,7 +109,8 @@ class Backend(Protocol):
     def recall(self, key: str) -> BuildImage | None:
         """The image remembered under a vertex's digest, if it is still whole."""
 
-    def remember(self, key: str, image: BuildImage) -> None: ...
+    def remember(self, key: str, image: BuildImage, description: str) -> None:
+        """Under a vertex's digest; `description`: what people are shown of the step."""
 
     def check(self) -> None:
         """Raises Cancelled when the build was given up; safe in any thread."""

@@ -94,5 +94,5 @@ class Solver:
         document = operation.commit(operation.created_by, layer)
         layers = [*parent.layers, layer.name] if layer else parent.layers
         image = self.backend.register(document, layers, parent.id)
-        self.backend.remember(vertex.digest, image)
+        self.backend.remember(vertex.digest, image, operation.created_by.rpartition("\0")[2])
         return image

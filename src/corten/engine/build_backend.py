@@ -127,22 +127,21 @@ class EngineBackend:
         return BuildImage(image.id, image.config, image.layers)
 
     def register(self, document: dict[str, Any], layers: list[str], parent: str) -> BuildImage:
-        image = self._store.register_document(msgspec.json.encode(document), (), parent)
-        return BuildImage(image.id, image.config, image.layers)
+        return self._image(self._store.register_document(msgspec.json.encode(document), (), parent))
 
     def recall(self, key: str) -> BuildImage | None:
-        builds = self._engine.builds
-        image_id = builds.recall(key)
+        cache = self._engine.builds.cache
+        image_id = cache.recall(key)
         if image_id is None:
             return None
         image = self._store.get(image_id)
         if image is None:
-            builds.forget(key)
+            cache.forget(key)
             return None
         return self._image(image)
 
-    def remember(self, key: str, image: BuildImage) -> None:
-        self._engine.builds.remember(key, image.id)
+    def remember(self, key: str, image: BuildImage, description: str) -> None:
+        self._engine.builds.cache.remember(key, image.id, description)
 
     # --- trees and layers
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from corten.base.errors import Error, InvalidArgument
 from corten.base.files import remove_tree
-from corten.base.ids import new_id, short_id
+from corten.base.ids import new_id
 from corten.build import classic
 from corten.build.context import Tree, drop_ignored_dockerfile, read_dockerfile
 from corten.build.files import Cancelled
@@ -24,6 +24,7 @@ from corten.build.reading import read
 from corten.build.solver import Flight
 from corten.build.teller import Options, Teller
 from corten.engine.build_backend import EngineBackend, Limits
+from corten.engine.build_cache import BuildCache, Prune
 from corten.engine.build_context import Context
 from corten.engine.build_mounts import SECRETS, Lent
 from corten.engine.build_remotes import take_remote
@@ -58,14 +59,13 @@ class Builds:
 
     def __init__(self, engine: "Engine") -> None:
         self.engine = engine
-        self._cache: dict[str, str] = {}
+        self.cache = BuildCache(engine)
         self.flights: dict[str, Flight] = {}
         self.running: set[Build] = set()
 
     def load(self) -> None:
         """Read the cache's index; throw away what a killed daemon's builds left on the disk."""
-        for key, data in self.engine.db.all("build_cache"):
-            self._cache[key] = data.decode()
+        self.cache.load()
         layout = self.engine.layout
         for path in (*_entries(layout.build, ""), *_entries(layout.exec_root, SECRETS)):
             remove_tree(path)
@@ -109,100 +109,16 @@ class Builds:
             return False
         return True
 
-    # --- the cache
-
-    def recall(self, key: str) -> str | None:
-        """The id of the image remembered under a vertex's digest."""
-        return self._cache.get(key)
-
-    def remember(self, key: str, image_id: str) -> None:
-        """Write it down."""
-        if self._cache.get(key) != image_id:
-            self.engine.db.put("build_cache", key, image_id.encode())
-            self._cache[key] = image_id
-
-    def forget(self, key: str) -> None:
-        """The image is gone."""
-        self._cache.pop(key, None)
-        self.engine.db.delete("build_cache", key)
-
-    async def prune(self, everything: bool, before_ns: int = 0, ids: list[str] | None = None,
-                    keep_bytes: int = 0) -> dict[str, Any]:
-        """POST /build/prune: forget the cache, and the images that only it kept. {"CachesDeleted", "SpaceReclaimed"}.
-
-        Without `everything`, entries whose image still leads to a tagged one, or is used by a container, stay; so do
-        those made after `before_ns`, those whose id begins with none of `ids`, and the newest that fit `keep_bytes`.
-        """
-        if self.running:
-            return {"CachesDeleted": None, "SpaceReclaimed": 0}  # their steps are not tied to a name yet
-        store = self.engine.images.store
-        named = {image_id for image_id in store.images if store.names_of(image_id)}
-        kept = _ancestry(store, named) | {record.image_id for record in self.engine.containers}
-        kept |= _newest(store, set(self._cache.values()) - kept, keep_bytes)
-        deleted: set[str] = set()
-        with self.engine.db.transaction():
-            for key, image_id in list(self._cache.items()):
-                if not _is_chosen(store.get(image_id), before_ns, ids):
-                    continue
-                if image_id not in kept or (everything and not keep_bytes):
-                    self.forget(key)
-                if image_id not in kept and store.get(image_id) is not None:
-                    deleted.add(image_id)
-        for image_id in deleted:
-            store.forget(image_id)
-        freed = store.collect().bytes_freed
-        if everything and not before_ns and ids is None and not keep_bytes:
-            freed += await asyncio.to_thread(_empty, self.engine.layout.build_caches)
+    async def prune(self, asked: Prune) -> dict[str, Any]:
+        """POST /build/prune: {"CachesDeleted", "SpaceReclaimed"}; images that only the cache kept go with it."""
+        gone = await self.cache.prune(asked)
+        freed = self.engine.images.store.collect().bytes_freed + sum(one.size for one in gone if one.path)
         self.engine.events.publish("builder", "prune", "", {"reclaimed": str(freed)})
-        names = sorted(short_id(image_id) for image_id in deleted)
-        return {"CachesDeleted": names or None, "SpaceReclaimed": freed}
-
-
-def _is_chosen(image: Any, before_ns: int, ids: list[str] | None) -> bool:
-    """An entry whose image is gone is chosen unless something is asked of the image."""
-    if image is None:
-        return not before_ns and ids is None
-    return (not before_ns or image.record.added_ns < before_ns) and (
-        ids is None or any(short_id(image.id).startswith(wanted) for wanted in ids))
-
-
-def _newest(store: Any, ids: set[str], keep_bytes: int) -> set[str]:
-    """The newest of these images whose own layers fit together in `keep_bytes`."""
-    found: set[str] = set()
-    images = [image for image in map(store.get, ids) if image is not None]
-    for image in sorted(images, key=lambda image: -image.record.added_ns):
-        parent = store.get(image.record.parent) if image.record.parent else None
-        keep_bytes -= image.size - (parent.size if parent else 0)
-        if keep_bytes <= 0:
-            break
-        found.add(image.id)
-    return found
+        return {"CachesDeleted": sorted({one.id for one in gone}) or None, "SpaceReclaimed": freed}
 
 
 def _entries(folder: str, prefix: str) -> list[str]:
     return [f"{folder}/{name}" for name in os.listdir(folder) if name.startswith(prefix)]
-
-
-def _empty(folder: str) -> int:
-    """Remove what is in it; the bytes it took."""
-    freed = sum(os.lstat(f"{place}/{name}").st_blocks << 9 for place, _, names in os.walk(folder) for name in names)
-    for name in os.listdir(folder):
-        remove_tree(f"{folder}/{name}")
-    return freed
-
-
-def _ancestry(store: Any, ids: set[str]) -> set[str]:
-    """These images and all that they were built on."""
-    found: set[str] = set()
-    waiting = list(ids)
-    while waiting:
-        image_id = waiting.pop()
-        if image_id and image_id not in found:
-            found.add(image_id)
-            image = store.get(image_id)
-            if image is not None:
-                waiting.append(image.record.parent)
-    return found
 
 
 def tag_name(text: str) -> str:
@@ -282,6 +198,7 @@ class Build:
             self._write(classic.failure(self.failed))
         finally:
             self._builds.running.discard(self)
+            engine.spawn(self._builds.cache.bound())
             engine.spawn(self._close())  # ten thousand files take a while to delete; nobody waits for that
 
     async def _open_context(self, name: str) -> Tree:

@@ -9,6 +9,7 @@ from corten.base.files import atomic_write, read_bytes
 from corten.base.ids import new_id
 from corten.base.units import format_time, now_ns
 from corten.engine import log_drivers
+from corten.engine.build_cache import Usage
 from corten.engine.honoured import RUNTIMES
 from corten.linux import cgroup
 from corten.linux.libc import MACHINE
@@ -125,8 +126,16 @@ class System:
         if "volume" in wanted:
             found["Volumes"] = await engine.volumes.usage()
         if "build-cache" in wanted:
-            found["BuildCache"] = []
+            found["BuildCache"] = [_cached(one) for one in await engine.builds.cache.usage()]
         return found
+
+
+def _cached(one: Usage) -> Object:
+    return {
+        "ID": one.id, "Parents": one.parents or None, "Type": one.kind, "Description": one.description,
+        "InUse": one.in_use, "Shared": one.shared, "Size": one.size, "CreatedAt": format_time(one.created_ns),
+        "LastUsedAt": format_time(one.used_ns), "UsageCount": one.uses,
+    }
 
 
 def _identity(path: str) -> str:

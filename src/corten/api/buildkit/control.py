@@ -5,7 +5,8 @@ the same ref. Source: moby/buildkit api/services/control, frontend/gateway/pb.
 """
 
 import re
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from grpclib.const import Cardinality, Handler, Status
@@ -18,6 +19,7 @@ from corten.api.buildkit.sessions import METHODS_HEADER, NAME_HEADER, Sessions
 from corten.api.buildkit.solve import BuildFailed, Solve
 from corten.base.errors import Error
 from corten.build.arguments import ARCHITECTURE
+from corten.engine.build_cache import Prune, Usage
 
 if TYPE_CHECKING:
     from corten.engine.engine import Engine
@@ -155,6 +157,10 @@ class Service:
         request = await stream.recv_message()
         solve = self._of(stream.metadata.get(_BUILD_ID, ""))
         try:
+            if "requestid" in request.FrontendOpt:
+                metadata = await solve.answer(self._sessions, dict(request.FrontendOpt))
+                await stream.send_message(new("BridgeSolveResponse", result=new("Result", metadata=metadata)))
+                return
             image_id = await self._build(solve, request.Frontend, request.FrontendOpt, request.FrontendInputs)
         except (BuildFailed, Error) as error:
             raise GRPCError(Status.UNKNOWN, str(error)) from None
@@ -177,12 +183,38 @@ class Service:
 
     async def _disk_usage(self, stream: Any) -> None:
         await stream.recv_message()
-        await stream.send_message(new("DiskUsageResponse"))
+        records = [_usage(one) for one in await self._engine.builds.cache.usage()]
+        await stream.send_message(new("DiskUsageResponse", record=records))
 
     async def _prune(self, stream: Any) -> None:
         request = await stream.recv_message()
-        done = await self._engine.builds.prune(request.all)
-        for image_id in done["CachesDeleted"]:
-            await stream.send_message(new("UsageRecord", ID=image_id, RecordType="regular"))
-        if done["SpaceReclaimed"]:
-            await stream.send_message(new("UsageRecord", ID="blobs", Size=done["SpaceReclaimed"], RecordType="regular"))
+        before = time.time_ns() - request.keepDuration if request.keepDuration else 0
+        asked = Prune(request.all, before, _filters(request.filter), request.reservedSpace, request.maxUsedSpace,
+                      request.minFreeSpace)
+        try:
+            gone = await self._engine.builds.cache.prune(asked)
+        except Error as error:
+            raise GRPCError(Status.INVALID_ARGUMENT, str(error)) from None
+        self._engine.images.store.collect()
+        for one in gone:
+            await stream.send_message(_usage(one))
+
+
+def _usage(one: Usage) -> Any:
+    return new("UsageRecord", ID=one.id, Mutable=one.mutable, InUse=one.in_use, Size=one.size, Shared=one.shared,
+               CreatedAt=_stamp(one.created_ns), LastUsedAt=_stamp(one.used_ns), UsageCount=one.uses,
+               Description=one.description, RecordType=one.kind, Parents=one.parents)
+
+
+def _stamp(time_ns: int) -> Any:
+    return new("Timestamp", seconds=time_ns // 1_000_000_000, nanos=time_ns % 1_000_000_000)
+
+
+def _filters(texts: Iterable[str]) -> dict[str, list[str]]:
+    """containerd's filters: `name==value`, `name~=value`, a name alone; several with commas."""
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        for part in text.split(","):
+            name, operator, value = part.replace("~=", "==").partition("==")
+            found.setdefault(name.strip(), []).append(value.strip() if operator else "true")
+    return found

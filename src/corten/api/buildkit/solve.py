@@ -18,7 +18,8 @@ from corten.api.buildkit.progress import Progress, Steps, Vertex, failure_text
 from corten.api.buildkit.sessions import Session, Sessions
 from corten.base.errors import Error, InvalidArgument, NotFound, Unsupported
 from corten.base.units import parse_number
-from corten.build.dockerignore import read_patterns
+from corten.build.dockerignore import Ignore, read_patterns
+from corten.build.requests import Question, answer
 from corten.engine.build_mounts import Lent
 from corten.engine.builds import BuildRequest
 from corten.oci import reference
@@ -54,11 +55,7 @@ class Solve:
 
         `inputs`: definitions of other builds' results, for contexts that are such.
         """
-        try:
-            async with asyncio.timeout(_WAIT_S):  # the outer frame comes on its own, maybe later than the Dockerfile
-                await self.begun.wait()
-        except TimeoutError:
-            raise BuildFailed(f"no such job {self.ref}") from None
+        await self._frame()
         try:
             session = await sessions.get(self.session)
             request = read_attributes(attributes, self.entitlements)
@@ -79,6 +76,31 @@ class Solve:
         steps.take({"done": True})
         self.image_id = build.image_id
         return build.image_id
+
+    async def _frame(self) -> None:
+        """The outer frame comes on its own, maybe later than the Dockerfile. Raises BuildFailed when it does not."""
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                await self.begun.wait()
+        except TimeoutError:
+            raise BuildFailed(f"no such job {self.ref}") from None
+
+    async def answer(self, sessions: Sessions, attributes: Mapping[str, str]) -> dict[str, bytes]:
+        """What `requestid` asks of the Dockerfile (checks, outline, targets): metadata by name. Raises BuildFailed."""
+        await self._frame()
+        try:
+            session = await sessions.get(self.session)
+            request = read_attributes(attributes, self.entitlements)
+            name = attributes.get("filename") or "Dockerfile"
+            if attributes.get("context"):
+                raise Unsupported(f"{attributes['requestid']} of a remote context is not done yet")
+            text = await self._dockerfile(session, name)
+            ignored = await self._ignored(session, name)
+            ignore = Ignore("\n".join(ignored)) if ignored else None
+            question = Question(text, name, request.options.arguments, request.options.target, ignore)
+            return answer(attributes["requestid"], question)
+        except (Error, OSError, GRPCError, StreamTerminatedError) as error:
+            raise BuildFailed(failure_text(error)) from error
 
     async def _prepare(self, engine: "Engine", session: Session, request: BuildRequest,
                        attributes: Mapping[str, str]) -> "Build":
