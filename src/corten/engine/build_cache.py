@@ -7,6 +7,7 @@ records too, found on the disk. Source: moby/buildkit cache/manager.go (prune), 
 import asyncio
 import os
 import shutil
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -138,6 +139,9 @@ class BuildCache:
         What an image with a name or a container stands on stays an image (and, unless everything is to go, a record);
         what a build under way uses stays. Raises InvalidArgument for a filter that is not known.
         """
+        for name in asked.filters:
+            if name not in _FILTERS:
+                raise InvalidArgument(f"invalid filter {name}: the build cache knows {', '.join(_FILTERS)}")
         found = await self.usage()
         total = sum(one.size for one in found if not one.shared)
         keep = self._keep_bytes(asked, total)
@@ -213,28 +217,28 @@ def _folders(root: str) -> list[Usage]:
 
 
 def _matches(one: Usage, asked: Prune) -> bool:
-    """Whether every filter has a value that fits. Raises InvalidArgument."""
+    """Whether every filter has a value that fits."""
     if asked.before_ns and one.used_ns >= asked.before_ns:
         return False
-    flags = {"inuse": one.in_use, "shared": one.shared, "private": not one.shared, "mutable": one.mutable,
-             "immutable": not one.mutable}
-    for name, values in asked.filters.items():
-        if name == "id":
-            fits = any(one.id.startswith(value) for value in values)
-        elif name in ("parent", "parents"):
-            fits = any(parent.startswith(value) for value in values for parent in one.parents)
-        elif name == "type":
-            fits = one.kind in values
-        elif name == "description":
-            fits = any(value in one.description for value in values)
-        elif name in flags:
-            fits = any(flags[name] == (value.lower() not in ("false", "0")) for value in values)
-        else:
-            raise InvalidArgument(f"invalid filter {name}: the build cache knows id, parents, type, description, "
-                                  "inuse, mutable, shared, private")
-        if not fits:
-            return False
-    return True
+    return all(any(_FILTERS[name](one, value) for value in values) for name, values in asked.filters.items())
+
+
+def _is(flag: bool, value: str) -> bool:
+    return flag == (value.lower() not in ("false", "0"))
+
+
+_FILTERS: dict[str, Callable[[Usage, str], bool]] = {
+    "id": lambda one, value: one.id.startswith(value),
+    "parent": lambda one, value: any(parent.startswith(value) for parent in one.parents),
+    "parents": lambda one, value: any(parent.startswith(value) for parent in one.parents),
+    "type": lambda one, value: one.kind == value,
+    "description": lambda one, value: value in one.description,
+    "inuse": lambda one, value: _is(one.in_use, value),
+    "shared": lambda one, value: _is(one.shared, value),
+    "private": lambda one, value: _is(not one.shared, value),
+    "mutable": lambda one, value: _is(one.mutable, value),
+    "immutable": lambda one, value: _is(not one.mutable, value),
+}
 
 
 def _ancestry(store: Any, ids: set[str]) -> set[str]:
