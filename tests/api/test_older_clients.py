@@ -69,3 +69,13 @@ def test_shared_memory_goes_with_the_ipc_namespace(engine):
     said = engine.logs(guest).split()
     assert said[0] == "shared" and said[2] == "1024"
     assert engine.docker("exec", donor, "ls", "/dev/shm").stdout == ""
+
+
+def test_a_limit_the_kernel_refuses_is_told_as_runc_does(engine):
+    whole = engine.create("true", HostConfig={"CpusetMems": "0", "BlkioWeightDevice": []})
+    assert engine.api("POST", f"/containers/{whole}/start").status == 204
+    refused = engine.create("true", HostConfig={"Memory": 1 << 30, "MemorySwap": 1 << 30, "CpuPeriod": 1000, "CpuQuota": 1 << 60})
+    answer = engine.api("POST", f"/containers/{refused}/start")
+    assert answer.status == 500 and answer.message.startswith("failed to create task for container: ")
+    assert "unable to apply cgroup configuration: failed to write: write /sys/fs/cgroup/" in answer.message
+    assert answer.message.endswith(": invalid argument")

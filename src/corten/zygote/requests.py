@@ -16,6 +16,7 @@ from corten.linux import cgroup_oom
 from corten.runtime import create as runtime
 from corten.runtime import exec as runtime_exec
 from corten.runtime.bundle import load_bundle
+from corten.runtime.errors import go_strerror
 from corten.zygote.entry import CREATING, EXITED, FAILED, RUNNING, STARTING, Entry, entry_key
 
 TYPE_CHECKING = False
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     Answer = tuple[Message, list[int]] | None
 
 
+_RUNC = ("failed to create task for container: failed to create shim task: OCI runtime create failed: "
+         "runc create failed: unable to start container process: ")
 _LAST_S = 0.1  # a child that has told of its failure ends within this time, or is killed
 
 
@@ -68,6 +71,9 @@ def create(zygote: "Zygote", message: "Message", _client: "socket.socket") -> "A
     except Error as error:
         _close(fds.values())
         raise Refused("Internal", str(error)) from None
+    except OSError as error:
+        _close(fds.values())
+        raise Refused("Internal", _refusal(error)) from None
     except BaseException:
         _close(fds.values())
         raise
@@ -94,6 +100,16 @@ def create(zygote: "Zygote", message: "Message", _client: "socket.socket") -> "A
     finally:
         os.close(netns)
     return None
+
+
+def _refusal(error: OSError) -> str:
+    """As runc and docker tell that a control group does not take a limit."""
+    place = str(error.filename or "")
+    if not place.startswith("/sys/fs/cgroup"):
+        return str(error)
+    call = (error.strerror or "").partition(": ")[0]
+    return (f"{_RUNC}unable to apply cgroup configuration: failed to {call}: {call} {place}: "
+            f"{go_strerror(error.errno or 0)}")
 
 
 def _feed_pump(zygote: "Zygote", entry: Entry) -> None:
