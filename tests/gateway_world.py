@@ -1,6 +1,7 @@
 """A daemon with a gateway on ports of its own, containers that answer what they were asked, traffic that goes on."""
 
 import http.client
+import http.server
 import socket
 import subprocess
 import threading
@@ -130,6 +131,48 @@ END
 chmod +x /tmp/answer
 exec nc -ll -p 8080 -e /tmp/answer
 '''
+
+
+class Asked:
+    """A request as a Backend got it: `line`, `headers` (lower case), `body`."""
+
+    def __init__(self, handler):
+        self.line = f"{handler.command} {handler.path}"
+        self.headers = {name.lower(): value for name, value in handler.headers.items()}
+        self.body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0)).decode()
+
+
+class Backend:
+    """A small web server beside the engine; `answer(asked)` gives (status, headers, body)."""
+
+    def __init__(self, answer):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                status, headers, data = answer(Asked(self))
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": str(len(data))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_POST = do_PUT = do_DELETE = do_GET
+
+            def log_message(self, *words):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.address = f"127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
 
 
 class Traffic:

@@ -74,6 +74,10 @@ async def audit(request: Request, engine: Any) -> Response:
     return streaming(engine.gateway.audit(count, request.query.flag("follow")), NDJSON)
 
 
+async def versions(_request: Request, engine: Any) -> Response:
+    return json_response(engine.gateway.versions())
+
+
 async def authority(_request: Request, engine: Any) -> Response:
     return text(engine.gateway.authority.root(), content_type="application/x-pem-file")
 
@@ -95,6 +99,7 @@ ROUTES = [
     Route("GET", f"{PREFIX}/metrics", metrics),
     Route("GET", f"{PREFIX}/rates", rates),
     Route("GET", f"{PREFIX}/audit", audit),
+    Route("GET", f"{PREFIX}/versions", versions),
     Route("GET", f"{PREFIX}/authority", authority),
     Route("GET", f"{PREFIX}/schema", schema),
 ]

@@ -96,6 +96,8 @@ COMMANDS: dict[str, tuple[str, str, str, int, int, tuple[str, ...], str]] = {
     "gateway top": ("gateway.top", "[OPTIONS]", "Display a live stream of requests by route", 0, 0, (), G),
     "gateway unregister": (
         "gateway.unregister", "[OPTIONS] API|KIND/NAME [...]", "Take registered documents away", 1, -1, (), G),
+    "gateway versions": (
+        "gateway.versions", "[OPTIONS]", "List old versions and who still asks for them", 0, 0, (), G),
     "image build": (
         "build.build", "[OPTIONS] PATH | URL | -", "Build an image from a Dockerfile",
         1, 1, ("build", "builder build"), IM),

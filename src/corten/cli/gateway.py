@@ -12,6 +12,8 @@ from corten.cli.table import Listing, Row
 Json = dict[str, object]
 BASE = "/corten/v1/gateway"
 HEADERS = {"Name": "ROUTE", "Match": "MATCH", "Backends": "BACKENDS", "Functions": "FUNCTIONS", "Owner": "FROM"}
+VERSIONS = {"Name": "VERSION", "Api": "API", "State": "STATE", "Sunset": "SUNSET", "Requests": "REQUESTS",
+            "Last": "LAST", "Callers": "CALLERS"}
 TOP = {"Route": "ROUTE", "Total": "REQUESTS", "Rate": "/S", "2xx": "2XX", "3xx": "3XX", "4xx": "4XX", "5xx": "5XX",
        "Retry": "RETRIES", "Timeout": "TIMEOUTS"}
 
@@ -187,6 +189,16 @@ def top(cli: Cli, values: Values) -> None:
         if not stream:
             return
         time.sleep(1)
+
+
+def versions(cli: Cli, values: Values) -> None:
+    """`corten gateway versions`. GET /corten/v1/gateway/versions."""
+    rows: list[Row] = []
+    for one in _many(cli.client.call("GET", f"{BASE}/versions")):
+        callers = one["Callers"]
+        told = ", ".join(f"{who} ({n})" for who, n in callers.items()) if isinstance(callers, dict) else ""
+        rows.append({**one, "Callers": told or "-", "Sunset": one["Sunset"] or "-", "Last": one["Last"] or "-"})
+    Listing("*gateway.Version", VERSIONS, tuple(VERSIONS), "Name").show(rows, values.text("format"))
 
 
 def authority(cli: Cli, values: Values) -> None:

@@ -44,6 +44,7 @@ OPTIONS: dict[str, tuple[tuple[object, ...], ...]] = {
         _FORMAT,
         ("no-stream", "", "", "Show the numbers once"),
     ),
+    "gateway versions": (_FORMAT,),
     "gateway unregister": (
         ("project", "", "string", "Compose project of the Api"),
     ),

@@ -6,6 +6,7 @@ from corten.base.errors import Unsupported
 from corten.engine.records import ContainerRecord
 
 PREFIX = "corten.gateway."
+PREFIXES = (PREFIX, "corten.trust", "corten.allow")  # what only the one who makes a container may say
 
 
 class Gateway(Protocol):

@@ -21,7 +21,9 @@ def explain(served: Served, asked: dict[str, Any], place: Place) -> dict[str, An
     headers = {name.lower(): value for name, value in (asked.get("Headers") or {}).items()}
     host = re.sub(":[0-9]+$", "", headers.get("host", parts.hostname))
     table = _host(served, host.lower())
-    path = re.sub("/+", "/", parts.path or "/")
+    if re.search("%2f|%5c", parts.path, re.IGNORECASE):
+        return {"Route": None, "Steps": ["the path has an escaped slash: 400"], "Functions": []}
+    path = normal(parts.path or "/")
     request = (asked.get("Method") or "GET", path, headers, dict(parse_qsl(parts.query, True)))
     steps = [f"host {host} is served by the routes of {'any host' if table == '*' else table}"]
     for entry in served.of_host(table):
@@ -35,6 +37,27 @@ def explain(served: Served, asked: dict[str, Any], place: Place) -> dict[str, An
         return {"Route": route(entry), "Steps": steps, "Functions": functions(entry.policy)}
     steps.append("no route takes it: 404")
     return {"Route": None, "Steps": steps, "Functions": []}
+
+
+def normal(path: str) -> str:
+    """A path as Envoy compares it: unreserved letters decoded, dots walked, slashes merged. RFC 3986, section 6.2.2."""
+    path = re.sub("%([0-9A-Fa-f]{2})", _unreserved, path).replace("\\", "/")
+    walked: list[str] = []
+    steps = path.split("/")[1:]
+    for at, step in enumerate(steps):
+        last = at == len(steps) - 1
+        if step == "..":
+            walked = walked[:-1]
+        if step in (".", ".."):
+            walked += [""] if last else []
+        elif step or last:
+            walked.append(step)
+    return "/" + "/".join(walked)
+
+
+def _unreserved(found: re.Match[str]) -> str:
+    letter = chr(int(found[1], 16))
+    return letter if re.fullmatch(r"[A-Za-z0-9._~-]", letter) else found[0].upper()
 
 
 def _host(served: Served, host: str) -> str:

@@ -5,6 +5,7 @@ error for the one who asked, and all stays as it was. A container registers in i
 """
 
 import asyncio
+import json
 import logging
 import os
 from collections.abc import AsyncIterator, Iterable
@@ -12,25 +13,26 @@ from typing import Any
 
 import msgspec
 
-from corten.base.errors import Conflict, Error, InvalidArgument, NotFound
+from corten.base.errors import Conflict, Error, InvalidArgument, NotFound, Unsupported
 from corten.base.files import parse_json, remove_tree
 from corten.engine.engine import Engine
 from corten.engine.records import ContainerRecord
-from corten.gateway import documents, explain, render, views
-from corten.gateway.audit import follow
+from corten.gateway import documents, explain, render, versions, views
+from corten.gateway.audit import follow, tail
 from corten.gateway.certificates import Authority
 from corten.gateway.delivery import Delivery
 from corten.gateway.envoy import Envoy, find
 from corten.gateway.fields import Document
 from corten.gateway.instances import instance_of
 from corten.gateway.labels import api_of, gateway_labels
-from corten.gateway.model import Api, Backend, Policy, key_of, schema, to_document, to_plain
+from corten.gateway.model import Api, Backend, Policy, Version, key_of, schema, to_document, to_plain
 from corten.gateway.probe import probe
-from corten.gateway.resolve import Instance, Served, resolve
+from corten.gateway.resolve import Instance, Served, check_conflicts, resolve
 from corten.gateway.watch import Watch
 
 log = logging.getLogger("corten.gateway")
 TABLE = "gateway"
+USAGE_LINES = 50_000
 
 
 class Registration(msgspec.Struct, forbid_unknown_fields=True, rename="pascal"):
@@ -92,10 +94,13 @@ class Gateway:
     # --- what the engine says of containers
 
     def check(self, record: ContainerRecord) -> None:
-        """A container is being made: its labels make sense. Raises InvalidArgument."""
-        own = gateway_labels(record.config.labels)
+        """A container is being made: its labels make sense. Raises InvalidArgument, Unsupported."""
+        labels = record.config.labels or {}
+        for name in labels:
+            if name in ("corten.trust", "corten.allow") or name.startswith("corten.allow."):
+                raise Unsupported(f"label {name}: trust levels between containers are not supported by this engine")
+        own = gateway_labels(labels)
         if own:
-            labels = record.config.labels or {}
             api_of(own, labels.get("com.docker.compose.service", "") or "name",
                    labels.get("com.docker.compose.project", ""))
 
@@ -176,11 +181,14 @@ class Gateway:
                                    "container to take it away")
                 raise NotFound(f"no such document: {key}")
             wanted = {name: one for name, one in self._documents.items() if name != key}
+            name = key.partition("/")[2]
             if isinstance(self._documents[key], Policy):
-                name = key.removeprefix("Policy/")
-                users = sorted({entry.api for entry in self.served.entries if name in entry.policies})
-                if users:
-                    raise Conflict(f"{key} is in use by {', '.join(users)}")
+                users = {entry.api for entry in self.served.entries if name in entry.policies}
+            else:
+                users = {key_of(entry.version) for entry in self.served.entries
+                         if entry.version and key == f"Api/{entry.api}"}
+            if users:
+                raise Conflict(f"{key} is in use by {', '.join(sorted(users))}")
             await self._commit(wanted)
             self.engine.db.delete(TABLE, key)
             self._documents = wanted
@@ -234,6 +242,12 @@ class Gateway:
         """The last lines of the audit log; then, if `on`, those that come."""
         return follow(self.place.audit, count, on)
 
+    def versions(self) -> list[dict[str, object]]:
+        """Old versions, their state, and who still asks for them, by the newest part of the audit log."""
+        lines = [json.loads(line) for line in tail(self.place.audit, USAGE_LINES)]
+        found = [one for one in self._documents.values() if isinstance(one, Version)]
+        return versions.usage(sorted(found, key=lambda one: (one.api, one.name)), lines)
+
     def schema(self) -> dict[str, object]:
         """The JSON schema of documents."""
         return schema()
@@ -260,7 +274,13 @@ class Gateway:
                 yield instance_of(record, networks)
 
     def _resolve(self, wanted: dict[str, Document]) -> Served:
-        return resolve([wanted[key] for key in sorted(wanted)], self.instances())
+        served = resolve([wanted[key] for key in sorted(wanted)], self.instances())
+        for key in sorted(wanted):
+            document = wanted[key]
+            if isinstance(document, Version):
+                served.entries += versions.entries(document, served.entries)
+        check_conflicts(served.entries)
+        return served
 
     async def _commit(self, wanted: dict[str, Document]) -> None:
         """Make Envoy do it; nothing is kept when that fails. The caller holds the lock."""

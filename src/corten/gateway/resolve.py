@@ -6,7 +6,7 @@ Every name is looked up here, every policy merged, every conflict found. What En
 import ipaddress
 from collections.abc import Iterable
 
-from corten.base.errors import Conflict, InvalidArgument, NotFound, Unsupported
+from corten.base.errors import Conflict, InvalidArgument, NotFound
 from corten.gateway.fields import Circuit, Document, Outlier, PolicyBody
 from corten.gateway.labels import api_of, gateway_labels, shared
 from corten.gateway.model import Api, Backend, Policy, Route, Tls, Version, key_of
@@ -99,8 +99,6 @@ def resolve(documents: Iterable[Document], instances: Iterable[Instance]) -> Ser
     served = Served()
     running = list(instances)
     for document in documents:
-        if isinstance(document, Version):
-            raise Unsupported(f"document {key_of(document)}: versions are not served yet")
         if isinstance(document, Policy):
             served.policies[document.name] = document
     for document in documents:

@@ -6,7 +6,7 @@ group is in no other table, so no trick with names reaches it without a certific
 
 import re
 
-from corten.gateway import xds_auth, xds_policy
+from corten.gateway import versions, xds_auth, xds_policy
 from corten.gateway.fields import Jwt
 from corten.gateway.model import Route
 from corten.gateway.resolve import Cluster, Entry, Served
@@ -65,7 +65,8 @@ def _routes(entry: Entry, side: Side) -> list[Json]:
 def _route(entry: Entry, match: Json, side: Side) -> Json:
     route: Json = {
         "name": entry.name, "stat_prefix": stat_name(entry.name), "match": match,
-        "typed_per_filter_config": xds_policy.filters(entry.policy, entry.owner, side.folder),
+        "typed_per_filter_config": {**xds_policy.filters(entry.policy, entry.owner, side.folder),
+                                    **versions.filters(entry.version)},
         **xds_policy.headers(entry.policy), **_answer(entry),
     }
     removed = route.setdefault("request_headers_to_remove", [])

@@ -4,6 +4,9 @@ The listeners stay as they are while routes and policies come and go: every filt
 switches on what it needs. Tokens' filter is found by ECDS, since its issuers cannot be told per route.
 """
 
+from functools import cache
+from importlib.resources import files
+
 from corten.gateway.xds_policy import COMPRESSORS
 from corten.gateway.xds_shapes import HTTP_FILTER, TYPE, Json, file_source, http_filter, typed
 
@@ -38,6 +41,12 @@ def bootstrap(folder: str) -> Json:
     }
 
 
+@cache
+def translation() -> str:
+    """The script that puts an old API's names right."""
+    return (files("corten.gateway") / "version.lua").read_text(encoding="utf-8")
+
+
 def _off(name: str, config: Json) -> Json:
     return {"name": f"corten.{name}", "disabled": True, "typed_config": config}
 
@@ -66,6 +75,8 @@ def http_filters(folder: str) -> list[Json]:
         _off("authz", http_filter("ext_authz.v3.ExtAuthz", http_service={"server_uri": nobody}, allowed_headers={
             "patterns": [{"safe_regex": {"regex": ".*"}}]}, transport_api_version="V3")),
         _off("rbac", http_filter("rbac.v3.RBAC")),
+        _off("version", http_filter("lua.v3.Lua", clear_route_cache=False, source_codes={
+            "version": {"inline_string": translation()}})),
         _off("buffer", http_filter("buffer.v3.Buffer", max_request_bytes=1)),
         {"name": "envoy.filters.http.router", "typed_config": http_filter("router.v3.Router")},
     ]
@@ -93,7 +104,7 @@ def listener(name: str, address: tuple[str, int], chains: list[Json], inspect: b
     found = typed(
         "envoy.config.listener.v3.Listener", name=name, filter_chains=chains,
         address={"socket_address": {"address": address[0], "port_value": address[1], "ipv4_compat": ":" in address[0]}},
-        per_connection_buffer_limit_bytes=32768, ignore_global_conn_limit=False,
+        per_connection_buffer_limit_bytes=1 << 20, ignore_global_conn_limit=False,
     )
     if inspect:
         found["listener_filters"] = [{"name": "tls_inspector", "typed_config": typed(
