@@ -118,7 +118,8 @@ def merge_image_config(config: Config, image: dict[str, Any]) -> None:
         config.exposed_ports = {**{port: {} for port in ports}, **(config.exposed_ports or {})}
     own = {variable.partition("=")[0] for variable in config.env or ()}
     config.env = [*(config.env or ()), *(v for v in image.get("Env") or () if v.partition("=")[0] not in own)]
-    labels = {name: value for name, value in (image.get("Labels") or {}).items() if not name.startswith(gateway.PREFIXES)}
+    given = image.get("Labels") or {}
+    labels = {name: value for name, value in given.items() if not name.startswith(gateway.PREFIXES)}
     config.labels = {**labels, **(config.labels or {})}  # an image does not steer the engine
     if config.entrypoint is None:
         if config.cmd is None:
