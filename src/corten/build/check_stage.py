@@ -65,8 +65,12 @@ class StageCheck:
             if command.name in _ONCE:
                 self._once(command)
             if look := _LOOKS.get(command.name):
-                with located(command):
-                    look(self, command)
+                try:
+                    with located(command):
+                        look(self, command)
+                except InvalidArgument:
+                    if not self.open:  # else the base may have what is missed here
+                        raise
 
     def _words(self, command: Command, *texts: str) -> list[str]:
         """The texts expanded; variables that are not there are told."""

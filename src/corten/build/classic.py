@@ -53,6 +53,7 @@ class ClassicBuild:
         self.plan, self.options, self.backend, self.teller = plan, options, backend, teller
         self._open_context = context  # the tree of a context by name, "" the main one, unpacked when first asked for
         self._arguments = BuildArguments(options.arguments)
+        self.failed_at: tuple[int, int] | None = None  # the lines of the first command that failed
         self._stage_arguments: dict[int, BuildArguments] = {}
         self._stages = Stages(self._stage)
         self._step = 0
@@ -169,6 +170,13 @@ class ClassicBuild:
             teller.containers.clear()
 
     async def _command(self, work: StageWork, command: Command) -> None:
+        try:
+            await self._do(work, command)
+        except (Error, CommandFailed, OSError):
+            self.failed_at = self.failed_at or (command.line, command.end_line)
+            raise
+
+    async def _do(self, work: StageWork, command: Command) -> None:
         operation = await self._operation(work, command)
         if self.options.buildkit:
             history.reword(work.state, command, operation)

@@ -65,8 +65,11 @@ def command_location(command: Command) -> dict[str, Any]:
 
 # --- checks
 
-def check(question: Question) -> tuple[list[Finding], LocatedError | None]:
-    """What is found, and the error that a build would end with before it does anything."""
+def check(question: Question, building: bool = False) -> tuple[list[Finding], LocatedError | None]:
+    """What is found, and the error that a build would end with before it does anything.
+
+    building: the commands of stages that nobody needs are left alone.
+    """
     findings: list[Finding] = []
     if not question.text:
         return findings, LocatedError("the Dockerfile cannot be empty")
@@ -75,6 +78,7 @@ def check(question: Question) -> tuple[list[Finding], LocatedError | None]:
         stages = None
         if question.target:
             plan.up_to(question.target)
+        if question.target or building:
             stages = needed_stages(plan, known_arguments(plan, question))
         checker = Checker(plan, question.arguments, question.ignore, question.bases)
         findings = checker.findings

@@ -27,7 +27,7 @@ def question(engine: "Engine", text: bytes, name: str, arguments: dict[str, str 
 
 def warnings(asked: requests.Question) -> list[Finding]:
     """What a build tells before it begins. Raises LocatedError when it need not begin, `error=true` included."""
-    findings, error = requests.check(asked)
+    findings, error = requests.check(asked, building=True)
     if error is not None:
         raise error
     return findings

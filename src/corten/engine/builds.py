@@ -141,6 +141,7 @@ class Build:
         self._folders = {name: Context(f"{context.path}-{number}") for number, name in enumerate(request.folders)}
         self.image_id = ""
         self.failed: BaseException | None = None
+        self.failed_at = (0, 0)  # the first and last line of the command that failed
         self._pending: list[dict[str, Any]] = []
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -180,6 +181,7 @@ class Build:
         engine, options = self._builds.engine, self._request.options
         self._builds.running.add(self)
         backend = EngineBackend(engine, self._context, self._request.limits, options, self._request.auths)
+        build: classic.ClassicBuild | None = None
         try:
             with engine.images.store.content.lease() as lease:
                 backend.lease, backend.lent = lease, self._request.lent
@@ -189,6 +191,7 @@ class Build:
                 self._name(teller)
         except (Error, CommandFailed, OSError) as error:
             self.failed = error
+            self.failed_at = (build.failed_at if build else None) or (0, 0)
             self._write(classic.failure(error))
         except asyncio.CancelledError:
             backend.cancel()

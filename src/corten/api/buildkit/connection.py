@@ -17,6 +17,8 @@ from grpclib.protocol import H2Protocol
 from grpclib.server import Handler
 from h2.config import H2Configuration
 
+from corten.api.buildkit.questions import DetailsCodec
+
 WINDOW_BYTES = 4 << 20  # what a peer may send ahead; the default of 64 KB makes every file wait
 
 
@@ -38,7 +40,7 @@ class _Served(H2Protocol):
 async def serve(connection: Any, methods: Mapping[str, Method]) -> None:
     """Answer `methods` ({path: grpclib Handler}) on a corten.api.stream.Connection until the client leaves."""
     loop = asyncio.get_running_loop()
-    handler = Handler(dict(methods), ProtoCodec(), None, _DispatchServerEvents())
+    handler = Handler(dict(methods), ProtoCodec(), DetailsCodec(), _DispatchServerEvents())
     config = H2Configuration(
         client_side=False, header_encoding="ascii", validate_inbound_headers=False, validate_outbound_headers=False,
         normalize_inbound_headers=False, normalize_outbound_headers=False,

@@ -15,8 +15,9 @@ from grpclib.exceptions import GRPCError
 from corten.api.buildkit import export as exporters
 from corten.api.buildkit.contexts import definition
 from corten.api.buildkit.messages import MESSAGES, new
+from corten.api.buildkit.questions import BuildFailed
 from corten.api.buildkit.sessions import METHODS_HEADER, NAME_HEADER, Sessions
-from corten.api.buildkit.solve import BuildFailed, Solve
+from corten.api.buildkit.solve import Solve
 from corten.base.errors import Error
 from corten.build.arguments import ARCHITECTURE
 from corten.engine.build_cache import Prune, Usage
@@ -127,7 +128,7 @@ class Service:
             response = await exporters.export(self._engine, session, solve.progress, solve.ref, image_id,
                                               request.Exporters, solve.epoch)
         except (BuildFailed, Error) as error:
-            raise GRPCError(Status.UNKNOWN, str(error)) from None
+            raise GRPCError(Status.UNKNOWN, str(error), getattr(error, "details", None)) from None
         finally:
             solve.progress.end()
         await stream.send_message(new("SolveResponse", ExporterResponse=response))
@@ -157,13 +158,13 @@ class Service:
         request = await stream.recv_message()
         solve = self._of(stream.metadata.get(_BUILD_ID, ""))
         try:
-            if "requestid" in request.FrontendOpt:
-                metadata = await solve.answer(self._sessions, dict(request.FrontendOpt))
-                await stream.send_message(new("BridgeSolveResponse", result=new("Result", metadata=metadata)))
+            if request.FrontendOpt.get("requestid"):
+                found = await solve.answer(self._engine, self._sessions, dict(request.FrontendOpt))
+                await stream.send_message(new("BridgeSolveResponse", result=new("Result", metadata=found)))
                 return
             image_id = await self._build(solve, request.Frontend, request.FrontendOpt, request.FrontendInputs)
         except (BuildFailed, Error) as error:
-            raise GRPCError(Status.UNKNOWN, str(error)) from None
+            raise GRPCError(Status.UNKNOWN, str(error), getattr(error, "details", None)) from None
         config = self._engine.images.store.content.read(image_id)
         result = new("Result", ref=new("Ref", id=image_id, **{"def": definition(image_id)}),
                      metadata={"containerimage.config": config})
@@ -174,7 +175,7 @@ class Service:
         solve = self._of(stream.metadata.get(_BUILD_ID, ""))
         if not solve.returned.done():
             if request.error.code or request.error.message:
-                solve.returned.set_exception(BuildFailed(request.error.message))
+                solve.returned.set_exception(solve.failure or BuildFailed(request.error.message))
             else:
                 solve.returned.set_result(request.result.ref.id or solve.image_id)
         await stream.send_message(new("Empty"))

@@ -32,7 +32,11 @@ StatusRequest Ref:1
 Vertex digest:1 inputs:2* name:3 cached:4? started:5@Timestamp completed:6@Timestamp error:7
 VertexStatus ID:1 vertex:2 name:3 current:4# total:5# timestamp:6@Timestamp started:7@Timestamp completed:8@Timestamp
 VertexLog vertex:1 timestamp:2@Timestamp stream:3# msg:4=
-StatusResponse vertexes:1@Vertex* statuses:2@VertexStatus* logs:3@VertexLog*
+Position line:1# character:2#
+Range start:1@Position end:2@Position
+SourceInfo filename:1 data:2= language:4
+VertexWarning vertex:1 level:2# short:3= detail:4=* url:5 info:6@SourceInfo ranges:7@Range*
+StatusResponse vertexes:1@Vertex* statuses:2@VertexStatus* logs:3@VertexLog* warnings:4@VertexWarning*
 PruneRequest filter:1* all:2? keepDuration:3# reservedSpace:4# maxUsedSpace:5# minFreeSpace:6#
 UsageRecord ID:1 Mutable:2? InUse:3? Size:4# CreatedAt:6@Timestamp LastUsedAt:7@Timestamp UsageCount:8# \
  Description:9 RecordType:10 Shared:11? Parents:12*
@@ -41,7 +45,8 @@ APICap ID:1 Enabled:2?
 PongResponse FrontendAPICaps:1@APICap* LLBCaps:2@APICap* Workers:3@WorkerRecord*
 Ref id:1 def:2@Definition
 Result ref:3@Ref metadata:10%=
-Status code:1# message:2
+Any type_url:1 value:2=
+Status code:1# message:2 details:3@Any*
 BridgeSolveRequest Definition:1@Definition Frontend:2 FrontendOpt:3% CacheImports:12@CacheOptionsEntry* \
  FrontendInputs:13%@Definition
 BridgeSolveResponse ref:1 result:3@Result

@@ -70,6 +70,7 @@ class Vertex:
         self._progress = progress
         self._fields: dict[str, Any] = {"digest": digest_of(identity.encode()), "name": name, "started": now()}
         self._ended = False
+        self.digest: str = self._fields["digest"]
         self._tell()
 
     def _tell(self) -> None:

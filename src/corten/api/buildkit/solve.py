@@ -15,11 +15,14 @@ from corten.api.buildkit.attributes import read_attributes
 from corten.api.buildkit.contexts import add_named, is_upload, upload
 from corten.api.buildkit.files import read_file, receive
 from corten.api.buildkit.progress import Progress, Steps, Vertex, failure_text
+from corten.api.buildkit.questions import BuildFailed, Place, located, warn
 from corten.api.buildkit.sessions import Session, Sessions
 from corten.base.errors import Error, InvalidArgument, NotFound, Unsupported
 from corten.base.units import parse_number
-from corten.build.dockerignore import Ignore, read_patterns
-from corten.build.requests import Question, answer
+from corten.build import requests
+from corten.build.dockerignore import read_patterns
+from corten.build.line import LocatedError
+from corten.engine import build_requests
 from corten.engine.build_mounts import Lent
 from corten.engine.builds import BuildRequest
 from corten.oci import reference
@@ -31,10 +34,6 @@ if TYPE_CHECKING:
 _WAIT_S = 10.0
 
 
-class BuildFailed(Exception):
-    """The text that the client shows after `failed to solve: `."""
-
-
 class Solve:
     """A build by its ref: what it tells (`progress`), its image once built, and the outcome the client returned."""
 
@@ -44,6 +43,7 @@ class Solve:
         self.session = ""
         self.names: list[str] = []
         self.image_id = ""
+        self.failure: BuildFailed | None = None
         self.epoch: int | None = None
         self.entitlements: frozenset[str] = frozenset()
         self.begun = asyncio.Event()  # the outer frame has come
@@ -56,6 +56,41 @@ class Solve:
         `inputs`: definitions of other builds' results, for contexts that are such.
         """
         await self._frame()
+        try:
+            return await self._build(engine, sessions, attributes, inputs)
+        except BuildFailed as error:
+            self.failure = error
+            raise
+
+    async def _frame(self) -> None:
+        """Wait for the outer frame, which comes on its own, maybe later than the Dockerfile. Raises BuildFailed."""
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                await self.begun.wait()
+        except TimeoutError:
+            raise BuildFailed(f"no such job {self.ref}") from None
+
+    async def answer(self, engine: "Engine", sessions: Sessions, attributes: Mapping[str, str]) -> dict[str, bytes]:
+        """What `requestid` asks of the Dockerfile: metadata of the result. Raises BuildFailed, Error."""
+        await self._frame()
+        session = await sessions.get(self.session)
+        request = read_attributes(attributes, self.entitlements)
+        name, text = attributes.get("filename") or "Dockerfile", b""
+        try:
+            if attributes.get("context"):
+                raise Unsupported(f"{attributes['requestid']} of a remote context is not done yet")
+            text = (await self._dockerfile(session, name))[0]
+            ignored = await self._ignored(session, name)
+            asked = build_requests.question(engine, text, name, request.options.arguments, request.options.target,
+                                            ignored)
+            return requests.answer(attributes["requestid"], asked)
+        except LocatedError as error:
+            raise located(error, name, text) from None
+        except (Error, OSError, GRPCError, StreamTerminatedError) as error:
+            raise BuildFailed(failure_text(error)) from error
+
+    async def _build(self, engine: "Engine", sessions: Sessions, attributes: Mapping[str, str],
+                     inputs: Mapping[str, Any]) -> str:
         try:
             session = await sessions.get(self.session)
             request = read_attributes(attributes, self.entitlements)
@@ -72,35 +107,11 @@ class Solve:
                 for message in messages:
                     steps.take(message)
         if build.failed is not None:
-            raise BuildFailed(failure_text(build.failed))
+            place = Place(attributes.get("filename") or "Dockerfile", request.dockerfile_text or b"", *build.failed_at)
+            raise BuildFailed(failure_text(build.failed), place)
         steps.take({"done": True})
         self.image_id = build.image_id
         return build.image_id
-
-    async def _frame(self) -> None:
-        """The outer frame comes on its own, maybe later than the Dockerfile. Raises BuildFailed when it does not."""
-        try:
-            async with asyncio.timeout(_WAIT_S):
-                await self.begun.wait()
-        except TimeoutError:
-            raise BuildFailed(f"no such job {self.ref}") from None
-
-    async def answer(self, sessions: Sessions, attributes: Mapping[str, str]) -> dict[str, bytes]:
-        """What `requestid` asks of the Dockerfile (checks, outline, targets): metadata by name. Raises BuildFailed."""
-        await self._frame()
-        try:
-            session = await sessions.get(self.session)
-            request = read_attributes(attributes, self.entitlements)
-            name = attributes.get("filename") or "Dockerfile"
-            if attributes.get("context"):
-                raise Unsupported(f"{attributes['requestid']} of a remote context is not done yet")
-            text = await self._dockerfile(session, name)
-            ignored = await self._ignored(session, name)
-            ignore = Ignore("\n".join(ignored)) if ignored else None
-            question = Question(text, name, request.options.arguments, request.options.target, ignore)
-            return answer(attributes["requestid"], question)
-        except (Error, OSError, GRPCError, StreamTerminatedError) as error:
-            raise BuildFailed(failure_text(error)) from error
 
     async def _prepare(self, engine: "Engine", session: Session, request: BuildRequest,
                        attributes: Mapping[str, str]) -> "Build":
@@ -115,12 +126,19 @@ class Solve:
         if place:
             request.dockerfile = name
             return await engine.builds.prepare(request, upload(session, place))
-        request.dockerfile_text = await self._dockerfile(session, name)
+        request.dockerfile_text, vertex = await self._dockerfile(session, name)
         ignored = await self._ignored(session, name)
+        options = request.options
+        asked = build_requests.question(engine, request.dockerfile_text, name, options.arguments, options.target,
+                                        ignored)
+        try:
+            warn(self.progress, vertex, name, request.dockerfile_text, build_requests.warnings(asked))
+        except LocatedError as error:
+            raise located(error, name, request.dockerfile_text) from None
         request.auths = await _logins(session, request.dockerfile_text)
         return await engine.builds.prepare(request, self._context(session, ignored))
 
-    async def _dockerfile(self, session: Session, name: str) -> bytes:
+    async def _dockerfile(self, session: Session, name: str) -> tuple[bytes, Vertex]:
         vertex = Vertex(self.progress, f"[internal] load build definition from {name}", f"{self.ref}definition")
         try:
             found = await read_file(session, "dockerfile", name)
@@ -131,7 +149,7 @@ class Solve:
             raise
         vertex.log(2, b"")
         vertex.done()
-        return found
+        return found, vertex
 
     async def _ignored(self, session: Session, name: str) -> list[str]:
         """The patterns of `<Dockerfile>.dockerignore`, else of `.dockerignore`."""
