@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import threading
+from pathlib import Path
 
 from build_context import archive
 
@@ -127,3 +128,33 @@ def serving(files):
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_folder_is_fetched_once_and_then_what_changed(client):
+    def contents():
+        return client.run("kept", "sh", "-c", "cd /c && find . -type f -o -type l | sort | xargs tail -n +1")
+
+    def built():
+        client.build("FROM busybox\nCOPY . /c/\n", "-t", "kept")
+
+    def places():
+        return list(Path(client.engine.folder, "data/build").glob("*/context"))
+
+    client.write(one="1\n", two="2\n", three="3\n", **{".dockerignore": "Dockerfile\n.dockerignore\n"})
+    (client.context / "d").mkdir()
+    (client.context / "d/inner").write_text("in\n")
+    before = places()
+    built()
+    [kept] = [place for place in places() if place not in before]
+    numbers = {path.name: path.stat().st_ino for path in kept.rglob("*")}
+    client.build("FROM busybox\nCOPY . /c/\nRUN true\n", "-t", "kept")
+    assert {path.name: path.stat().st_ino for path in kept.rglob("*")} == numbers
+    (client.context / "two").unlink()
+    (client.context / "d/inner").unlink()
+    (client.context / "d").rmdir()
+    client.write(d="a file now\n", one="one\n")
+    built()
+    assert contents() == "==> ./d <==\na file now\n\n==> ./one <==\none\n\n==> ./three <==\n3\n"
+    assert (kept / "three").stat().st_ino == numbers["three"]
+    client.engine.api("POST", "/build/prune")
+    assert places() == []

@@ -5,11 +5,12 @@ A build without COPY and ADD never needs it unpacked; its Dockerfile is found by
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from corten.base.errors import Internal, InvalidArgument
 from corten.base.files import remove_tree
 from corten.build.context import DOCKERFILE_LIMIT, Tree
+from corten.engine.build_folders import Folder
 from corten.image import unpack, worker
 from corten.image.inflate import MapSource, compression_of
 from corten.image.tar_reader import REGULAR, BadArchive, Reader
@@ -29,6 +30,8 @@ class Context:
         self._lock = asyncio.Lock()
         self._archives = 0
         self._source: AsyncIterator[bytes] | None = None
+        self._lender: Callable[[], Awaitable[Folder]] | None = None
+        self._borrowed: Folder | None = None
 
     def begin(self) -> None:
         """Make the folder."""
@@ -38,6 +41,11 @@ class Context:
         """A context that is asked for when the first step needs it."""
         self.begin()
         self._source = tar
+
+    def borrow_later(self, lender: Callable[[], Awaitable[Folder]]) -> None:
+        """The same for a folder that is kept from build to build."""
+        self.begin()
+        self._lender = lender
 
     def adopt(self, tree: Tree) -> None:
         """The context is what lies there already."""
@@ -95,6 +103,9 @@ class Context:
     async def tree(self) -> Tree:
         """The unpacked context. Raises InvalidArgument when the tar is malformed."""
         async with self._lock:
+            if self._tree is None and self._lender is not None:
+                self._borrowed = await self._lender()
+                self._tree = self._borrowed.tree
             if self._tree is None:
                 if self._source is not None:
                     await self._write(self._source)
@@ -134,9 +145,12 @@ class Context:
 
     async def close(self) -> None:
         """Away with it all. Safe to repeat, and at the same time."""
-        if self._tree is not None:
-            self._kept.append(self._tree)
-            self._tree = None
+        tree, self._tree = self._tree, None
+        borrowed, self._borrowed = self._borrowed, None
+        if borrowed is not None:
+            await borrowed.release()
+        elif tree is not None:
+            self._kept.append(tree)
         while self._kept:
             self._kept.pop().close()
         try:

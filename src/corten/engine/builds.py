@@ -8,8 +8,10 @@ A build owns `layout.build/<id>` (context, unpacked archives) and a lease on wha
 """
 
 import asyncio
+import functools
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 from corten.base.errors import Error, InvalidArgument
@@ -26,6 +28,7 @@ from corten.build.teller import Options, Teller
 from corten.engine.build_backend import EngineBackend, Limits
 from corten.engine.build_cache import BuildCache, Prune
 from corten.engine.build_context import Context
+from corten.engine.build_folders import Folders, Listing
 from corten.engine.build_mounts import SECRETS, Lent
 from corten.engine.build_remotes import take_remote
 from corten.oci import reference
@@ -37,8 +40,8 @@ if TYPE_CHECKING:
 class BuildRequest:
     """POST /build, decoded. `options` are the builder's own; `limits` those of the containers it runs."""
 
-    __slots__ = ("auths", "cache_from", "dockerfile", "dockerfile_text", "folders", "lent", "limits", "options",
-                 "remote", "tags", "teller")
+    __slots__ = ("auths", "cache_from", "dockerfile", "dockerfile_text", "folder", "folders", "lent", "limits",
+                 "listed", "options", "remote", "tags", "teller")
 
     def __init__(self) -> None:
         self.options = Options()
@@ -49,6 +52,8 @@ class BuildRequest:
         self.dockerfile_text: bytes | None = None  # when it is no part of the context
         self.teller: type[Teller] = Teller
         self.lent = Lent()
+        self.folder = ""  # the main context's name, when it is a folder that may be kept; `listed` then opens its list
+        self.listed: Callable[[], AbstractAsyncContextManager[Listing]] | None = None
         self.folders: dict[str, AsyncIterator[bytes]] = {}  # contexts besides the main one, as tars
         self.cache_from: list[str] = []  # images whose layers may be used again; none named: all of them
         self.auths: dict[str, dict[str, str]] = {}
@@ -60,6 +65,7 @@ class Builds:
     def __init__(self, engine: "Engine") -> None:
         self.engine = engine
         self.cache = BuildCache(engine)
+        self.folders = Folders(engine.layout.build)
         self.flights: dict[str, Flight] = {}
         self.running: set[Build] = set()
 
@@ -89,7 +95,10 @@ class Builds:
     async def _take_in(self, context: Context, request: BuildRequest, tar: AsyncIterator[bytes]) -> bytes:
         """Receive the context, now or when it is needed; the Dockerfile's text."""
         if request.dockerfile_text is not None:
-            context.fetch_later(tar)
+            if request.listed is not None:
+                context.borrow_later(functools.partial(self.folders.borrow, request.folder, request.listed))
+            else:
+                context.fetch_later(tar)
             return request.dockerfile_text
         if not request.remote:
             await context.receive(tar)
@@ -112,6 +121,7 @@ class Builds:
     async def prune(self, asked: Prune) -> dict[str, Any]:
         """POST /build/prune: {"CachesDeleted", "SpaceReclaimed"}; images that only the cache kept go with it."""
         gone = await self.cache.prune(asked)
+        await self.folders.prune()
         freed = self.engine.images.store.collect().bytes_freed + sum(one.size for one in gone if one.path)
         self.engine.events.publish("builder", "prune", "", {"reclaimed": str(freed)})
         return {"CachesDeleted": sorted({one.id for one in gone}) or None, "SpaceReclaimed": freed}

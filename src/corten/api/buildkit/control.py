@@ -196,6 +196,7 @@ class Service:
             gone = await self._engine.builds.cache.prune(asked)
         except Error as error:
             raise GRPCError(Status.INVALID_ARGUMENT, str(error)) from None
+        await self._engine.builds.folders.prune()
         self._engine.images.store.collect()
         for one in gone:
             await stream.send_message(_usage(one))

@@ -9,7 +9,8 @@ import posixpath
 import stat
 import tarfile
 import urllib.parse
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from grpclib.const import Cardinality
@@ -31,21 +32,52 @@ _GO_SPECIAL = ((1 << 23, stat.S_ISUID), (1 << 22, stat.S_ISGID), (1 << 20, stat.
 _PATH = "/moby.filesync.v1.FileSync/DiffCopy"
 
 
-async def receive(
-    session: Session, folder: str, *, exclude: Sequence[str] = (), follow: Sequence[str] = (),
-) -> AsyncIterator[bytes]:
-    """The client's folder `folder` ("context", "dockerfile" …) as a tar; only `follow` if given, nothing of `exclude`.
+async def receive(session: Session, folder: str, *, exclude: Sequence[str] = ()) -> AsyncGenerator[bytes]:
+    """The client's folder `folder` ("context", "dockerfile" …) as a tar; nothing of `exclude`.
 
     Raises InvalidArgument with the client's text.
     """
-    metadata = [("dir-name", folder), *_values("exclude-patterns", exclude), *_values("followpaths", follow)]
+    async with listed(session, folder, exclude) as listing:
+        async for piece in listing.tar(None, ()):
+            yield piece
+
+
+@asynccontextmanager
+async def listed(session: Session, folder: str, exclude: Sequence[str] = ()) -> AsyncIterator["FolderListing"]:
+    """The list of the client's folder, from which content may be asked until the block ends. Raises InvalidArgument."""
+    metadata = [("dir-name", folder), *_values("exclude-patterns", exclude)]
     packet = MESSAGES["Packet"]
     async with session.channel.request(_PATH, Cardinality.STREAM_STREAM, packet, packet, metadata=metadata) as stream:
         await stream.send_request()
         transfer = _Transfer(stream)
         await transfer.read_list()
-        for number, entry in enumerate(transfer.entries):
-            header = _header(entry)
+        yield FolderListing(transfer)
+        await transfer.finish()
+
+
+class FolderListing:
+    """A client's folder: `entries` by path (what tells one state from another), and their content as a tar."""
+
+    def __init__(self, transfer: "_Transfer") -> None:
+        self._transfer = transfer
+        self.entries: dict[str, bytes] = {}
+        self.whole = False
+        for entry in transfer.entries:
+            self.entries[entry.path] = entry.SerializeToString(deterministic=True)
+            linked = bool(entry.linkname) and not entry.mode & _GO_KIND
+            self.whole = self.whole or linked or entry.path.rpartition("/")[2].startswith(".wh.")
+
+    async def tar(self, paths: Collection[str] | None, gone: Collection[str]) -> AsyncGenerator[bytes]:
+        """The entries (None: all) as a tar, with whiteouts for what is gone. Raises InvalidArgument."""
+        transfer = self._transfer
+        chosen = [number for number, entry in enumerate(transfer.entries) if paths is None or entry.path in paths]
+        transfer.want(chosen)
+        for path in gone:
+            above, _, name = path.rpartition("/")
+            yield tarfile.TarInfo(f"{above}/.wh.{name}" if above else f".wh.{name}").tobuf(
+                tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        for number in chosen:
+            header = _header(transfer.entries[number])
             if header is None:
                 continue
             yield header.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
@@ -54,7 +86,6 @@ async def receive(
                     yield piece
                 yield b"\0" * (-header.size % 512)
         yield b"\0" * 1024
-        await transfer.finish()
 
 
 async def read_file(session: Session, folder: str, name: str) -> bytes | None:
@@ -110,7 +141,10 @@ class _Transfer:
             self.entries.append(packet.stat)
             if len(self.entries) > _LIMIT_ENTRIES:
                 raise InvalidArgument(f"more than {_LIMIT_ENTRIES} files")
-        self._wanted = [number for number in range(len(self.entries) - 1, -1, -1) if _is_file(self.entries[number])]
+
+    def want(self, numbers: Sequence[int]) -> None:
+        """Whose content is to be asked for, in this order."""
+        self._wanted = [number for number in reversed(numbers) if _is_file(self.entries[number])]
 
     def find(self, name: str) -> int | None:
         """The regular file that `name` leads to."""

@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from corten.api.request import Request
 
 NAME_HEADER, METHODS_HEADER = "X-Docker-Expose-Session-Uuid", "X-Docker-Expose-Session-Grpc-Method"
+KEY_HEADER = "X-Docker-Expose-Session-Sharedkey"
 _WAIT_S = 10.0  # a build may be asked for before its session has come
 
 
 class Session:
-    """One client's session; `methods` are the gRPC paths it said it answers."""
+    """One client's session; `methods` are the gRPC paths it answers, `key` is the same from build to build."""
 
-    def __init__(self, channel: Channel, methods: frozenset[str]) -> None:
-        self.channel = channel
+    def __init__(self, channel: Channel, methods: frozenset[str], key: str) -> None:
+        self.channel, self.key = channel, key
         self.methods = methods
 
     async def ask(self, path: str, question: Any, answer: str) -> Any:
@@ -76,7 +77,8 @@ class Sessions:
         methods = request.headers.get(METHODS_HEADER.lower(), "").split(", ")
         if not name:
             raise InvalidArgument(f"{NAME_HEADER} is missing")
-        await self._hold(name, methods, await dial(*(await request.hijack(upgrade="h2c")).detach()))
+        key = request.headers.get(KEY_HEADER.lower(), "")
+        await self._hold(name, methods, key, await dial(*(await request.hijack(upgrade="h2c")).detach()))
 
     async def accept_within(self, stream: Any, name: str, methods: Iterable[str]) -> None:
         """The same for a session whose bytes are the messages of a gRPC stream of both directions."""
@@ -87,18 +89,18 @@ class Sessions:
         reader, writer = await asyncio.open_connection(sock=theirs)
         carrying = [asyncio.create_task(_to_session(stream, writer)), asyncio.create_task(_to_client(stream, reader))]
         try:
-            await self._hold(name, methods, await dial(ours, b""))
+            await self._hold(name, methods, stream.metadata.get(KEY_HEADER.lower(), ""), await dial(ours, b""))
         finally:
             for task in carrying:
                 task.cancel()
             await asyncio.gather(*carrying, return_exceptions=True)
             writer.close()
 
-    async def _hold(self, name: str, methods: Iterable[str], channel: Channel) -> None:
+    async def _hold(self, name: str, methods: Iterable[str], key: str, channel: Channel) -> None:
         if name in self._open:
             channel.close()
             raise InvalidArgument(f"the session {name} is there already")
-        self._open[name] = Session(channel, frozenset(methods))
+        self._open[name] = Session(channel, frozenset(methods), key)
         self._news.set()
         self._news = asyncio.Event()
         try:

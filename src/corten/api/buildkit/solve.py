@@ -5,6 +5,7 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from grpclib.exceptions import GRPCError, StreamTerminatedError
 from corten.api.buildkit.agents import ClientAgents
 from corten.api.buildkit.attributes import read_attributes
 from corten.api.buildkit.contexts import add_named, is_upload, upload
-from corten.api.buildkit.files import read_file, receive
+from corten.api.buildkit.files import FolderListing, listed, read_file
 from corten.api.buildkit.progress import Progress, Steps, Vertex, failure_text
 from corten.api.buildkit.questions import BuildFailed, Place, located, warn
 from corten.api.buildkit.sessions import Session, Sessions
@@ -136,7 +137,9 @@ class Solve:
         except LocatedError as error:
             raise located(error, name, request.dockerfile_text) from None
         request.auths = await _logins(session, request.dockerfile_text)
-        return await engine.builds.prepare(request, self._context(session, ignored))
+        request.folder = f"{session.key} {attributes.get('local-sharedkeyhint', '')}" if session.key else self.ref
+        request.listed = functools.partial(self._context, session, ignored)
+        return await engine.builds.prepare(request, _nothing())
 
     async def _dockerfile(self, session: Session, name: str) -> tuple[bytes, Vertex]:
         vertex = Vertex(self.progress, f"[internal] load build definition from {name}", f"{self.ref}definition")
@@ -161,11 +164,12 @@ class Solve:
         vertex.done()
         return read_patterns((text or b"").decode("utf-8", "replace"))
 
-    async def _context(self, session: Session, ignored: list[str]) -> AsyncIterator[bytes]:
+    @contextlib.asynccontextmanager
+    async def _context(self, session: Session, ignored: list[str]) -> AsyncIterator[FolderListing]:
         vertex = Vertex(self.progress, "[internal] load build context", f"{self.ref}context")
         try:
-            async for piece in receive(session, "context", exclude=ignored):
-                yield piece
+            async with listed(session, "context", ignored) as listing:
+                yield listing
         except Error as error:
             vertex.done(error=str(error))
             raise
