@@ -1,9 +1,10 @@
-"""A process that pulls and is killed by itself at its k-th write to the disk; told by lines on stdin.
+"""A process that pulls or pushes and is killed by itself at its k-th step; told by lines on stdin.
 
-    line: JSON {"root", "name", "tag", "at"}; answer: a line with the number of the signal that ended the pull, 0 for none.
+    line: JSON {"verb", "root", "name", "tag", "at"}; answer: a line with the number of the signal that ended it, 0 for none.
 
-Writes are system calls that change the data root and statements that change the database; it dies just before the
-k-th, which is just after the one before. One child a line, forked from a process that has everything imported already.
+Steps of a pull are writes to the disk: system calls that change the data root and statements that change the database;
+a push has its requests to the registry besides. It dies just before the k-th, which is just after the one before. One
+child a line, forked from a process that has everything imported already.
 """
 
 import asyncio
@@ -16,13 +17,15 @@ import aiohttp  # noqa: F401  imported before the fork
 from distribution_fixture import Local
 
 from corten.engine.db import Database
+from corten.image import push
 from corten.registry.settings import Settings
+from corten.registry.transport import Transport
 
 SYSTEM_CALLS = ("link", "rename", "pwrite", "mkdir", "unlink", "ftruncate", "rmdir")
 
 
 def count(at):
-    """Wrap everything that writes."""
+    """Wrap everything that writes; what is called at each step."""
     seen = 0
 
     def step():
@@ -41,14 +44,31 @@ def count(at):
         setattr(os, name, wrapped(getattr(os, name)))
     for name in ("put", "delete"):
         setattr(Database, name, wrapped(getattr(Database, name)))
+    return step
 
 
-def pull(order):
+def count_requests(step):
+    """Wrap what is sent, too."""
+    once = Transport._once
+
+    async def counted(self, *arguments):
+        step()
+        return await once(self, *arguments)
+
+    Transport._once = counted
+
+
+def work(order):
     settings = Settings()
     settings.backoff_s = 0.01
     local = Local(order["root"], settings)
-    count(order["at"])
-    _, error = local.pull(order["name"], order["tag"])
+    if order["verb"] == "push":
+        push._STREAMED_BYTES = 1 << 16
+        count_requests(count(order["at"]))
+        _, error = local.push(order["name"], order["tag"])
+    else:
+        count(order["at"])
+        _, error = local.pull(order["name"], order["tag"])
     if error:
         print(error, file=sys.stderr)
         os._exit(1)
@@ -60,10 +80,10 @@ def main():
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            pull(json.loads(line))
+            work(json.loads(line))
         _, status = os.waitpid(child, 0)
         if os.WIFEXITED(status) and os.WEXITSTATUS(status):
-            sys.exit("the pull failed")
+            sys.exit("it failed")
         print(os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0, flush=True)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from distribution_fixture import Local, built, own_distribution
 from fault_proxy import Fault, fault_proxy
-from registry_server import digest_of, layer, needs_registry, running_registry
+from registry_server import MANIFEST_V2, digest_of, layer, needs_registry, running_registry
 
 from corten.image.gc import forget_downloads
 from corten.registry.settings import Settings
@@ -87,8 +87,8 @@ class Killer:
             [sys.executable, TESTS / "pull_killer.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
 
-    def pull(self, root, name, tag, at):
-        self.process.stdin.write(json.dumps({"root": root, "name": name, "tag": tag, "at": at}) + "\n")
+    def pull(self, root, name, tag, at, verb="pull"):
+        self.process.stdin.write(json.dumps({"verb": verb, "root": root, "name": name, "tag": tag, "at": at}) + "\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
 
@@ -128,6 +128,54 @@ def look_after_kill(folder, name, again):
     assert on_disk(local) == ([], [], [])
     close(local)
     return whole
+
+
+def test_a_push_killed_at_any_step(registry):
+    """The image stays what it was, nothing is left beside it, and the registry has the name whole or not at all."""
+    text = layer({"text": os.urandom(300_000).hex().encode()})
+    killer = Killer()
+    try:
+        with data_root() as folder:
+            local = opened(f"{folder}/first")
+            image_id = built(local, f"{registry.host}/t/made:v1", text, SMALL).id
+            close(local)
+            at, ended = 0, signal.SIGKILL
+            while ended == signal.SIGKILL:
+                at += 1
+                subprocess.run(["cp", "-a", f"{folder}/first", f"{folder}/{at}"], check=True)
+                name = f"{registry.host}/t/made{at}"
+                local = opened(f"{folder}/{at}")
+                local.store.tag(image_id, f"{name}:v1")
+                close(local)
+                ended = killer.pull(f"{folder}/{at}", name, "v1", at, "push")
+                look_after_push(registry, f"{folder}/{at}", at, again=at % 4 == 1 or not ended)
+                shutil.rmtree(f"{folder}/{at}")
+            assert ended == 0 and at > 15
+    finally:
+        killer.end()
+
+
+def look_after_push(registry, folder, at, again):
+    """What a push left here and at the registry; `again`: the next one ends well."""
+    name = f"{registry.host}/t/made{at}"
+    local = opened(folder)
+    image = local.store.by_name(f"{name}:v1")
+    assert image is not None and os.listdir(f"{local.store.content.root}/ingest") == []
+    named = {image.id, image.record.pushed, *(blob.digest for blob in image.record.blobs)}
+    named |= {record.gzip for record in local.store.layers.values()}
+    assert set(local.store.content.all()) <= named
+    for digest in local.store.content.all():
+        assert digest_of(Path(local.store.content.path(digest)).read_bytes()) == digest
+    if again:
+        _, error = local.push(name, "v1")
+        assert error is None, error
+    status, _, body = registry.request("GET", f"/v2/t/made{at}/manifests/v1", Accept=MANIFEST_V2)
+    assert status == 200 or (status == 404 and not again)
+    if status == 200:
+        parts = json.loads(body)
+        for part in (parts["config"], *parts["layers"]):
+            assert digest_of(registry.get_blob(f"t/made{at}", part["digest"])) == part["digest"]
+    close(local)
 
 
 @pytest.mark.parametrize("how", ["killed", "failed"])

@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 from distribution_fixture import built, own_distribution, statuses, told
@@ -457,3 +459,29 @@ def test_skopeo_reads_what_we_push(registry, local, tmp_path):
         ["skopeo", "copy", "--src-tls-verify=false", f"docker://{registry.host}/t/again:v3", f"oci:{tmp_path}/out:v3"],
         check=True, capture_output=True, timeout=60,
     )
+
+
+@pytest.mark.skipif(shutil.which("podman") is None, reason="needs podman")
+@pytest.mark.parametrize("kind", ["pulled", "built", "big"])
+def test_podman_pulls_what_we_push(registry, local, tmp_path, kind, monkeypatch):
+    """An image as it came, one compressed for the push, and one pushed as a plain tar: podman unpacks each."""
+    name = f"{registry.host}/t/{kind}"
+    text = {"etc": None, "etc/hello": b"hello"}
+    if kind == "pulled":
+        _, image = pulled(local, registry.host)
+        local.store.tag(image.id, f"{name}:v1")
+    else:
+        if kind == "big":
+            monkeypatch.setattr("corten.image.push._STREAMED_BYTES", 1 << 16)
+            text["etc/noise"] = os.urandom(1 << 20)
+        image = built(local, f"{name}:v1", layer(text))
+    _, error = local.push(name, "v1")
+    assert error is None, error
+    with tempfile.TemporaryDirectory(prefix="ct-podman-", dir="/var/tmp") as run:  # podman takes short names only
+        podman = ["podman", "--root", f"{tmp_path}/root", "--runroot", run, "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"]
+        done = subprocess.run([*podman, "pull", "--quiet", "--tls-verify=false", f"{name}:v1"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert f"sha256:{done.stdout.strip()}" == image.id
+    if kind != "pulled":
+        found = subprocess.run(["find", tmp_path / "root/vfs/dir", "-name", "hello"], capture_output=True, text=True).stdout.split()
+        assert found and Path(found[0]).read_bytes() == b"hello"

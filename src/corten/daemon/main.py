@@ -26,7 +26,9 @@ from corten.daemon import config as flags
 from corten.engine.engine import Engine
 from corten.engine.settings import DaemonConfig
 from corten.gateway.gateway import Gateway
+from corten.linux.heap import keep_freed
 
+HEAP_BYTES = 8 << 20  # of freed buffers kept: layers and archives pass through in pieces of up to a megabyte
 SWITCH_INTERVAL_S = 0.0005  # how long a thread that deletes files may keep the loop waiting; 5 ms by default
 _LEVELS = {"debug": "DEBUG", "info": "INFO", "warn": "WARNING", "error": "ERROR", "fatal": "CRITICAL"}
 
@@ -60,6 +62,7 @@ async def serve(config: DaemonConfig, router: Router) -> None:
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
+    keep_freed(HEAP_BYTES)
     engine = Engine(config)
     engine.gateway = Gateway(engine)
     await engine.open()

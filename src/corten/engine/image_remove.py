@@ -134,11 +134,11 @@ def prune(images: "Images", filters: dict[str, list[str]]) -> dict[str, Any]:
     if len(until) > 1:
         raise InvalidArgument("more than one until filter specified")
     oldest = moment(until[0]) if until else None
-    before = images.store.usage_bytes()
+    before, leased = images.store.usage_bytes(), images.store.content.leased()
     records: Records = []
     for image in sorted(images.store.images.values(), key=created_ns, reverse=True):
-        if image.is_host or images.store.get(image.id) is not image:
-            continue
+        if image.is_host or images.store.get(image.id) is not image or image.id in leased:
+            continue  # gone with another, or a build under way has just made it
         if (dangling and images.store.names_of(image.id)) or images.engine.containers.using_image(image.id):
             continue
         if oldest is not None and created_ns(image) >= oldest:

@@ -4,6 +4,8 @@ import os
 
 from corten.image.confine import READER_CAPABILITIES, enter
 from corten.image.inflate import chunks_of, preload
+from corten.image.worker_side import HEAP_BYTES
+from corten.linux.heap import keep_freed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ def main() -> None:
     head = b""
     while not head.endswith(b"\n"):
         head += os.read(0, 1)
+    keep_freed(HEAP_BYTES)
     kind, root, limit = head.decode().split("\0")
     preload({kind})
     enter(root, write=False, cpu_seconds=3600, memory_bytes=1 << 30, capabilities=READER_CAPABILITIES)

@@ -9,6 +9,7 @@ Answer: {"stat"} as one line for stat and get, then {"done"} at the end; or {"er
 Standard library only.
 """
 
+import gc
 import json
 import os
 import sys
@@ -21,8 +22,9 @@ from corten.image.extract import Extractor
 from corten.image.inflate import StreamSource, chunks_of, preload
 from corten.image.pack import Packer
 from corten.image.tar_reader import Reader
-from corten.image.worker_side import error_answer
+from corten.image.worker_side import HEAP_BYTES, error_answer
 from corten.linux import mount
+from corten.linux.heap import keep_freed
 from corten.linux.libc import check, libc
 from corten.linux.overlay import new_overlay
 from corten.linux.path import make_folder, open_in_root
@@ -203,6 +205,8 @@ def _work(question: "dict[str, Any]") -> None:
 
 def main() -> None:
     """Entry point of the process."""
+    gc.disable()  # short-lived, and nothing here makes cycles
+    keep_freed(HEAP_BYTES)
     try:
         _work(json.loads(sys.stdin.buffer.read()))
         answer: dict[str, Any] = {"done": True}

@@ -130,10 +130,13 @@ class Snapshots:
         Each in the next region of the disk: ext4 makes files beside their folder, and without a journal it steps over
         every inode freed there in the last minutes (20,000 files unpacked after as many were removed: 8 s, not 0.5).
         """
-        self._region = (self._region + 1) % _REGION_COUNT
-        path = f"{self.root}/{_REGIONS}/{self._region:02x}/{secrets.token_hex(8)}"
+        path = f"{self._next_region()}/{secrets.token_hex(8)}"
         os.mkdir(path, 0o700)
         return path
+
+    def _next_region(self) -> str:
+        self._region = (self._region + 1) % _REGION_COUNT
+        return f"{self.root}/{_REGIONS}/{self._region:02x}"
 
     def adopt(self, staged: str) -> str:
         """Rename `<staging>/<n>` (with its `fs`) to a layer of its own; returns the short name."""
@@ -181,11 +184,13 @@ class Snapshots:
             copy_folder(self.path(layers[-1]), f"{own}/fs")
             return self._rootfs(own, layers)
         top = os.stat(self.path(layers[-1]))
-        os.mkdir(f"{own}/fs", 0o755)
+        region = self._next_region()  # what the container writes has a place of its own, as a layer has (see stage)
+        for name, mode in (("fs", 0o755), ("work", 0o700)):
+            os.mkdir(f"{region}/{short_id(container_id)}", mode)
+            os.rename(f"{region}/{short_id(container_id)}", f"{own}/{name}")
         if (top.st_uid, top.st_gid) != (0, 0):
             os.chown(f"{own}/fs", top.st_uid, top.st_gid)
         os.chmod(f"{own}/fs", stat.S_IMODE(top.st_mode))  # overlay shows the upper's root folder
-        os.mkdir(f"{own}/work", 0o700)
         return self._rootfs(own, layers)
 
     def rootfs(self, container_id: str) -> dict[str, object]:
