@@ -3,10 +3,14 @@
 import json
 import os
 
+from build_context import build
+
 
 def test_image_config_of_the_days_before_1_45(engine):
-    shown = engine.api("GET", "/v1.44/images/busybox/json").json
-    assert shown["ContainerConfig"]["Cmd"] == shown["Config"]["Cmd"] and shown["ContainerConfig"]["Volumes"] is None
+    build(engine, "FROM busybox\nARG a\nARG b\nVOLUME /v\nRUN echo $a\n", t="older", buildargs='{"a":"1","b":"x"}')
+    shown = engine.api("GET", "/v1.44/images/older/json").json
+    assert shown["ContainerConfig"]["Volumes"] == {"/v": {}}
+    assert shown["ContainerConfig"]["Cmd"] == ["|2", "a=1", "b=x", "/bin/sh -c echo $a"]
     assert "ContainerConfig" not in engine.api("GET", "/v1.45/images/busybox/json").json
 
 

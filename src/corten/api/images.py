@@ -48,6 +48,8 @@ async def inspect(request: Request, engine: Any) -> Response:
     found = engine.images.inspect(request.params["name"])
     if request.version < (1, 44):
         found["VirtualSize"] = found["Size"]
+    if request.version < (1, 45):
+        found["ContainerConfig"] = {**found["Config"], "Cmd": engine.images.made_by(request.params["name"])}
     return json_response(found)
 
 

@@ -69,7 +69,6 @@ class Change:
     """What clients before `since` see: fields that came with it are dropped, fields that left with it are put back.
 
     A field is a path: `Config.MacAddress`; `[]` steps into a list, `{}` into every value of an object.
-    A value to put may be a function of the object it goes to.
     """
 
     __slots__ = ("drop", "put", "route", "since")
@@ -104,7 +103,7 @@ CHANGES: tuple[Change, ...] = (
     Change("GET /containers/json", (1, 48), (
         "[].ImageManifestDescriptor", "[].NetworkSettings.Networks.{}.GwPriority",
     )),
-    Change(_IMAGE, (1, 45), put={"Container": "", "ContainerConfig": lambda image: image["Config"]}),
+    Change(_IMAGE, (1, 45), put={"Container": ""}),
     Change(_IMAGE, (1, 48), ("Descriptor", "Manifests")),
     Change("GET /images/json", (1, 48), ("[].Descriptor",)),
     Change("GET /networks", (1, 48), ("[].EnableIPv4",)),
@@ -156,4 +155,4 @@ def _apply(value: Any, path: list[str], old: Any, *, drop: bool) -> None:
     elif step == "Containers":
         value[step] = old  # a value that changed its meaning, not a field that came back
     else:
-        value.setdefault(step, old(value) if callable(old) else old)
+        value.setdefault(step, old)

@@ -169,6 +169,16 @@ def inspect(images: "Images", image: Image) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def made_by(image: Image) -> list[str] | None:
+    """The words of its newest step: `|2 A=1 B=2 command` begins with the build's arguments."""
+    steps = image.config.get("history") or [{}]
+    text = steps[-1].get("created_by") or ""
+    if not isinstance(text, str) or not text:
+        return None
+    count = re.match(r"\|([0-9]{1,3}) ", text, re.ASCII)
+    return text.split(" ", int(count[1]) + 1) if count else [text]
+
+
 def _driver_data(images: "Images", image: Image) -> dict[str, str] | None:
     """Where its files are: docker shows a merged and a work folder too, ours exist for containers only."""
     folders = images.store.snapshots.view(image.layers)

@@ -154,6 +154,10 @@ class Images:
         """Docker's inspect. GET /images/{name}/json."""
         return image_views.inspect(self, self.find(ref))
 
+    def made_by(self, ref: str) -> "Texts | None":
+        """The command of the container that its last step was run in, as the classic builder tells it."""
+        return image_views.made_by(self.find(ref))
+
     def history(self, ref: str) -> Items:
         """Docker's history, newest first. GET /images/{name}/history."""
         return image_views.history(self, self.find(ref))
