@@ -21,6 +21,13 @@ if [ ! -e "$source/tests/integration" ]; then
     git clone -q --depth 1 -b "$version" https://github.com/docker/docker-py "$source"
 fi
 
+if [ ! -x "$place/bin/docker-credential-pass" ]; then  # the password store that the suite asks for, by Debian's packages
+    mkdir -p "$place/bin" "$place/packages"
+    (cd "$place/packages" && apt-get -qq -o APT::Sandbox::User=root download golang-docker-credential-helpers pass tree &&
+        for package in *.deb; do dpkg -x "$package" .; done &&
+        cp usr/bin/docker-credential-pass usr/bin/pass usr/bin/tree "$place/bin/") || true
+fi
+
 cd "$source"
 export DOCKER_TEST_API_VERSION=${DOCKER_TEST_API_VERSION:-1.45}
 skip=()
@@ -29,6 +36,12 @@ for noun in api_swarm api_service api_secret api_config api_plugin models_swarm 
 done
 HOME=$(mktemp -d) && export HOME  # contexts and credentials of the suite, not of who runs it
 mkdir "$HOME/.docker" && echo '{}' >"$HOME/.docker/config.json"
-trap 'rm -rf "$HOME"' EXIT
+trap 'gpgconf --kill gpg-agent 2>/dev/null; rm -rf "$HOME"' EXIT
+if [ -x "$place/bin/docker-credential-pass" ] && command -v gpg >/dev/null; then
+    export PATH="$place/bin:$PATH" GNUPGHOME="$HOME/.gnupg"
+    mkdir -m 700 "$GNUPGHOME"
+    gpg --batch --quiet --passphrase '' --quick-gen-key 'Suite <suite@example.com>' default default never 2>/dev/null
+    pass init suite@example.com >/dev/null
+fi
 "$python" "$here/with_engine.py" --socket /var/run/docker.sock --tcp \
     "$place/venv/bin/pytest" tests/integration "${skip[@]}" -p no:cacheprovider -q -ra --timeout 60 "$@"
