@@ -58,7 +58,7 @@ HOST_CONFIG = {
     "KernelMemory": (8 << 20, REFUSED, "kernels have it no more"),
     "KernelMemoryTCP": (8 << 20, HONOURED, "cgroup v1 only"),
     "Links": ([], HONOURED, "default network and user-defined ones"),
-    "LogConfig": ({"Type": "local", "Config": {"max-size": "1m"}}, HONOURED, "json-file, local, none; others are refused"),
+    "LogConfig": ({"Type": "local", "Config": {"max-size": "1m"}}, HONOURED, "json-file, local, none, syslog, journald (where there is a journal); others are refused"),
     "MaskedPaths": (["/proc/kcore"], HONOURED, "some more than docker's by default"),
     "Memory": (32 << 20, HONOURED, ""),
     "MemoryReservation": (16 << 20, HONOURED, ""),
