@@ -139,7 +139,11 @@ class Asked:
     def __init__(self, handler):
         self.line = f"{handler.command} {handler.path}"
         self.headers = {name.lower(): value for name, value in handler.headers.items()}
-        self.body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0)).decode()
+        self.raw = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        while self.headers.get("transfer-encoding") == "chunked" and (size := int(handler.rfile.readline(), 16)):
+            self.raw += handler.rfile.read(size)
+            handler.rfile.readline()
+        self.body = self.raw.decode(errors="replace")
 
 
 class Backend:

@@ -7,7 +7,7 @@ import sys
 import time
 from urllib.parse import quote
 
-from gateway_world import Traffic, World, wait_until
+from gateway_world import Backend, Traffic, World, wait_until
 
 
 def pid_of(world):
@@ -176,3 +176,23 @@ def test_explain_and_envoy_agree(world):
                 answer = world.curl(path, *words, host=host)
                 assert (told["Name"][-1] if told and told["Api"] == "a" else "h" if told else "404") == (
                     answer.text.strip() if answer.status == 200 else str(answer.status)), (url, words)
+
+
+def test_traces_go_to_a_collector():
+    spans, trace = [], "0af7651916cd43dd8448eb211c80319c"
+
+    def collect(asked):
+        spans.append((asked.line, asked.raw))
+        return 200, {}, b""
+
+    with Backend(collect) as collector, Backend(lambda asked: (200, {}, asked.headers.get("traceparent", "none").encode())) as backend:
+        world = World("--gateway-otlp", f"http://{collector.address}").start()
+        try:
+            world.applied({"kind": "Api", "name": "a", "routes": [{"path": "/a"}], "backends": [{"address": backend.address}]})
+            answer = world.until(200, "/a", "-H", f"traceparent: 00-{trace}-b7ad6b7169203331-01")
+            assert answer.text.startswith(f"00-{trace}-") and "b7ad6b7169203331" not in answer.text
+            for _ in range(5):  # spans go out by fives, or after five seconds
+                assert world.curl("/a").text.startswith("00-")
+            wait_until(lambda: any(line == "POST /v1/traces" and bytes.fromhex(trace) in raw for line, raw in spans), 30)
+        finally:
+            world.close()

@@ -46,6 +46,7 @@ FLAGS: tuple[tuple[tuple[str, ...], str, dict[str, object]], ...] = (
      {"help": "overlayfs, or vfs: plain copies, where overlay does not work"}),
     (("--gateway-http",), "gateway_http", {"help": "Where the gateway listens, host:port"}),
     (("--gateway-https",), "gateway_https", {"help": "Where the gateway listens with TLS, host:port"}),
+    (("--gateway-otlp",), "gateway_otlp", {"help": "URL of an OTLP collector for traces of the gateway"}),
     (("--gateway-envoy",), "gateway_envoy", {"help": "Envoy's program, instead of the one found"}),
     (("-l", "--log-level"), "log_level", {"choices": LEVELS, "help": "Level of the log on stderr"}),
     (("-D", "--debug"), "debug", {"action": "store_true", "default": None, "help": "Same as --log-level debug"}),

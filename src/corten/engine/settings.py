@@ -7,7 +7,7 @@ class DaemonConfig:
     """Names are those of dockerd's flags. `hosts` are unix:// addresses; `bip` is an address with prefix or None."""
 
     __slots__ = ("address_pools", "bip", "bridge", "data_root", "debug", "exec_root", "gateway_envoy",
-                 "gateway_http", "gateway_https", "group", "hosts",
+                 "gateway_http", "gateway_https", "gateway_otlp", "group", "hosts",
                  "insecure_registries", "log_driver", "log_level", "log_options", "max_concurrent_downloads",
                  "max_concurrent_uploads", "max_download_attempts", "pidfile", "read_only_hosts", "registry_certs",
                  "registry_mirrors", "search_url", "storage_driver", "tls_ca", "tls_certificate", "tls_key")
@@ -36,5 +36,6 @@ class DaemonConfig:
         self.storage_driver = ""  # overlayfs or vfs; default: what the data root was made with, or what works there
         self.gateway_http = "0.0.0.0:8000"  # where the gateway listens, once there is a route
         self.gateway_https = "0.0.0.0:8443"
+        self.gateway_otlp = ""  # URL of a collector of traces
         self.gateway_envoy = ""  # default: the wheel's, or the system's
         self.group = ""  # who may use the socket besides root

@@ -29,6 +29,7 @@ from corten.gateway.model import Api, Backend, Policy, Version, key_of, schema, 
 from corten.gateway.probe import probe
 from corten.gateway.resolve import Instance, Served, check_conflicts, resolve
 from corten.gateway.watch import Watch
+from corten.gateway.xds_shapes import Target
 
 log = logging.getLogger("corten.gateway")
 TABLE = "gateway"
@@ -63,7 +64,7 @@ class Gateway:
         self._lock = asyncio.Lock()
         self.place = render.Place(
             self.folder, f"{self.kept}/audit.log", address(config.gateway_http), address(config.gateway_https),
-            self.watch.read, self.authority.certificate)
+            self.watch.read, self.authority.certificate, collector(config.gateway_otlp))
 
     # --- life
 
@@ -320,6 +321,14 @@ class Gateway:
                     await self._commit(self._documents)
         except (Error, OSError) as error:
             log.error("the gateway stays as it was: %s", error)
+
+
+def collector(url: str) -> Target | None:
+    """Where spans go: an OTLP/HTTP collector. Raises InvalidArgument."""
+    if not url:
+        return None
+    target = Target(url, "--gateway-otlp")
+    return target if target.path.strip("/") else Target(url.rstrip("/") + "/v1/traces", "--gateway-otlp")
 
 
 def address(text: str) -> tuple[str, int]:

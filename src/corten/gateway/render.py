@@ -8,7 +8,7 @@ from corten.gateway.fields import Login
 from corten.gateway.model import Tls
 from corten.gateway.resolve import Entry, Served
 from corten.gateway.xds_listener import listener, manager
-from corten.gateway.xds_shapes import Json, secret_file, secret_source, typed
+from corten.gateway.xds_shapes import Json, Target, secret_file, secret_source, typed
 
 Address = tuple[str, int]
 _TLS = "envoy.extensions.transport_sockets.tls.v3."
@@ -19,9 +19,15 @@ class Place:
 
     def __init__(
         self, folder: str, audit: str, http: Address, https: Address, read: Callable[[str], str],
-        made: Callable[[list[str]], tuple[str, str]],
+        made: Callable[[list[str]], tuple[str, str]], collector: Target | None = None,
     ) -> None:
         self.folder, self.audit, self.http, self.https, self.read, self.made = folder, audit, http, https, read, made
+
+        self.collector = collector
+
+    def manager(self, table: str, forward: Json | None = None) -> Json:
+        """What serves a route table."""
+        return manager(self.folder, table, self.audit, forward, self.collector)
 
     def side(self, secure: bool, certified: bool = False) -> xds.Side:
         """What a route table must know of its listener."""
@@ -33,9 +39,9 @@ def files(served: Served, place: Place) -> dict[str, list[Json]]:
     keyed = _client_groups(served)
     protected = {host for group in keyed.values() for host in group}
     open_hosts = [host for host in served.hosts() if host not in protected]
-    chains = [{"filters": [manager(place.folder, "http", "http", place.audit)]}]
+    chains = [{"filters": [place.manager("http")]}]
     found: dict[str, list[Json]] = {
-        "cds": xds.clusters(served),
+        "cds": xds.clusters(served, place.collector),
         "ecds": [_tokens(served, place)],
         "rds.http": [xds.table(served, "http", served.hosts(), place.side(False))],
         "lds": [listener("http", place.http, chains, False)],
@@ -91,10 +97,10 @@ def _secure_chains(
                          "set_current_client_cert_details": {"subject": True, "uri": True, "dns": True}}
         chains.append({
             "filter_chain_match": {"server_names": hosts}, "transport_socket": _socket(place, names, path),
-            "filters": [manager(place.folder, table, table, place.audit, forward)]})
+            "filters": [place.manager(table, forward)]})
     found["rds.https"] = [xds.table(served, "https", open_hosts, place.side(True))]
     chains.append({"transport_socket": _socket(place, names, ""),
-                   "filters": [manager(place.folder, "https", "https", place.audit)]})
+                   "filters": [place.manager("https")]})
     return chains
 
 

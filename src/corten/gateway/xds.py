@@ -156,9 +156,11 @@ def _prefix(old: str, new: str) -> Json:
 # --- clusters
 
 
-def clusters(served: Served) -> list[Json]:
+def clusters(served: Served, collector: Target | None = None) -> list[Json]:
     """Every cluster: those of Apis, and those of services that Envoy itself asks. Raises InvalidArgument."""
     found = {cluster.name: _cluster(cluster) for cluster in served.clusters.values()}
+    if collector is not None:
+        found[collector.name] = _outside(collector, collector.name, False)
     for entry in served.entries:
         for target, http2 in xds_auth.outside(entry.policy, entry.owner):
             name = f"{target.name}|h2" if http2 else target.name

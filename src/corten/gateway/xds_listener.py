@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 
 from corten.gateway.xds_policy import COMPRESSORS
-from corten.gateway.xds_shapes import HTTP_FILTER, TYPE, Json, file_source, http_filter, typed
+from corten.gateway.xds_shapes import HTTP_FILTER, TYPE, Json, Target, file_source, http_filter, typed
 
 _COMPRESSOR_TYPES = {"gzip": "gzip.compressor.v3.Gzip", "br": "brotli.compressor.v3.Brotli",
                      "zstd": "zstd.compressor.v3.Zstd"}
@@ -82,10 +82,22 @@ def http_filters(folder: str) -> list[Json]:
     ]
 
 
-def manager(folder: str, table: str, stat: str, audit: str, forward: Json | None = None) -> Json:
+def tracing(collector: Target | None) -> Json:
+    """Spans of all requests to an OTLP collector, and the trace context to backends; nothing when there is none."""
+    if collector is None:
+        return {}
+    service = {"http_uri": {"uri": collector.url, "cluster": collector.name, "timeout": "5s"}}
+    return {"tracing": {"random_sampling": {"value": 100}, "spawn_upstream_span": True, "provider": {
+        "name": "otlp", "typed_config": typed("envoy.config.trace.v3.OpenTelemetryConfig", http_service=service,
+                                              service_name="corten-gateway")}}}
+
+
+def manager(
+    folder: str, table: str, audit: str, forward: Json | None = None, collector: Target | None = None,
+) -> Json:
     """An HTTP connection manager: strict where parsers differ, so that a backend judges a request as Envoy did."""
     config = typed(
-        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", stat_prefix=stat,
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", stat_prefix=table,
         rds={"route_config_name": table, "config_source": file_source(f"{folder}/rds.{table}.json")},
         http_filters=http_filters(folder), use_remote_address=True, server_name="corten",
         normalize_path=True, merge_slashes=True, path_with_escaped_slashes_action="REJECT_REQUEST",
@@ -94,7 +106,7 @@ def manager(folder: str, table: str, stat: str, audit: str, forward: Json | None
         access_log=[{"name": "audit", "typed_config": typed(
             "envoy.extensions.access_loggers.file.v3.FileAccessLog", path=audit,
             log_format={"json_format": AUDIT})}],
-        **(forward or {"forward_client_cert_details": "SANITIZE"}),
+        **(forward or {"forward_client_cert_details": "SANITIZE"}), **tracing(collector),
     )
     return {"name": "http", "typed_config": config}
 
