@@ -56,10 +56,17 @@ def docker(engine, tmp_path):
     return run
 
 
+def disk():
+    """Some block device of this machine."""
+    return next((f"/dev/{name}" for name in sorted(os.listdir("/sys/block"), reverse=True) if os.path.exists(f"/dev/{name}")),
+                "/dev/null")
+
+
 @pytest.mark.parametrize("case", CASES, ids=[case.title for case in CASES])
 def test_a_case(docker, registry, tmp_path, case):
     def filled(text):
-        return text.replace("{img}", "busybox").replace("{id}", f"ft{os.getpid()}").replace("{registry}", registry)
+        words = {"{img}": "busybox", "{id}": f"ft{os.getpid()}", "{registry}": registry, "{disk}": disk()}
+        return re.sub(r"\{(img|id|registry|disk)\}", lambda found: words[found[0]], text)
 
     for mark, step in case.steps:
         if mark == ">":
