@@ -21,6 +21,7 @@ PACKAGES = ("base-files", "base-passwd", "bash", "busybox-static", "coreutils", 
             "procps", "python3", "python3-venv", "sed", "systemd", "systemd-sysv", "tar", "uidmap", "util-linux")
 LEFT_OUT = ("/usr/share/doc/", "/usr/share/man/", "/usr/share/locale/", "/usr/share/info/", "/boot/", "/usr/share/zoneinfo/")
 NOT_NEEDED = ("mypy", "mypyc", "ruff", "importlinter", "grimp", "pip", "setuptools")
+PYVENV = "corten/.venv/pyvenv.cfg"
 SIZE = 2 << 30  # bytes, sparse
 
 
@@ -106,8 +107,7 @@ def pack(path, extra):
             if os.path.lexists(f"{REPOSITORY}/{name}"):
                 archive.add(f"{REPOSITORY}/{name}", f"corten/{name}", recursive=False)
         archive.add(f"{REPOSITORY}/.venv", "corten/.venv", filter=_needed)
-        archive.addfile(_link("corten/.venv/bin/python3", "/usr/bin/python3"))  # whichever made the environment here
-        extra = {**extra, "corten/.venv/pyvenv.cfg": "home = /usr/bin\ninclude-system-site-packages = false\n"}
+        extra = {**extra, PYVENV: "home = /usr/bin\ninclude-system-site-packages = false\n"}
         for folder in glob.glob(f"{REPOSITORY}/src/**/__pycache__", recursive=True):  # compiling is slow where emulated
             archive.add(folder, f"corten/{folder.removeprefix(REPOSITORY).lstrip('/')}")
         for name, text in extra.items():
@@ -119,13 +119,11 @@ def pack(path, extra):
             os.unlink(scratch)
 
 
-def _link(name, target):
-    entry = tarfile.TarInfo(name)
-    entry.type, entry.linkname = tarfile.SYMTYPE, target
-    return entry
-
-
 def _needed(entry):
+    if entry.name == PYVENV:
+        return None
+    if entry.issym() and entry.linkname.startswith("/") and "/bin/python" in entry.name:
+        entry.linkname = "/usr/bin/python3"  # the guest's, whichever Python made the environment here
     parts = entry.name.split("/")
     package = parts[parts.index("site-packages") + 1] if entry.name.count("site-packages/") else ""
     return None if package.split("-")[0].split(".")[0] in NOT_NEEDED else entry

@@ -112,6 +112,8 @@ def test_a_missing_program_fails_create_and_leaves_nothing(oci, program):
     (("frobnicate",), 3, "frobnicate"),
     (("start", "a/b"), 1, "invalid container ID format"),
     (("checkpoint", "c"), 1, "checkpoint is not supported"),
+    (("checkpoint", "--image-path", "/x", "--leave-running", "c"), 1, "checkpoint is not supported"),
+    (("restore", "-d", "--image-path", "/x", "--bundle", "/b", "c"), 1, "restore is not supported"),
     (("kill", "c", "NOSUCH"), 1, "unknown signal"),
     (("state",), 1, "container id cannot be empty"),
 ])

@@ -42,7 +42,8 @@ class _Cache:
     def __init__(self, command: str) -> None:
         self.path = f"{_FOLDER}/__pycache__/oci-{command}.{sys.implementation.cache_tag}"
         self.first: dict[str, Entry] = {}
-        self.others: dict[str, Entry] = {}
+        self._others: dict[str, Entry] = {}
+        self._packed = b""  # the others, as long as nobody asks for them
         self.missed = True
         try:
             descriptor = posix.open(self.path, posix.O_RDONLY | posix.O_CLOEXEC)
@@ -50,12 +51,18 @@ class _Cache:
                 data = posix.read(descriptor, 16 << 20)
             finally:
                 posix.close(descriptor)
-            version, first, others = marshal.loads(data)  # noqa: S302  a file of our own, read as Python reads a .pyc
+            version, first, packed = marshal.loads(data)  # noqa: S302  a file of our own, read as Python reads a .pyc
         except (OSError, ValueError, EOFError, TypeError):
             return
         if version == sys.hexversion and all(map(_is_fresh, first.values())):
-            self.first, self.others = first, marshal.loads(others)  # noqa: S302
+            self.first, self._packed = first, packed
             self.missed = False
+
+    @property
+    def others(self) -> "dict[str, Entry]":
+        if self._packed:
+            self._others, self._packed = marshal.loads(self._packed), b""  # noqa: S302
+        return self._others
 
     def run(self) -> None:
         """Load what the first call needed, in the order in which it was done then.
@@ -91,6 +98,8 @@ class _Cache:
             module.__path__ = spec.submodule_search_locations
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> object:
+        if not _is_ours(name):
+            return None
         entry = self.first.get(name)
         if entry is None:
             entry = self.others.get(name)
@@ -98,8 +107,7 @@ class _Cache:
                 entry = None
         if entry is not None:
             return self._spec(name, entry)
-        if _is_ours(name):
-            self.missed = True
+        self.missed = True
         return None
 
     def create_module(self, spec: "Any") -> object:
@@ -122,7 +130,7 @@ class _Cache:
         found: dict[str, Entry] = {}
         for name, module in list(sys.modules.items()):  # in the order in which they were complete
             spec: Any = getattr(module, "__spec__", None)
-            if not (spec and spec.origin and _is_ours(name)) or spec.loader is self:
+            if not (spec and spec.origin and _is_ours(name)) or spec.loader is self or name == __name__:
                 continue
             try:
                 found[name] = _compiled(name, spec)

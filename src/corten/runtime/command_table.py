@@ -39,6 +39,15 @@ _UPDATE: "Flags" = {
     **_HELP, "--resources": ("resources", TEXT), "-r": ("resources", TEXT),
     **{f"--{name}": (name, TEXT) for name in UPDATE_NUMBERS},
 }
+# criu's; whoever calls with them is to hear what is not done, not which flag is unknown
+_IMAGE: "Flags" = {
+    **_HELP, **{f"--{name}": (name, TEXT) for name in (
+        "image-path", "work-path", "parent-path", "status-fd", "page-server", "manage-cgroups-mode", "lsm-profile",
+        "lsm-mount-context")},
+    "--empty-ns": ("empty-ns", MANY), **{f"--{name}": (name, FLAG) for name in (
+        "leave-running", "tcp-established", "tcp-skip-in-flight", "link-remap", "ext-unix-sk", "shell-job",
+        "lazy-pages", "file-locks", "pre-dump", "auto-dedup")},
+}
 _FORMAT: "Flags" = {**_HELP, "--format": ("format", TEXT), "-f": ("format", TEXT)}
 _BUNDLE: "Flags" = {**_HELP, "--bundle": ("bundle", TEXT), "-b": ("bundle", TEXT), "--rootless": ("rootless", FLAG)}
 
@@ -61,7 +70,7 @@ class Command:
 
 _ID = "<container-id>"
 COMMANDS = {
-    "checkpoint": Command("commands.checkpoint", "checkpoint a running container", _ID, _HELP, 99, False),
+    "checkpoint": Command("commands.checkpoint", "checkpoint a running container", _ID, _IMAGE, 99),
     "create": Command("commands.create", "create a container", _ID, _CREATE),
     "delete": Command("commands.delete", "delete any resources held by the container", _ID,
                       {**_HELP, "--force": ("force", FLAG), "-f": ("force", FLAG)}),
@@ -77,7 +86,8 @@ COMMANDS = {
     "pause": Command("commands.pause", "suspend all processes inside the container", _ID, _HELP),
     "ps": Command("ps.run", "display the processes running inside a container", f"{_ID} [ps options]", _FORMAT, 99,
                   False),
-    "restore": Command("commands.restore", "restore a container from a checkpoint", _ID, _HELP, 99, False),
+    "restore": Command("commands.restore", "restore a container from a checkpoint", _ID,
+                       {**_RUN, **_IMAGE}, 99),
     "resume": Command("commands.resume", "resume all processes that have been paused", _ID, _HELP),
     "run": Command("commands.run", "create and run a container", _ID, _RUN),
     "spec": Command("views.spec", "create a new specification file", "", _BUNDLE, 0),
