@@ -3,6 +3,9 @@
 import json
 import subprocess
 
+import pytest
+from registry_server import running_registry
+
 TEXT = "FROM busybox\nRUN dd if=/dev/zero of=/big bs=1k count=300\nRUN --mount=type=cache,target=/c echo kept >/c/f\nRUN echo small >/s\n"
 
 
@@ -59,3 +62,27 @@ def test_checks_outline_and_targets(client):
     assert outline["args"][0]["name"] == "VERSION"
     told = buildx(client, "build", "--call=targets", str(client.context))
     assert "app" in told and "base" in told.lower()
+
+
+@pytest.mark.parametrize("kind", ["local", "registry", "inline"])
+def test_the_cache_goes_elsewhere_and_comes_back(client, tmp_path, kind):
+    text = "FROM busybox AS one\nRUN cat /proc/sys/kernel/random/uuid >/one\nFROM busybox\nCOPY --from=one /one /\nRUN cat /proc/sys/kernel/random/uuid >/two\n"
+    if kind == "inline":  # has the steps of the image itself
+        text = text.partition("FROM busybox\nCOPY")[0] + "RUN cp /one /two\n"
+    with running_registry() as registry:
+        name = f"{registry.host}/team/cache:1"
+        flags = {"local": (f"type=local,dest={tmp_path}/c,mode=max", f"type=local,src={tmp_path}/c"),
+                 "registry": (f"type=registry,ref={name},mode=max", f"type=registry,ref={name}"),
+                 "inline": ("type=inline", f"type=registry,ref={registry.host}/team/app:1")}[kind]
+        client.build(text, "-t", f"{registry.host}/team/app:1", "--push", "--cache-to", flags[0])
+        made = client.run(f"{registry.host}/team/app:1", "cat", "/two")
+        client.engine.docker("rmi", f"{registry.host}/team/app:1")
+        client.engine.docker("image", "prune", "-f")
+        client.engine.api("POST", "/build/prune?all=1")
+        told = client.build(text, "-t", "back:1", "--cache-from", flags[1])
+        assert client.run("back:1", "cat", "/two") == made
+        assert told.count("CACHED") == (3 if kind != "inline" else 2)
+
+
+def test_other_caches_are_refused_by_name(client):
+    assert "cache exporter azblob is not there" in client.build("FROM busybox\nRUN echo begun\n", "--cache-to", "type=azblob,name=x", code=1)

@@ -109,6 +109,9 @@ class Backend(Protocol):
     def recall(self, key: str) -> BuildImage | None:
         """The image remembered under a vertex's digest, if it is still whole."""
 
+    async def recall_elsewhere(self, key: str) -> BuildImage | None:
+        """The same out of caches that are not this machine's."""
+
     def remember(self, key: str, image: BuildImage, description: str) -> None:
         """Under a vertex's digest; `description`: what people are shown of the step."""
 

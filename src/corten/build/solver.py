@@ -81,6 +81,10 @@ class Solver:
                 leave()
         flight = flights[vertex.digest] = Flight(observer)
         try:
+            if (found := await self.backend.recall_elsewhere(vertex.digest)) is not None:
+                observer.cached()
+                self._remember(vertex, found)
+                return found
             return await self._work(vertex, parent, flight)
         finally:
             del flights[vertex.digest]
@@ -94,5 +98,9 @@ class Solver:
         document = operation.commit(operation.created_by, layer)
         layers = [*parent.layers, layer.name] if layer else parent.layers
         image = self.backend.register(document, layers, parent.id)
-        self.backend.remember(vertex.digest, image, operation.created_by.rpartition("\0")[2])
+        self._remember(vertex, image)
         return image
+
+    def _remember(self, vertex: Vertex, image: BuildImage) -> None:
+        assert vertex.operation is not None
+        self.backend.remember(vertex.digest, image, vertex.operation.created_by.rpartition("\0")[2])

@@ -7,10 +7,9 @@ A RUN step is a container like any other (default capabilities, seccomp and limi
 import asyncio
 import contextlib
 import os
-import stat
 import struct
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -26,23 +25,23 @@ from corten.build.ops import CommandFailed, Observer, RunStep
 from corten.build.run_mounts import RunMount
 from corten.build.stage import BuildImage, Layer
 from corten.build.teller import Options
+from corten.engine.build_cache_remote import Imported
 from corten.engine.build_context import Context
 from corten.engine.build_mounts import Lent, StepMounts, step_mounts
 from corten.engine.build_remotes import Remotes
+from corten.engine.build_upper import clamp_times, drop_stubs
 from corten.engine.records import CreateRequest, HealthConfig, HostConfig, LogConfig, Ulimit
 from corten.image.content import Lease
-from corten.image.diff import STUBS, add_layer
+from corten.image.diff import add_layer
 from corten.image.snapshot import copy_folder
 from corten.image.worker import in_thread
 from corten.linux.overlay import new_overlay
-from corten.linux.path import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from corten.zygote.log_format import LOG_NAME
 
 if TYPE_CHECKING:
     from corten.engine.engine import Engine
 
 _FRAME = struct.Struct(">BxxxL")
-_MADE = (*sorted(STUBS, key=len, reverse=True), "etc")  # what the runtime makes where an image lacks it
 _LOOK_S = 0.02  # how often a running step's output is looked for
 _CHUNK = 1 << 18
 
@@ -86,6 +85,8 @@ class EngineBackend:
         self._cancelled = threading.Event()
         self.remotes = Remotes(context)
         self.lent = Lent()
+        self.imports: list[Imported] = []
+        self.steps: dict[str, str] = {}  # of this build: vertex's digest -> image
 
     def cancel(self) -> None:
         """Have threads that work for this build stop."""
@@ -138,9 +139,17 @@ class EngineBackend:
         if image is None:
             cache.forget(key)
             return None
+        self.steps[key] = image_id
         return self._image(image)
 
+    async def recall_elsewhere(self, key: str) -> BuildImage | None:
+        for cache in self.imports:
+            if (image := await cache.image(self._engine, key)) is not None:
+                return self._image(image)
+        return None
+
     def remember(self, key: str, image: BuildImage, description: str) -> None:
+        self.steps[key] = image.id
         self._engine.builds.cache.remember(key, image.id, description)
 
     # --- trees and layers
@@ -324,72 +333,3 @@ class EngineBackend:
             except Error as error:
                 self._engine.log.warning("removing build container %s: %s", container_id[:12], error)
             return
-
-
-def clamp_times(folder: str, latest_ns: int) -> None:
-    """Nothing below a folder of ours, itself included, is younger than `latest_ns`. Looks through no symbolic link."""
-    for _, folders, names, descriptor in os.fwalk(folder, topdown=False):
-        for name in (*folders, *names):
-            if os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mtime_ns > latest_ns:
-                os.utime(name, ns=(latest_ns, latest_ns), dir_fd=descriptor, follow_symlinks=False)
-
-
-def drop_stubs(upper: str, lowers: list[str], whole: bool, targets: Iterable[str] = ()) -> None:
-    """Take the empty files and folders out of a step's layer that the runtime made to mount something over.
-
-    `targets`: of the step's own mounts, without their first slash. `whole`: the upper is the whole root, where what
-    the image has is no copy of the step's.
-
-    They are in the image already, or nobody put them there: the next COPY must not find an /etc that no instruction
-    made. Looks through no symbolic link.
-    """
-    above = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in (upper, *lowers)]
-    try:
-        for path in (*_with_parents(targets), *_MADE):
-            below = next((found for lower in above[1:] if (found := _status(lower, path))), None)
-            if below is None or (not whole and _same_folder(below, _status(above[0], path))):
-                _remove_empty(above[0], path)
-    finally:
-        for descriptor in above:
-            os.close(descriptor)
-
-
-def _with_parents(paths: Iterable[str]) -> list[str]:
-    """These paths and the folders above them, the deepest first."""
-    found = {path.rsplit("/", depth)[0] for path in paths for depth in range(path.count("/") + 1)}
-    return sorted(found, key=lambda path: -path.count("/"))
-
-
-def _status(root: int, path: str) -> os.stat_result | None:
-    try:
-        descriptor = openat2(root, path, os.O_PATH | os.O_NOFOLLOW, RESOLVE_BENEATH)
-    except OSError:
-        return None
-    try:
-        return os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _same_folder(below: os.stat_result, own: os.stat_result | None) -> bool:
-    """Whether the step's own entry is a folder copied up as it was, for the sake of what was made in it."""
-    return own is not None and stat.S_ISDIR(own.st_mode) and (
-        (own.st_mode, own.st_uid, own.st_gid) == (below.st_mode, below.st_uid, below.st_gid))
-
-
-def _remove_empty(root: int, path: str) -> None:
-    folder, _, name = path.rpartition("/")
-    try:
-        parent = openat2(root, folder or ".", os.O_PATH | os.O_DIRECTORY, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
-    except OSError:
-        return
-    try:
-        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        if stat.S_ISDIR(status.st_mode):
-            os.rmdir(name, dir_fd=parent)
-        elif stat.S_ISREG(status.st_mode) and not status.st_size:
-            os.unlink(name, dir_fd=parent)
-    except OSError:
-        return  # not there, or not empty: then it is the step's
-    finally:
-        os.close(parent)

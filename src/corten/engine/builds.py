@@ -27,6 +27,7 @@ from corten.build.solver import Flight
 from corten.build.teller import Options, Teller
 from corten.engine.build_backend import EngineBackend, Limits
 from corten.engine.build_cache import BuildCache, Prune
+from corten.engine.build_cache_remote import Imported
 from corten.engine.build_context import Context
 from corten.engine.build_folders import Folders, Listing
 from corten.engine.build_mounts import SECRETS, Lent
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
 class BuildRequest:
     """POST /build, decoded. `options` are the builder's own; `limits` those of the containers it runs."""
 
-    __slots__ = ("auths", "cache_from", "dockerfile", "dockerfile_text", "folder", "folders", "lent", "limits",
-                 "listed", "options", "remote", "tags", "teller")
+    __slots__ = ("auths", "cache_from", "dockerfile", "dockerfile_text", "folder", "folders", "imports", "lent",
+                 "limits", "listed", "options", "remote", "tags", "teller")
 
     def __init__(self) -> None:
         self.options = Options()
@@ -52,6 +53,7 @@ class BuildRequest:
         self.dockerfile_text: bytes | None = None  # when it is no part of the context
         self.teller: type[Teller] = Teller
         self.lent = Lent()
+        self.imports: list[Imported] = []  # caches of other machines
         self.folder = ""  # the main context's name, when it is a folder that may be kept; `listed` then opens its list
         self.listed: Callable[[], AbstractAsyncContextManager[Listing]] | None = None
         self.folders: dict[str, AsyncIterator[bytes]] = {}  # contexts besides the main one, as tars
@@ -142,7 +144,7 @@ def tag_name(text: str) -> str:
 class Build:
     """One build under way: an asynchronous iterator of lists of messages. `aclose` it, whether it ran or not.
 
-    `image_id` is the result's, "" until there is one; `failed` why there will be none.
+    `image_id` is the result's, "" until there is one; `failed` why there will be none; `steps` by vertex's digest.
     """
 
     def __init__(self, builds: Builds, request: BuildRequest, context: Context, plan: Plan, names: list[str]) -> None:
@@ -151,6 +153,7 @@ class Build:
         self._folders = {name: Context(f"{context.path}-{number}") for number, name in enumerate(request.folders)}
         self.image_id = ""
         self.failed: BaseException | None = None
+        self.steps: dict[str, str] = {}
         self.failed_at = (0, 0)  # the first and last line of the command that failed
         self._pending: list[dict[str, Any]] = []
         self._news = asyncio.Event()
@@ -195,6 +198,7 @@ class Build:
         try:
             with engine.images.store.content.lease() as lease:
                 backend.lease, backend.lent = lease, self._request.lent
+                backend.imports, self.steps = self._request.imports, backend.steps
                 teller = self._request.teller(self._write, options)
                 build = classic.ClassicBuild(self._plan, options, self._open_context, backend, teller)
                 self.image_id = await build.run()

@@ -14,6 +14,7 @@ from grpclib.exceptions import GRPCError
 from corten.api.buildkit.messages import MESSAGES, new
 from corten.api.buildkit.sessions import Session
 from corten.base.errors import InvalidArgument, NotFound, Unsupported
+from corten.image.content import Writer
 from corten.oci.digest import hex_of
 
 _SERVICE = "/containerd.services.content.v1.Content/"
@@ -58,6 +59,11 @@ class ClientStore:
             raise
         if hashed.hexdigest() != wanted:
             raise InvalidArgument(f"{digest}: the client's store holds something else under this digest")
+
+    async def fetch(self, digest: str, size: int, writer: Writer) -> None:
+        """A blob into a writer. Raises as `pieces`."""
+        async for piece in self.pieces(digest, size):
+            writer.write(piece)
 
     async def write(self, digest: str, size: int, descriptor: int) -> None:
         """Put `size` bytes of a file there, unless they are. Raises GRPCError."""

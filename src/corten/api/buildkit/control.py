@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError
 
+from corten.api.buildkit import caches
 from corten.api.buildkit import export as exporters
 from corten.api.buildkit.contexts import definition
 from corten.api.buildkit.messages import MESSAGES, new
 from corten.api.buildkit.questions import BuildFailed
-from corten.api.buildkit.sessions import METHODS_HEADER, NAME_HEADER, Sessions
+from corten.api.buildkit.sessions import METHODS_HEADER, NAME_HEADER, Session, Sessions
 from corten.api.buildkit.solve import Solve
 from corten.base.errors import Error
 from corten.build.arguments import ARCHITECTURE
@@ -118,20 +119,29 @@ class Service:
         solve.begun.set()
         try:
             exporters.check(request.Exporters)
-            if request.Definition.ops or request.Cache.Exports:
-                raise BuildFailed("only Dockerfiles are built, and no cache is exported yet")
+            caches.check(request.Cache.Exports)
+            if request.Definition.ops:
+                raise BuildFailed("only Dockerfiles are built")
             if request.Frontend:
                 image_id = await self._build(solve, request.Frontend, request.FrontendAttrs, request.FrontendInputs)
             else:
                 image_id = await solve.returned
             session = await self._sessions.get(solve.session)
-            response = await exporters.export(self._engine, session, solve.progress, solve.ref, image_id,
-                                              request.Exporters, solve.epoch)
+            response = await self._export(solve, session, image_id, request)
         except (BuildFailed, Error) as error:
             raise GRPCError(Status.UNKNOWN, str(error), getattr(error, "details", None)) from None
         finally:
             solve.progress.end()
         await stream.send_message(new("SolveResponse", ExporterResponse=response))
+
+    async def _export(self, solve: Solve, session: Session, image_id: str, request: Any) -> dict[str, str]:
+        engine, told = self._engine, (solve.progress, solve.ref)
+        if not image_id:
+            return {}  # a frame without a build, by which buildx learns what there is
+        exports = request.Cache.Exports
+        shown = caches.add_inline(engine, image_id, solve.steps, exports)
+        response = await exporters.export(engine, session, *told, shown, request.Exporters, solve.epoch)
+        return response | await caches.write(engine, session, *told, image_id, solve.steps, exports)
 
     async def _build(self, solve: Solve, frontend: str, attributes: Any, inputs: Any) -> str:
         foreign = frontend == "gateway.v0" and not _DOCKERFILE.match(attributes.get("source", ""))

@@ -91,8 +91,6 @@ def check(exporters: Iterable[Any]) -> None:
 async def export(engine: "Engine", session: Session, progress: Any, ref: str, image_id: str, exporters: Iterable[Any],
                  epoch: int | None) -> dict[str, str]:
     """Do what the exporters ask; ExporterResponse. Raises Error kinds with what the client is shown."""
-    if not image_id:
-        return {}  # a frame without a build, by which buildx learns what there is
     image = engine.images.find(image_id)
     response = {"containerimage.digest": image_id, "containerimage.config.digest": image_id}
     for number, exporter in enumerate(exporters):

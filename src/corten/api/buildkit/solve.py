@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 
+from corten.api.buildkit import caches
 from corten.api.buildkit.agents import ClientAgents
 from corten.api.buildkit.attributes import read_attributes
 from corten.api.buildkit.contexts import add_named, is_upload, upload
@@ -46,6 +47,7 @@ class Solve:
         self.image_id = ""
         self.failure: BuildFailed | None = None
         self.epoch: int | None = None
+        self.steps: dict[str, str] = {}
         self.entitlements: frozenset[str] = frozenset()
         self.begun = asyncio.Event()  # the outer frame has come
         self.returned: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -99,6 +101,8 @@ class Solve:
             self.epoch = request.options.epoch = _epoch(attributes)
             request.lent = Lent(session.secret, ClientAgents(session))
             await add_named(engine, session, attributes, inputs, request)
+            text = attributes.get("cache-imports", "")
+            request.imports = await caches.read(engine, session, self.progress, self.ref, text)
             build = await self._prepare(engine, session, request, attributes)
         except (Error, OSError, GRPCError, StreamTerminatedError) as error:
             raise BuildFailed(failure_text(error)) from error
@@ -111,7 +115,7 @@ class Solve:
             place = Place(attributes.get("filename") or "Dockerfile", request.dockerfile_text or b"", *build.failed_at)
             raise BuildFailed(failure_text(build.failed), place)
         steps.take({"done": True})
-        self.image_id = build.image_id
+        self.image_id, self.steps = build.image_id, build.steps
         return build.image_id
 
     async def _prepare(self, engine: "Engine", session: Session, request: BuildRequest,
