@@ -4,11 +4,13 @@ Each leads to an error that says so, and nothing is lost: once the machine is we
 """
 
 import ctypes
+import json
 import os
 import resource
 import shutil
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 import threading
@@ -302,3 +304,35 @@ def test_damaged_files_of_a_run(own_engine):
         assert engine.api("POST", f"/containers/{ref}/start").status == 204  # the files are made anew
         assert engine.api("DELETE", f"/containers/{ref}?force=1").status == 204
     works(engine)
+
+
+# --- clocks
+
+
+def test_a_clock_that_was_set_back_and_forth(own_engine):
+    """Ends keep their codes and logs their lines, whatever the times on record say."""
+    engine = own_engine
+    ref = engine.run("sh", "-c", "for i in 1 2 3 4 5 6; do echo line $i; sleep 0.05; done; exit 7", name="ends")
+    kept = f"{engine.folder}/run/exits/{ref}.json"
+    engine.kill()
+    until(lambda: os.path.exists(kept), "its end is on record")
+    hour_ns = 3600 * 10**9
+    with open(kept) as file:
+        record = json.load(file)
+    index = f"{engine.folder}/data/containers/{ref}/log.idx"
+    with open(index, "r+b") as file:
+        entries = [list(struct.unpack("<QQ", file.read(16))) for _ in range(os.path.getsize(index) // 16)]
+        for number, entry in enumerate(entries):
+            entry[0] += hour_ns if number % 2 else -hour_ns
+        file.seek(0)
+        file.write(b"".join(struct.pack("<QQ", *entry) for entry in entries))
+    with open(kept, "w") as file:
+        json.dump({**record, "time_ns": record["time_ns"] - hour_ns}, file)
+    engine.start()
+    assert engine.wait(ref) == 7
+    assert engine.logs(ref) == "".join(f"line {number}\n" for number in range(1, 7))
+    for query in ("tail=3", "since=1", "until=9999999999", "timestamps=1", "since=1&timestamps=1&tail=2"):
+        assert engine.api("GET", f"/containers/{ref}/logs?stdout=1&{query}").status == 200
+    row, = engine.api("GET", "/containers/json?all=1").json
+    assert row["Status"].startswith("Exited (7)") and "-" not in row["Status"]
+    assert engine.api("POST", f"/containers/{ref}/start").status == 204 and engine.wait(ref) == 7

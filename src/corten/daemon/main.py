@@ -8,27 +8,19 @@ nothing of it stays on the machine but the data root.
 
 import asyncio
 import fcntl
-import gc
-import grp
 import logging
 import os
-import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from corten.api.router import Router
-from corten.api.routes import build_router
-from corten.api.server import Server, ServerSettings
-from corten.api.tls import server_context
 from corten.base.errors import Error, InvalidArgument
+from corten.base.paths import Layout
 from corten.daemon import config as flags
-from corten.engine.engine import Engine
 from corten.engine.settings import DaemonConfig
-from corten.gateway.gateway import Gateway
-from corten.linux.heap import keep_freed
+from corten.zygote.starting import start_zygote
 
-HEAP_BYTES = 8 << 20  # of freed buffers kept: layers and archives pass through in pieces of up to a megabyte
 SWITCH_INTERVAL_S = 0.0005  # how long a thread that deletes files may keep the loop waiting; 5 ms by default
 _LEVELS = {"debug": "DEBUG", "info": "INFO", "warn": "WARNING", "error": "ERROR", "fatal": "CRITICAL"}
 
@@ -56,51 +48,6 @@ class PidFile:
         os.close(self._descriptor)
 
 
-async def serve(config: DaemonConfig, router: Router) -> None:
-    """Open the engine, listen, and wait for the signal to end."""
-    loop = asyncio.get_running_loop()
-    over = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, over.set)
-    keep_freed(HEAP_BYTES)
-    engine = Engine(config)
-    engine.gateway = Gateway(engine)
-    await engine.open()
-    gc.freeze()  # what is there for good need not be looked at again and again
-    gc.set_threshold(20_000, 20, 50)  # a collection in the middle of a start costs more than it frees
-    server = Server(router, engine, ServerSettings(group_id=_group(config.group)))
-    try:
-        _listen(server, config, engine.log)
-        await over.wait()
-        engine.log.info("ending; containers that run stay")
-    finally:
-        await server.close()
-        await engine.close()
-
-
-def _listen(server: Server, config: DaemonConfig, log: logging.Logger) -> None:
-    for address in config.hosts:
-        if address.startswith("tcp://"):
-            context = server_context(config.tls_ca, config.tls_certificate, config.tls_key)
-            host, port = server.listen_tls(*flags.tcp_address(address), context)
-            log.info("API listens on %s port %d, with TLS", host, port)
-        else:
-            server.listen_unix(flags.socket_path(address))
-            log.info("API listens on %s", address)
-    for address in config.read_only_hosts:
-        server.listen_unix(flags.socket_path(address), read_only=True)
-        log.info("API listens on %s, for looking only", address)
-
-
-def _group(name: str) -> int | None:
-    if not name:
-        return None
-    try:
-        return int(name) if name.isascii() and name.isdigit() else grp.getgrnam(name).gr_gid
-    except KeyError:
-        raise InvalidArgument(f"group {name} not found") from None
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0 after a signal, 1 when it could not start."""
     try:
@@ -118,13 +65,28 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     try:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        _runner()(serve(config, build_router()))
+        starting = _begin_zygote(config)
+        from corten.api.routes import build_router  # meanwhile: most of the time to the first answer goes into this
+        from corten.daemon.serve import serve
+
+        router = build_router()
+        starting.join()
+        _runner()(serve(config, router))
     except (Error, OSError) as error:
         print(f"corten daemon: {error}", file=sys.stderr)
         return 1
     finally:
         pid_file.remove()
     return 0
+
+
+def _begin_zygote(config: DaemonConfig) -> threading.Thread:
+    """Have the zygote come up beside; one that is there is found there, and what fails here is tried again later."""
+    layout = Layout(config.data_root, config.exec_root)
+    layout.make()
+    thread = threading.Thread(target=start_zygote, args=(layout,), daemon=True)
+    thread.start()
+    return thread
 
 
 def _runner() -> Callable[[Coroutine[Any, Any, None]], None]:

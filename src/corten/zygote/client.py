@@ -7,17 +7,14 @@ is then repeated where that is safe, and otherwise answered from what the new zy
 import asyncio
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
-import corten
 from corten.base import errors
 from corten.base.paths import Layout
 from corten.linux import cgroup
 from corten.zygote import protocol
-from corten.zygote.main import COMMAND
+from corten.zygote.starting import start_zygote
 
 Message = dict[str, Any]
 Entries = list[Message]
@@ -191,7 +188,7 @@ class ZygoteClient:
             except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
                 sock.close()
                 if attempt % 20 == 0:
-                    await asyncio.to_thread(_start_zygote, self.layout)
+                    await asyncio.to_thread(start_zygote, self.layout)
                 else:
                     await asyncio.sleep(0.02)
                 continue
@@ -293,13 +290,3 @@ def _error(said: Message) -> errors.Error:
         return (StartLost if said.get("lost") else StartFailed)(said["text"], said.get("exit_code", 125))
     kind: type[errors.Error] = getattr(errors, said["kind"], errors.Internal)
     return kind(said["text"])
-
-
-def _start_zygote(layout: Layout) -> None:
-    """Run a bare interpreter that becomes anchor and zygote; it is not our child when this returns."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(corten.__file__)))
-    with open(f"{layout.exec_root}/zygote.log", "ab") as log:
-        subprocess.run(
-            [sys.executable, "-IS", "-c", COMMAND, root, layout.data_root, layout.exec_root],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/", check=False,
-        )

@@ -17,13 +17,12 @@ from corten.linux.seqpacket import listen_alone
 from corten.runtime import hooks
 from corten.zygote.anchor import PR_SET_CHILD_SUBREAPER, Anchor
 from corten.zygote.loop import life
+from corten.zygote.starting import COMMAND
 
 LOCKED = 3  # exit status: another pair is alive
 SEALED = "sealed"
 # what is imported late elsewhere: a long life must not meet code that was replaced meanwhile
 _EARLY = (cgroup_devices, cgroup_limits, hooks)
-# What the interpreter is told: where the package is, then main's arguments.
-COMMAND = "import sys; sys.path.insert(0, sys.argv[1]); from corten.zygote.main import main; sys.exit(main())"
 
 
 def start(layout: Layout) -> int:
