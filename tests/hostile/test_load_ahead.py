@@ -1,12 +1,15 @@
 """Layers unpacked while their archive still comes: the same image as otherwise, and nothing left of what proves bad."""
 
 import asyncio
+import contextlib
 import gzip
 import os
+import subprocess
 import tarfile
+import tempfile
 
 import pytest
-from image_fixture import needs_root, shared_engine, tree
+from image_fixture import SmallEngine, needs_root, shared_engine, tree
 from images import docker_archive, entry, layer, symlink
 from test_hostile_layers import leftover
 
@@ -152,3 +155,44 @@ def test_a_bomb_is_one_bomb(engine, tmp_path, monkeypatch):
         load(engine, tmp_path / "a.tar")
     assert asked == ["corten.image.unpack_worker"]
     leftover(engine)
+
+
+@contextlib.contextmanager
+def loop_disk(folder, megabytes):
+    """A small ext4 of its own, mounted in a folder; gone afterwards."""
+    image, target = f"{folder}/disk.img", f"{folder}/disk"
+    os.mkdir(target)
+    with open(image, "wb") as out:
+        out.truncate(megabytes << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, target], check=True)
+    try:
+        yield target
+    finally:
+        subprocess.run(["umount", target], check=True)
+
+
+@pytest.mark.parametrize("megabytes", [14, 18, 24], ids=["blob", "unpacked", "together"])
+def test_a_disk_too_small_for_a_load(engine, megabytes):
+    """Whatever the disk is full of, nothing is left, and with room the same load is well."""
+    with tempfile.TemporaryDirectory(prefix="corten-test-", dir="/var/tmp") as folder, loop_disk(folder, megabytes) as disk:
+        small = SmallEngine(disk)
+        empty = os.statvfs(disk).f_bfree
+        big = layer([entry("big", os.urandom(6 << 20)), entry("more", os.urandom(1 << 20))])
+        path = f"{folder}/a.tar"
+        docker_archive(path, [big, layer([entry("other", os.urandom(5 << 20))])], ["full:1"])
+        with contextlib.closing(small):
+            check_full(small, path, disk, empty)
+
+
+def check_full(small, path, disk, empty):
+    """A load that the disk has no room for, then one that it has."""
+    with pytest.raises((OSError, Error), match="No space left"):
+        load(small, path)
+    leftover(small)
+    assert small.images.store.content.all() == []
+    assert os.statvfs(disk).f_bfree > empty - 128, "blocks of 4 KiB, the database's log"
+    fits = layer([entry("x", b"1")])
+    docker_archive(path, [fits], ["fits:1"])
+    load(small, path)
+    assert small.images.find("fits:1").names == ["fits:1"]

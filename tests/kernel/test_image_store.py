@@ -179,6 +179,23 @@ def test_prune_takes_what_nothing_names(engine, tmp_path):
         engine.images.prune({"x": ["1"]})
 
 
+def test_prune_filters(engine, tmp_path):
+    """until and label, alone and together; `label!` the other way round. Every image but the last two is from 2023."""
+    for at, labels in enumerate(({"a": "1"}, {"a": "2"}, {}, {"a": "1", "keep": ""})):
+        docker_archive(tmp_path / f"{at}.tar", [layer([entry("x", b"%d" % at)])], [f"p:{at}"], config={"Labels": labels})
+        load(engine, tmp_path / f"{at}.tar")
+    pruned = lambda **filters: sorted(  # noqa: E731
+        item["Untagged"] for item in engine.images.prune({"dangling": ["false"], **filters})["ImagesDeleted"] or () if "Untagged" in item)
+    assert pruned(until=["2023-01-01T00:00:00"]) == [] and pruned(label=["a=3"]) == []
+    assert pruned(label=["a=1"], **{"label!": ["keep"]}) == ["p:0"]
+    assert pruned(**{"label!": ["a"]}, until=["24h"]) == ["p:2"]
+    assert pruned(label=["a", "a=2"]) == ["p:1"]
+    assert pruned(until=["2024-01-01"]) == ["p:3"]
+    for filters, text in (({"until": ["1h", "2h"]}, "more than one until"), ({"until": ["x"]}, "time or duration"), ({"dangling": ["maybe"]}, "invalid filter")):
+        with pytest.raises(InvalidArgument, match=text):
+            engine.images.prune(filters)
+
+
 def test_usage_is_what_du_says(engine, tmp_path):
     layers = [layer([folder("d"), *(entry(f"d/{at}", bytes(at * 7)) for at in range(1500))]),
               layer([entry("big", os.urandom(3_000_001)), *(folder(f"f{at}") for at in range(100))])]

@@ -4,11 +4,16 @@ import copy
 import io
 import json
 import os
+import subprocess
+import sys
 import tarfile
+from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import corten
 from corten.base.errors import Error, InvalidArgument
 from corten.image.inflate import MapSource, StreamSource
 from corten.image.tar_reader import BLOCK, HEADER_LIMIT, REGULAR, Reader, parse_pax
@@ -249,3 +254,15 @@ def test_challenges(header):
 def test_logins(header, fields):
     parse_header(header)
     is_ours(lambda: credentials_from(fields))
+
+
+@pytest.mark.parametrize("text", ['"#', '{"a": "\\x"}', "{1: 2}", '["\x01"]', "[1,]", "{", '"\\ud800'])
+def test_bad_json_is_an_error_of_ours_where_json_is_not_imported(text):
+    """The C scanner raises `json.decoder.JSONDecodeError`, and nothing at all when that module is not there."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\nfrom corten.base.errors import InvalidArgument\n"
+        "from corten.base.files import parse_json\nassert 'json' not in sys.modules\n"
+        "try:\n    parse_json(sys.argv[2].encode())\nexcept InvalidArgument:\n    print('refused')\n")
+    done = subprocess.run([sys.executable, "-IS", "-c", code, str(Path(corten.__file__).parents[1]), text],
+                          capture_output=True, text=True, timeout=60)
+    assert done.stdout == "refused\n", done.stderr

@@ -48,6 +48,10 @@ def scanner(
             value, end = scan(text, 0)
         except StopIteration as error:
             raise ValueError(f"no value at character {error.value}") from None
+        except SystemError:  # the C scanner raises json.decoder's exception, and can not when nobody has imported it
+            import json.decoder  # noqa: F401
+
+            value, end = scan(text, 0)
         if end != len(text):
             raise ValueError(f"text after the value, at character {end}")
         return value

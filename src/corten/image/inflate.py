@@ -255,12 +255,12 @@ def _standard(descriptor: int, kind: str) -> Iterator[bytes]:
         import bz2
 
         with open(descriptor, "rb", closefd=False) as raw, bz2.BZ2File(raw) as stream:
-            yield from _whole(stream)
+            yield from _whole(stream, OSError)
     else:
         import lzma
 
         with open(descriptor, "rb", closefd=False) as raw, lzma.LZMAFile(raw) as stream:
-            yield from _whole(stream)
+            yield from _whole(stream, lzma.LZMAError)
 
 
 TYPE_CHECKING = False
@@ -269,11 +269,11 @@ if TYPE_CHECKING:
     import lzma
 
 
-def _whole(stream: "bz2.BZ2File | lzma.LZMAFile") -> Iterator[bytes]:
+def _whole(stream: "bz2.BZ2File | lzma.LZMAFile", own_error: type[Exception]) -> Iterator[bytes]:
     try:
         while chunk := stream.read(CHUNK):
             yield chunk
-    except (OSError, EOFError, ValueError) as error:
+    except (own_error, OSError, EOFError, ValueError) as error:
         raise InvalidArgument(f"invalid compressed data: {error}") from None
 
 
