@@ -97,6 +97,18 @@ def test_exec_has_its_own_stdio_and_exit(layout, rootfs):
     go(layout, rootfs, scenario)
 
 
+def test_only_execs_that_have_ended_are_forgotten(layout, rootfs):
+    async def scenario(world):
+        await world.run("c", "sleep", "1000")
+        for name, command in (("over", ("true",)), ("runs", ("sleep", "1000"))):
+            await world.client.exec("c", name, process(*command), tty=False, stdin=False, output=False)
+        await world.event("exit", "c", "over")
+        await world.client.forget_execs([("c", "over"), ("c", "runs"), ("c", "unknown")])
+        assert {entry["exec_id"] for entry in await world.client.list()} == {None, "runs"}
+        await world.client.forget("c", "runs")
+    go(layout, rootfs, scenario)
+
+
 def test_exec_with_a_terminal(layout, rootfs):
     async def scenario(world):
         await world.run("c", "sleep", "1000")

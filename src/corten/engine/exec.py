@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 PREFIX = "OCI runtime exec failed: exec failed: unable to start container process: "
 KEPT_FINISHED = 512
-AFTERWARDS_S = 0.002
+AFTERWARDS_S = 0.05  # what nobody waits for is done for many at once
+KEEP_S = 0.02  # most are over by then
 
 
 class ExecRecord(Schema):
@@ -56,6 +57,8 @@ class Execs:
         self._records: dict[str, ExecRecord] = {}
         self._ended: dict[str, asyncio.Future[None]] = {}
         self._users: dict[str, User] = {}  # of those that have not been started
+        self._kept: set[str] = set()  # those in the database
+        self._over: list[tuple[str, str]] = []  # (container, exec) that the zygote still holds
 
     def get(self, exec_id: str) -> ExecRecord:
         """Raises NotFound."""
@@ -148,14 +151,23 @@ class Execs:
         made.pid = started.pid
         if made.exit_code is None:
             made.running = True
-            if not made.silent:
+            if not attach and not made.silent:
                 self._keep(made)
+            elif not made.silent:
+                self.engine.spawn(self._keep_soon(made))
         return started
+
+    async def _keep_soon(self, made: ExecRecord) -> None:
+        """Whoever is attached to it loses it with this daemon anyway; a short one is not worth a write."""
+        await asyncio.sleep(KEEP_S)
+        if made.running:
+            self._keep(made)
 
     def _keep(self, made: ExecRecord) -> None:
         """So that a next daemon knows it again; it runs already, whatever the disk says."""
         try:
             self.engine.db.put("exec", made.id, msgspec.json.encode(made))
+            self._kept.add(made.id)
         except OSError as error:
             self.engine.log.warning("exec %s is not on record: %s", made.id[:12], error)
 
@@ -186,19 +198,26 @@ class Execs:
         if made is not None and made.exit_code is None:
             self._finish(made, event["status"])
             self._publish(made, "exec_die", exitCode=str(event["status"]))
-        self.engine.spawn(self._forget(event["id"], event["exec_id"]))
+        self._over.append((event["id"], event["exec_id"]))
+        if len(self._over) == 1:
+            self.engine.spawn(self._forget_all())
 
-    async def _forget(self, container_id: str, exec_id: str) -> None:
-        """Take its end off the record, once those who wait for it have been told."""
+    async def _forget_all(self) -> None:
+        """Take the ends of the last moment off the record, once those who wait for them have been told."""
         await asyncio.sleep(AFTERWARDS_S)
+        over, self._over = self._over, []
         try:
-            self.engine.db.delete("exec", exec_id)
-        except OSError as error:  # the next daemon finds that nobody holds it
-            self.engine.log.warning("exec %s stays on record: %s", exec_id[:12], error)
+            with self.engine.db.transaction():
+                for _, exec_id in over:
+                    if exec_id in self._kept:
+                        self.engine.db.delete("exec", exec_id)
+        except OSError as error:  # the next daemon finds that nobody holds them
+            self.engine.log.warning("%d execs stay on record: %s", len(over), error)
+        self._kept.difference_update(exec_id for _, exec_id in over)
         try:
-            await self.engine.zygote.forget(container_id, exec_id)
+            await self.engine.zygote.forget_execs(over)
         except Error as error:
-            self.engine.log.warning("exec %s: %s", exec_id[:12], error)
+            self.engine.log.warning("%d execs stay with the zygote: %s", len(over), error)
 
     def _finish(self, made: ExecRecord, exit_code: int) -> None:
         made.exit_code, made.running = exit_code, False
@@ -229,7 +248,9 @@ class Execs:
         for made in list(self._records.values()):
             if made.container_id == container_id:
                 self._tell(made.id)
-                if made.running:
+                made.running = False
+                if made.id in self._kept:
+                    self._kept.discard(made.id)
                     self.engine.db.delete("exec", made.id)
                 self._drop(made.id)
 
@@ -242,6 +263,7 @@ class Execs:
                 self.engine.db.delete("exec", key)
                 continue
             self._records[key] = made
+            self._kept.add(key)
             self._ended[key] = asyncio.get_running_loop().create_future()
 
     # --- the rest of the API

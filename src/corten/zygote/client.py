@@ -19,6 +19,7 @@ from corten.zygote.starting import start_zygote
 Message = dict[str, Any]
 Entries = list[Message]
 Fds = list[int]
+Execs = list[tuple[str, str]]  # container, exec
 
 
 class StartFailed(errors.Error):
@@ -151,6 +152,10 @@ class ZygoteClient:
     async def forget(self, container_id: str, exec_id: str | None = None) -> None:
         """The exit is recorded elsewhere; one that still runs is killed. Idempotent."""
         await self._call_again("forget", {"id": container_id, "exec_id": exec_id})
+
+    async def forget_execs(self, execs: Execs) -> None:
+        """The ends of these have been heard of. Idempotent."""
+        await self._call_again("forget_execs", {"execs": execs})
 
     async def pause(self, cgroups: str) -> None:
         """Freeze all processes of the cgroup path. Does not go through the zygote: the kernel keeps this state."""

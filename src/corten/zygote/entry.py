@@ -15,6 +15,7 @@ FAILED = "failed"
 
 # Descriptors an entry may hold, in the order in which they travel.
 FD_NAMES = ("pidfd", "stdin", "stdout", "stderr", "console", "relay_out", "relay_in")
+EXEC_HELD = ("pidfd", "console")
 # What the pump reads from (and for a terminal the pipe between it and the log).
 PUMP_FDS = ("stdout", "stderr", "console", "relay_out", "relay_in")
 
@@ -65,8 +66,11 @@ class Entry:
         }
 
     def to_hold(self) -> tuple[bytes, list[int]]:
-        """Message and descriptors for the anchor: key, pid, oom path, then text it does not read."""
-        names = [name for name in FD_NAMES if name in self.fds]
+        """Message and descriptors for the anchor: key, pid, oom path, then text it does not read.
+
+        The stdio of an exec goes to the daemon and no further: nobody else could do anything with it.
+        """
+        names = [name for name in FD_NAMES if name in self.fds and (self.exec_id is None or name in EXEC_HELD)]
         opaque = json.dumps({**self.describe(), "names": names})
         return f"H{self.key}\n{self.pid}\n{self.oom_path}\n{opaque}".encode(), [self.fds[name] for name in names]
 

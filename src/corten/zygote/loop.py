@@ -189,11 +189,15 @@ class Zygote:
         entry.child.start()
 
     def _on_running(self, entry: Entry) -> None:
-        """Who waits hears of it first. Killed before the anchor has: the next zygote sees that it runs, or its exit."""
+        """Who waits hears of it first. Until the anchor has, it knows that it was let go: enough for a next zygote.
+
+        Of an exec that is all that there is to know until its end.
+        """
         entry.state = RUNNING
         self._end_child(entry)
         answer_start(self, entry)
-        self.hold(entry)
+        if entry.exec_id is None:
+            self.hold(entry)
 
     def fail(self, entry: Entry, failure: object) -> None:
         """It has not come to run: see Entry.fail."""

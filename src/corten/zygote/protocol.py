@@ -9,11 +9,12 @@
       |                                                 |
       | {"n":3,"op":"exec",...}           ------------> |
       | <-- {"n":3,"ok":{"pid"}} +stdin,stdout,stderr   |  or +console
-      | {"n":4,"op":"stdin"|"close_stdin"|"signal"|"resize"|"list"|"forget"|"shutdown",...}
+      | {"n":4,"op":"stdin"|"close_stdin"|"signal"|"resize"|"list"|"shutdown",...}
       |                                                 |
       | <-- {"event":"drained","id":C}                  |  the pump wrote the last byte
       | <-- {"event":"exit","id":C,"exec_id":null,"status":0,"time_ns":...,"oom":false}
       | {"n":9,"op":"forget","id":C}      ------------> |  the exit is in the database
+      | {"n":9,"op":"forget_execs","execs":[[C,E],...]} |  their exits have been told to whoever waited
 
 A reply names its request by `n`. Events go to every connection. A message larger than a packet travels in a memfd, its
 last descriptor. What is passed is never trusted to be small, only to come from root: the socket is in a 0700 folder.

@@ -303,6 +303,16 @@ def list_(zygote: "Zygote", _message: "Message", _client: "socket.socket") -> "A
     return {"entries": [entry.describe() for entry in zygote.entries.values()]}, []
 
 
+def forget_execs(zygote: "Zygote", message: "Message", _client: "socket.socket") -> "Answer":
+    """Execs whose exits have been heard of: drop those that have ended."""
+    for container_id, exec_id in message["execs"]:  # type: ignore[attr-defined]
+        entry = zygote.entries.get(entry_key(container_id, exec_id))
+        if entry is not None and entry.state == EXITED:
+            zygote.drop(entry)
+            _remove_exit(zygote, entry.key)
+    return {}, []
+
+
 def forget(zygote: "Zygote", message: "Message", client: "socket.socket") -> "Answer":
     """The exit is in the database: drop the entry and its file. One that still runs is killed first."""
     exec_id = message.get("exec_id")
@@ -345,5 +355,6 @@ def shutdown(zygote: "Zygote", message: "Message", client: "socket.socket") -> "
 
 OPERATIONS: "dict[str, Callable[[Zygote, Message, socket.socket], Answer]]" = {
     "create": create, "start": start, "exec": exec_, "stdin": stdin, "close_stdin": close_stdin, "signal": signal_,
-    "resize": resize, "list": list_, "forget": forget, "shutdown": shutdown,
+    "resize": resize, "list": list_, "forget": forget, "forget_execs": forget_execs,
+    "shutdown": shutdown,
 }
