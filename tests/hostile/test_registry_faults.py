@@ -279,6 +279,33 @@ def test_a_redirect_to_another_origin_gets_no_credentials(local):
     ]
 
 
+def test_an_upload_sent_elsewhere_gets_no_credentials(local):
+    """The registry says where to upload: the blob goes there, the login stays at home."""
+    with running_registry(users={"ann": "secret"}) as registry:
+        built(local, "127.0.0.1:1/t/x:v1", SMALL)
+        taken = lambda request: Fault(status=201)  # noqa: E731
+        with fault_proxy(registry.host, taken) as elsewhere:
+            def send_away(request):
+                if request.command == "POST":
+                    return Fault(status=202, headers={"Location": f"http://{elsewhere.host}/upload?state=1"})
+                return Fault(status=201) if "/manifests/" in request.path and request.command == "PUT" else None
+
+            with fault_proxy(registry.host, send_away) as proxy:
+                local.store.tag(local.store.names["127.0.0.1:1/t/x:v1"], f"{proxy.host}/t/x:v1")
+                _, error = local.push(f"{proxy.host}/t/x", "v1", Credentials("ann", "secret"))
+                home = [headers.get("authorization") for method, _, headers in proxy.seen if method == "POST"]
+    assert error is None, error
+    assert home == [basic("ann", "secret")] * 2
+    assert [(method, "authorization" in headers) for method, _, headers in elsewhere.seen] == [("PUT", False)] * 2
+
+
+def test_a_registrys_text_does_not_steer_the_terminal(registry, local):
+    body = json.dumps({"errors": [{"code": "DENIED", "message": "\x1b]0;owned\x07\x1b[2Jno\u202eyes" + "x" * 9000}]}).encode()
+    with fault_proxy(registry.host, lambda r: Fault(status=403, body=body) if "/manifests/" in r.path else None) as proxy:
+        _, error = local.pull(f"{proxy.host}/t/x", "v1")
+    assert "no" in str(error) and str(error).isprintable() and len(str(error)) < 3000
+
+
 def token_rules(token_host):
     """(rule of a registry that wants a bearer token from `token_host`, rule of the token server)."""
 

@@ -20,6 +20,7 @@ _SCHEME = re.compile(rf"[ \t,]*({_WORD})(?:[ \t]+|[ \t]*(?=,|$))", re.ASCII)
 _PARAMETER = re.compile(rf'[ \t]*({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|({_WORD}))[ \t]*(,|$)', re.ASCII | re.S)
 _TOKEN68 = re.compile(r"[ \t]*[0-9A-Za-z._~+/-]+=*[ \t]*(,|$)", re.ASCII)
 _CHALLENGE_LIMIT_BYTES = 16 << 10
+_TEXT_LIMIT = 2000  # characters of an error's text
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/(?:([0-9]{1,18})|\*)", re.ASCII)
 _UPLOAD_RANGE = re.compile(r"(?:bytes=)?([0-9]{1,18})-([0-9]{1,18})", re.ASCII)
 
@@ -71,10 +72,15 @@ def parse_errors(body: bytes) -> list[tuple[str, str]]:
     for entry in entries if isinstance(entries, list) else ():
         if isinstance(entry, dict) and isinstance(code := entry.get("code"), str):
             message = entry.get("message")
-            found.append((code, message if isinstance(message, str) else ""))
+            found.append((_shown(code), _shown(message) if isinstance(message, str) else ""))
     if not found and isinstance(details := decoded.get("details"), str):  # token servers: {"details": …}
-        found.append(("UNAUTHORIZED", details))
+        found.append(("UNAUTHORIZED", _shown(details)))
     return found
+
+
+def _shown(text: str) -> str:
+    """A stranger's text as it may reach a terminal: no escape sequences, no marks that turn lines about, no novel."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text[:_TEXT_LIMIT])
 
 
 def error_text(code: str, message: str) -> str:
