@@ -61,13 +61,13 @@ def build(engine, text, files=None, compression="", **query):
     return Outcome(engine.api("POST", url, data, headers={"Content-Type": "application/x-tar"}))
 
 
-def begin(engine, text):
+def begin(engine, text, query=""):
     """Send a build and leave its answer unread: the socket."""
     data = archive({"Dockerfile": text.encode()})
     client = socket.socket(socket.AF_UNIX)
     client.connect(engine.socket)
-    client.sendall(b"POST /build?rm=1&nocache=1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-tar\r\n"
-                   + f"Content-Length: {len(data)}\r\n\r\n".encode() + data)
+    head = f"POST /build?rm=1&nocache=1&{query} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-tar\r\n"
+    client.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
     return client
 
 

@@ -149,7 +149,7 @@ REFUSED = [
     ("FROM busybox\n", {"version": "2"}, 501, None),
     ("FROM busybox\n", {"remote": "somewhere"}, 400, "remoteURL (somewhere) could not be recognized as URL"),
     ("FROM busybox\n", {"remote": "client-session"}, 400, None),
-    ("FROM busybox\n", {"squash": "1"}, 501, None),
+    ("FROM busybox\n", {"squash": "1"}, 400, "squash is only supported with experimental mode"),
     ("FROM busybox\n", {"platform": "linux/s390x"}, 501, None),
 ]
 
@@ -235,6 +235,23 @@ def test_prune_takes_what_its_filters_choose(engine):
     assert engine.api("GET", f"/images/{newer}/json").status == 404
     assert engine.api("POST", '/build/prune?filters={"type":["x"]}').json["CachesDeleted"] is None
     assert "invalid filter colour" in engine.api("POST", '/build/prune?filters={"colour":["x"]}').message
+
+
+def test_a_build_is_cancelled_by_its_id(engine):
+    client = begin(engine, "FROM busybox\nRUN echo begun; sleep 600\n", "buildid=mine")
+    seen = b""
+    while b"begun" not in seen:
+        seen += client.recv(4096)
+    assert engine.api("POST", "/build/cancel").status == 400
+    assert engine.api("POST", "/build/cancel?id=other").status == 200
+    assert engine.api("POST", "/build/cancel?id=mine").status == 200
+    while not seen.endswith(b"0\r\n\r\n"):
+        seen += client.recv(4096)
+    client.close()
+    deadline = time.monotonic() + 60
+    while engine.api("GET", "/containers/json?all=1").json:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_prune_frees_what_only_the_cache_kept(engine):

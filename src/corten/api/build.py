@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from corten.api.request import Query, Request
-from corten.api.response import JSON, Response, json_response, streaming
+from corten.api.response import JSON, Response, empty, json_response, streaming
 from corten.api.router import Route
 from corten.base.errors import InvalidArgument, Unsupported
 from corten.base.files import parse_json
@@ -23,8 +23,7 @@ from corten.engine.records import Ulimit
 if TYPE_CHECKING:
     from corten.engine.engine import Engine
 
-_REFUSED = ("outputs", "buildid", "cgroupns", "isolation")
-_FALSE_ONLY = ("squash",)
+_REFUSED = ("outputs", "cgroupns", "isolation")
 
 
 async def build(request: Request, engine: "Engine") -> Response:
@@ -58,6 +57,7 @@ def read_query(query: Query, registry_config: str) -> BuildRequest:
     asked.tags = [name for name in query.all("t") if name]
     asked.dockerfile = query.get("dockerfile")
     asked.remote = query.get("remote")
+    asked.build_id = query.get("buildid")
     options = asked.options
     options.arguments = arguments_from(_mapping(query, "buildargs"))
     options.labels = {name: str(value) for name, value in _mapping(query, "labels").items()}
@@ -86,9 +86,8 @@ def _refuse(query: Query) -> None:
     for name in _REFUSED:
         if query.get(name) and (name, query.get(name)) != ("isolation", "default"):
             raise Unsupported(f"the build option {name}={query.get(name)} is not done yet")
-    for name in _FALSE_ONLY:
-        if query.flag(name):
-            raise Unsupported(f"the build option {name} is not done yet")
+    if query.flag("squash"):
+        raise InvalidArgument("squash is only supported with experimental mode")
 
 
 def _read_limits(query: Query, asked: BuildRequest) -> None:
@@ -148,6 +147,15 @@ def _auths(header: str) -> dict[str, dict[str, str]]:
             for host, entry in value.items() if isinstance(entry, dict)}
 
 
+async def cancel(request: Request, engine: "Engine") -> Response:
+    """End the build that was given this `buildid`; one that is not there has ended."""
+    build_id = request.query.get("id")
+    if not build_id:
+        raise InvalidArgument("build ID not provided")
+    engine.builds.cancel(build_id)
+    return empty(200)
+
+
 async def prune(request: Request, engine: "Engine") -> Response:
     """What was freed. Filters: `until` or `unused-for`, and those of build_cache.py."""
     query, filters = request.query, request.query.filters()
@@ -163,5 +171,6 @@ async def prune(request: Request, engine: "Engine") -> Response:
 
 ROUTES = [
     Route("POST", "/build", build, ends_with_client=True),
+    Route("POST", "/build/cancel", cancel),
     Route("POST", "/build/prune", prune),
 ]

@@ -222,11 +222,13 @@ class ClassicBuild:
     async def _run_flags(self, work: StageWork, command: Command, step: RunStep) -> list[str]:
         """--mount, --network, --security into the step; all that they add to what decides its result."""
         words = changes.expander(work.state)
-        if command.flag("device") or command.flag("security") == "insecure":
+        insecure = command.flag("security") == "insecure"
+        step.network = command.flag("network").removeprefix("default")
+        for asked, name in ((step.network == "host", "network.host"), (insecure, "security.insecure")):
+            if asked and name not in self.options.entitlements:
+                raise InvalidArgument(f"{name} is not allowed")
+        if command.flag("device") or insecure:
             raise Unsupported("RUN --device and --security=insecure are not done yet")
-        step.network = {"": "", "default": "", "none": "none"}.get(words.word(command.flag("network")), "?")
-        if step.network == "?":
-            raise Unsupported(f"RUN --network={command.flag('network')} is not done yet")
         decides = [step.network] if step.network else []
         for text in command.flags.get("mount", ()):
             mount = parse_mount(text, step.working_dir, words.word)

@@ -41,14 +41,15 @@ if TYPE_CHECKING:
 class BuildRequest:
     """POST /build, decoded. `options` are the builder's own; `limits` those of the containers it runs."""
 
-    __slots__ = ("auths", "cache_from", "dockerfile", "dockerfile_text", "folder", "folders", "imports", "lent",
-                 "limits", "listed", "options", "remote", "tags", "teller")
+    __slots__ = ("auths", "build_id", "cache_from", "dockerfile", "dockerfile_text", "folder", "folders", "imports",
+                 "lent", "limits", "listed", "options", "remote", "tags", "teller")
 
     def __init__(self) -> None:
         self.options = Options()
         self.limits = Limits()
         self.tags: list[str] = []
         self.dockerfile = ""
+        self.build_id = ""  # by which `cancel` knows it
         self.remote = ""  # a URL that the context comes from, instead of a tar
         self.dockerfile_text: bytes | None = None  # when it is no part of the context
         self.teller: type[Teller] = Teller
@@ -93,6 +94,11 @@ class Builds:
             await context.close()
             raise
         return Build(self, request, context, plan, names)
+
+    def cancel(self, build_id: str) -> None:
+        """End the builds that were asked for under this id."""
+        for build in list(self.running):
+            build.cancel(build_id)
 
     async def _take_in(self, context: Context, request: BuildRequest, tar: AsyncIterator[bytes]) -> bytes:
         """Receive the context, now or when it is needed; the Dockerfile's text."""
@@ -178,6 +184,11 @@ class Build:
             self._news.clear()
         messages, self._pending = self._pending, []
         return messages
+
+    def cancel(self, build_id: str) -> None:
+        """End it, if it has this id; who follows it is told nothing more."""
+        if self._task is not None and self._request.build_id == build_id:
+            self._task.cancel()
 
     async def aclose(self) -> None:
         """Leave: a build that still runs is cancelled, and everything of it cleaned up when this returns."""
