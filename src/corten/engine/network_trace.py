@@ -15,6 +15,7 @@ from corten.engine.network_reasons import Evidence, Port, ports_json
 from corten.engine.network_records import Network, host_end
 from corten.engine.records import ContainerRecord, EndpointConfig
 from corten.linux import nft_expressions as nft
+from corten.linux import sysctl
 from corten.linux.listeners import listeners
 from corten.linux.netlink import Link, NetlinkError, Socket
 from corten.linux.nftables import Chain
@@ -213,12 +214,4 @@ def _settings(bridges: list[str]) -> dict[str, str]:
     """The kernel settings that matter on the way."""
     names = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/bridge/bridge-nf-call-iptables",
              "net/bridge/bridge-nf-call-ip6tables", *(f"net/ipv4/conf/{name}/route_localnet" for name in bridges)]
-    found = {}
-    for name in names:
-        try:
-            with open(f"/proc/sys/{name}", encoding="ascii") as file:
-                found[name.replace("/", ".")] = file.read().strip()
-        except OSError:
-            continue
-    return found
-
+    return {name.replace("/", "."): value for name in names if (value := sysctl.read(name))}

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from ipaddress import IPv4Interface, IPv6Address, IPv6Interface
 
 from corten.base.errors import Internal, InvalidArgument
-from corten.linux import links
+from corten.linux import links, sysctl
 from corten.linux.netlink import Batch, Interface, NetlinkError, Network, Socket
 from corten.linux.routes import routes
 from corten.network.driver import vlan_of
@@ -81,8 +81,8 @@ class Bridges:
         except NetlinkError as error:
             raise Internal(f"bridge {name}: {error.strerror}") from None
         self._index[name] = link.index
-        sysctl(f"net/ipv4/conf/{name}/route_localnet", "1")  # 127.0.0.1:port of the host leads to a container
-        sysctl("net/ipv4/ip_forward", "1")
+        _set(f"net/ipv4/conf/{name}/route_localnet", "1")  # 127.0.0.1:port of the host leads to a container
+        _set("net/ipv4/ip_forward", "1")
         if any(interface.version == 6 for interface in addresses):
             _forward_ipv6(name)
 
@@ -210,32 +210,19 @@ def _link_local(addresses: Sequence[Interface], mac: str) -> list[Interface]:
 
 def _forward_ipv6(bridge: str) -> None:
     """Forwarding on; the host goes on learning routes from its routers (accept_ra 2), the bridge learns none."""
-    if _value("net/ipv6/conf/all/forwarding") == "0":
+    if sysctl.read("net/ipv6/conf/all/forwarding") == "0":
         for name in os.listdir("/proc/sys/net/ipv6/conf"):
-            if name != "all" and _value(f"net/ipv6/conf/{name}/accept_ra") == "1":
-                sysctl(f"net/ipv6/conf/{name}/accept_ra", "2")
-        sysctl("net/ipv6/conf/all/forwarding", "1")
-    sysctl(f"net/ipv6/conf/{bridge}/accept_ra", "0")
+            if name != "all" and sysctl.read(f"net/ipv6/conf/{name}/accept_ra") == "1":
+                _set(f"net/ipv6/conf/{name}/accept_ra", "2")
+        _set("net/ipv6/conf/all/forwarding", "1")
+    _set(f"net/ipv6/conf/{bridge}/accept_ra", "0")
 
 
-def _value(name: str) -> str:
-    try:
-        with open(f"/proc/sys/{name}", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
-def sysctl(name: str, value: str) -> None:
-    """Write a kernel setting of the caller's network namespace unless it is so already. Raises Internal."""
-    if _value(name) == value:
+def _set(name: str, value: str) -> None:
+    """Write a kernel setting unless it is so already. Raises Internal."""
+    if sysctl.read(name) == value:
         return
-    path = f"/proc/sys/{name}"
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(descriptor, value.encode())
-        finally:
-            os.close(descriptor)
+        sysctl.write(name, value)
     except OSError as error:
-        raise Internal(f"{path}: {error.strerror}") from None
+        raise Internal(f"/proc/sys/{name}: {error.strerror}") from None

@@ -6,11 +6,12 @@ for all kinds. Calls block for about a millisecond.
 
 import errno
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Interface, IPv6Network
 
 from corten.base.errors import Internal
-from corten.linux import links
+from corten.linux import links, sysctl
 from corten.linux.libc import libc, raise_errno
 from corten.linux.netlink import CLONE_NEWNET, Address, Batch, Interface, NetlinkError, Network, Socket
 from corten.network.ruleset import link_local
@@ -18,7 +19,7 @@ from corten.network.ruleset import link_local
 LOOPBACK_INDEX = 1  # the first link of every network namespace
 
 
-class Plug:
+class Plug(ABC):
     """A link to be: `name` inside, with `mac` and `interfaces`.
 
     `gateways` are set on the one plug that carries the default routes; `sysctls` name it IFNAME.
@@ -39,9 +40,9 @@ class Plug:
         self.mtu = mtu
         self.sysctls = list(sysctls)
 
+    @abstractmethod
     def create(self, batch: Batch, netns_fd: int, index: int) -> None:
         """Add the making of the link to a batch; `index` is that of the bridge or parent."""
-        raise NotImplementedError
 
 
 class BridgePort(Plug):
@@ -90,11 +91,7 @@ class SubLink(Plug):
 def _filters_bridged() -> bool:
     """Whether br_netfilter lets nf_tables see, and translate, frames within a bridge: from a container by a host
     port to itself they then have to leave by the port they came in by."""
-    try:
-        with open("/proc/sys/net/bridge/bridge-nf-call-iptables", "rb") as file:
-            return file.read(1) == b"1"
-    except OSError:
-        return False
+    return sysctl.read("net/bridge/bridge-nf-call-iptables") == "1"
 
 
 # --- inside
@@ -149,8 +146,7 @@ def _settings(plugs: Sequence[Plug], netns_fd: int) -> None:
         try:
             for plug in plugs:
                 for key, value in plug.sysctls:
-                    path = "/".join(plug.name if part == "IFNAME" else part for part in key.split("."))
-                    _write(f"/proc/sys/{path}", value, key)
+                    _set(plug.name, key, value)
         finally:
             if libc.setns(home, CLONE_NEWNET):
                 os.abort()
@@ -158,13 +154,9 @@ def _settings(plugs: Sequence[Plug], netns_fd: int) -> None:
         os.close(home)
 
 
-def _write(path: str, value: str, key: str) -> None:
+def _set(link: str, key: str, value: str) -> None:
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(descriptor, value.encode())
-        finally:
-            os.close(descriptor)
+        sysctl.write("/".join(link if part == "IFNAME" else part for part in key.split(".")), value)
     except OSError as error:
         raise Internal(f"unable to set sysctl {key}={value}: {(error.strerror or '').lower()}") from None
 

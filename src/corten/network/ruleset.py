@@ -30,7 +30,7 @@ Address = IPv4Address | IPv6Address
 Element = tuple[str, bytes, bytes]  # set, key, value (empty for a set)
 
 _V4, _V6 = nft.NFPROTO_IPV4, nft.NFPROTO_IPV6
-_LOOPBACK, _LOOPBACK_MASK, _LOOPBACK6 = bytes([127, 0, 0, 0]), bytes([255, 0, 0, 0]), IPv6Address(1).packed
+_LOOPBACK6 = IPv6Address(1).packed
 _ICMP, _ICMPV6 = socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6
 _ECHO, _ECHO6, _ROUTER_ADVERTISEMENT, _NEIGHBOUR_ADVERTISEMENT, _REDIRECT = 8, 128, 134, 136, 137
 _TARGET4, _TARGET6 = (nft.TYPE_IPV4, nft.TYPE_SERVICE), (nft.TYPE_IPV6, nft.TYPE_SERVICE)
@@ -210,8 +210,8 @@ def _from(name: str, *, negate: bool = False) -> bytes:
     return nft.meta(nft.META_IIFNAME) + nft.lookup(name, negate=negate)
 
 
-def _to(name: str, *, negate: bool = False) -> bytes:
-    return nft.meta(nft.META_OIFNAME) + nft.lookup(name, negate=negate)
+def _to(name: str) -> bytes:
+    return nft.meta(nft.META_OIFNAME) + nft.lookup(name)
 
 
 def _between(name: str) -> bytes:
@@ -227,10 +227,10 @@ def _place(family: int, what: str) -> tuple[int, int]:
 
 
 def _loopback(what: str, family: int = _V4) -> bytes:
-    load = nft.is_family(family) + nft.payload(nft.BASE_NETWORK, *_place(family, what))
+    offset, length = _place(family, what)
     if family == _V6:
-        return load + nft.compare(_LOOPBACK6)
-    return load + nft.mask(_LOOPBACK_MASK) + nft.compare(_LOOPBACK)
+        return nft.is_family(family) + nft.payload(nft.BASE_NETWORK, offset, length) + nft.compare(_LOOPBACK6)
+    return nft.is_family(family) + nft.payload(nft.BASE_NETWORK, offset, 1) + nft.compare(bytes([127]))  # 127.0.0.0/8
 
 
 def _back_home(family: int) -> bytes:
@@ -286,20 +286,24 @@ def _translation() -> list[Line]:
 
 
 def _leaving() -> list[Line]:
+    """What is cheap to rule out comes first: each new connection of the host passes here."""
     published = nft.conntrack_has(nft.CT_STATUS, nft.CT_STATUS_DNAT)
     masquerade = nft.counter() + nft.masquerade()
     found: list[Line] = []
-    for family, out in ((_V4, "masquerade"), (_V6, "masquerade6")):
-        network = "outward" if family == _V4 else "outward6"
+    for family in (_V4, _V6):
         found += [
             ("leave", "from loopback to a published port",
-             _to("own") + published + _loopback("source", family) + masquerade),
+             _loopback("source", family) + published + _to("own") + masquerade),
             ("leave", "from a container to a published port of its own network",
-             _back_home(family) + published + masquerade),
+             published + _back_home(family) + masquerade),
+        ]
+    found.append(("leave", "else into a bridge as it is", _to("own") + _ACCEPT))
+    for family, six in ((_V4, ""), (_V6, "6")):
+        source = nft.is_family(family) + nft.meta(nft.META_IIFNAME)
+        found += [
             ("leave", "outbound, under an address of its own",
-             nft.is_family(family) + _to("own", negate=True) + nft.meta(nft.META_IIFNAME) + nft.lookup_map(network)
-             + nft.counter() + nft.snat(family)),
-            ("leave", "outbound", nft.is_family(family) + _from(out) + _to("own", negate=True) + masquerade),
+             source + nft.lookup_map(f"outward{six}") + nft.counter() + nft.snat(family)),
+            ("leave", "outbound", source + nft.lookup(f"masquerade{six}") + masquerade),
         ]
     return found
 
