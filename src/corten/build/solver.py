@@ -14,7 +14,7 @@ from corten.build.graph import Vertex
 from corten.build.ops import Backend, Observer
 from corten.build.stage import BuildImage
 
-_KEPT_CALLS = 4096  # of a step's output, for who comes second
+_KEPT_BYTES = 1 << 20  # of a step's output, for who comes second
 
 
 class Flight:
@@ -24,6 +24,7 @@ class Flight:
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._observers = [leader]
         self._told: list[tuple[int, bytes]] = []
+        self._kept = 0
 
     def follow(self, observer: Observer) -> Callable[[], None]:
         """Tell `observer` too, of what was too. What is returned ends that."""
@@ -36,7 +37,8 @@ class Flight:
         self._observers[0].running(container_id)
 
     def output(self, stream: int, data: bytes) -> None:
-        if len(self._told) < _KEPT_CALLS:
+        if self._kept < _KEPT_BYTES:
+            self._kept += len(data) + 100
             self._told.append((stream, data))
         for observer in self._observers:
             observer.output(stream, data)

@@ -36,7 +36,7 @@ _LLB_CAPABILITIES = ("exporter.multiple", "source.image", "source.local", "sourc
 _DOCKERFILE = re.compile(r"(?:docker\.io/)?docker/dockerfile(?:-upstream)?(?:[:@].*)?$")  # what we do ourselves
 _EXECUTOR = "org.mobyproject.buildkit.worker.executor"
 _SNAPSHOTTER = "org.mobyproject.buildkit.worker.snapshotter"  # by it buildx knows that all exporters are there
-_KEPT_BUILDS = 32
+_KEPT_BUILDS, _MOST_BUILDS = 32, 200
 VERSION = "v0.19.0"
 
 
@@ -73,8 +73,12 @@ class Service:
         if not ref:
             raise GRPCError(Status.INVALID_ARGUMENT, "no build is named")
         if ref not in self._solves:
-            while len(self._solves) >= _KEPT_BUILDS:
-                self._solves.pop(next(iter(self._solves)))
+            if len(self._solves) >= _KEPT_BUILDS:
+                over = [known for known, one in self._solves.items() if one.progress.over or not one.begun.is_set()]
+                if len(self._solves) - len(over) >= _MOST_BUILDS:
+                    raise GRPCError(Status.RESOURCE_EXHAUSTED, f"{_MOST_BUILDS} builds are under way")
+                for known in over[:1]:
+                    del self._solves[known]
             self._solves[ref] = Solve(ref)
         return self._solves[ref]
 

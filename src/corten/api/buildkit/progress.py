@@ -12,6 +12,7 @@ from corten.build.ops import CommandFailed
 from corten.build.teller import Teller
 from corten.oci.digest import digest_of
 
+_LOG_LIMIT = 2 << 20  # bytes of a step's output, as BuildKit's
 _SHOWN = ("FROM", "RUN", "COPY", "ADD", "WORKDIR")
 
 
@@ -42,6 +43,11 @@ class Progress:
         self._told.append(new("StatusResponse", **fields))
         self._wake()
 
+    @property
+    def over(self) -> bool:
+        """Whether all was told."""
+        return self._over
+
     def end(self) -> None:
         """Nothing more comes."""
         self._over = True
@@ -70,6 +76,7 @@ class Vertex:
         self._progress = progress
         self._fields: dict[str, Any] = {"digest": digest_of(identity.encode()), "name": name, "started": now()}
         self._ended = False
+        self._logged = 0
         self.digest: str = self._fields["digest"]
         self._tell()
 
@@ -77,7 +84,12 @@ class Vertex:
         self._progress.tell(vertexes=[new("Vertex", **self._fields)])
 
     def log(self, stream: int, data: bytes) -> None:
-        """Output of the step."""
+        """Output of the step; what is beyond the limit is left out, and that is said."""
+        if self._logged > _LOG_LIMIT:
+            return
+        self._logged += len(data)
+        if self._logged > _LOG_LIMIT:
+            stream, data = 2, b"[output clipped, log limit 2MiB reached]\n"
         line = new("VertexLog", vertex=self._fields["digest"], timestamp=now(), stream=stream, msg=data)
         self._progress.tell(logs=[line])
 
