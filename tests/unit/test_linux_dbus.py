@@ -82,10 +82,10 @@ def peer(tmp_path):
 
         def serve():
             with listening, listening.accept()[0] as other:
-                other.recv(1000)
+                if not other.recv(1000).endswith(b"BEGIN\r\n"):
+                    return  # systemd may read what comes later together with a call, and leave that lying
                 other.sendall(greeting)
-                while other.recv(10000).endswith(b"BEGIN\r\n"):
-                    pass
+                other.recv(10000)
                 for answer in answers:
                     other.sendall(answer)
 

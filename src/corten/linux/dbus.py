@@ -229,8 +229,12 @@ class Connection:
             del self._signals[:-_KEPT_SIGNALS]
 
     def _authenticate(self) -> None:
-        """The mechanism EXTERNAL: the kernel tells the peer who we are, we say the same."""
-        self._send(b"\0AUTH EXTERNAL %s\r\n" % str(posix.geteuid()).encode().hex().encode())
+        """The mechanism EXTERNAL: the kernel tells the peer who we are, we say the same.
+
+        BEGIN goes along. Sent after the answer it could be read together with a short first call by a systemd that is
+        slow to look, and what systemd has read before it begins lies there until more comes (sd-bus reads 256 bytes).
+        """
+        self._send(b"\0AUTH EXTERNAL %s\r\nBEGIN\r\n" % str(posix.geteuid()).encode().hex().encode())
         line = b""
         while not line.endswith(b"\r\n"):
             line += self._read(1)  # what follows the line is not ours to read yet
@@ -238,7 +242,6 @@ class Connection:
                 raise Malformed("D-Bus: too long a line")
         if not line.startswith(b"OK "):
             raise Malformed(f"D-Bus: not let in: {line.decode('ascii', 'replace').strip()}")
-        self._send(b"BEGIN\r\n")
 
     def _receive(self) -> Message:
         start = self._read(16)
