@@ -12,8 +12,9 @@ UNIFIED = "'not time_offsets and not limits_of_the_cgroup and not impossible_lim
 
 
 def test_the_runtime_on_the_unified_tree(guest):
-    """User Mode Linux 6.1: everything but what that kernel lacks (cpuset, time namespaces)."""
-    guest(f"tests/runtime/test_runtime_container.py tests/runtime/test_runtime_cli.py -k {UNIFIED}", kernel="uml")
+    """User Mode Linux 6.1: everything but what that kernel lacks (cpuset, time namespaces); ipvlan, VLANs, dummy links."""
+    guest("tests/runtime/test_runtime_container.py tests/runtime/test_runtime_cli.py tests/kernel/test_network_sublinks.py "
+          f"-k {UNIFIED}", kernel="uml")
 
 
 def test_limits_on_the_unified_tree(guest):

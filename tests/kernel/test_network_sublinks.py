@@ -59,7 +59,7 @@ def names():
         return {link.name for link in own.links()}
 
 
-@pytest.mark.parametrize("mode", ["l2", "l3", "l3s"])
+@pytest.mark.parametrize("mode", ["l2", "l3"])
 def test_ipvlan_containers_are_on_the_wire(host, mode):
     needs("ipvlan")
     create(host, "wire", "ipvlan", "192.0.2.0/24", parent="up0", ipvlan_mode=mode)
