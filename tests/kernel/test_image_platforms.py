@@ -131,6 +131,17 @@ def test_an_index_that_leads_nowhere_or_round_is_refused(engine):
     deep = members | {"index.json": json.dumps({"schemaVersion": 2, "manifests": [at]}).encode()}
     with pytest.raises(InvalidArgument, match="nested too deep"):
         load(engine, tar_of(deep))
+    wide = {}
+    at = {"mediaType": kinds["manifest"], **blob(wide, {"schemaVersion": 2})}
+    for number in range(3):  # a thousand ways to a thousand ways to a thousand ways to one thing
+        at = {"mediaType": kinds["index"], **blob(wide, {"schemaVersion": 2, "manifests": [at] * 1000, "annotations": {"n": str(number)}})}
+    with pytest.raises(InvalidArgument, match="not a JSON object"):
+        load(engine, tar_of(wide | {"index.json": json.dumps({"schemaVersion": 2, "manifests": [at]}).encode()}))
+    many = {}
+    entries = [{"mediaType": kinds["index"], **blob(many, {"schemaVersion": 2, "manifests": [], "annotations": {"n": str(n)}})} for n in range(600)]
+    top = {"mediaType": kinds["index"], **blob(many, {"schemaVersion": 2, "manifests": entries})}
+    with pytest.raises(InvalidArgument, match="more than 500 manifests"):
+        load(engine, tar_of(many | {"index.json": json.dumps({"schemaVersion": 2, "manifests": [top]}).encode()}))
     both = {}
     top = {"mediaType": kinds["index"], **blob(both, {"schemaVersion": 2, "manifests": [], "layers": [], "config": {}})}
     with pytest.raises(InvalidArgument, match="both at once"):

@@ -3,6 +3,7 @@
 The oldest form (`repositories` and `<id>/json`, docker before 1.10) is read by legacy.py.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
@@ -84,18 +85,23 @@ class _Item:
 class _Loading:
     """One archive whose bytes are all here."""
 
-    __slots__ = ("_ahead", "_contents", "_emit", "_lease", "_platform", "_store")
+    __slots__ = ("_ahead", "_contents", "_emit", "_images", "_lease", "_platform", "_store")
 
     def __init__(self, store: ImageStore, contents: Contents, lease: Lease, ahead: Ahead,
                  platform: Platform | None, emit: Emit) -> None:
         self._store, self._contents, self._lease, self._ahead = store, contents, lease, ahead
         self._platform, self._emit = platform, emit
+        self._images: dict[str, list[platforms.PlatformImage]] = {}  # by the digest of what leads to them
 
     async def run(self) -> list[Loaded]:
         """Every image of it."""
         documents = self._contents.documents
         entries = parse_index(documents["index.json"]) if "index.json" in documents else []
-        if "manifest.json" in documents and not self._has_indexes(entries):
+        for entry in entries:
+            if entry.digest not in self._images:  # on a thread: there may be megabytes of JSON
+                self._images[entry.digest] = await asyncio.to_thread(platforms.images_of, self._store.content, entry)
+        several = any(len(images) > 1 for images in self._images.values())  # more than a manifest.json can say
+        if "manifest.json" in documents and not several:
             loaded = await self._docker_archive()
             if self._platform is None or loaded or not entries:
                 return self._some(loaded)
@@ -110,17 +116,11 @@ class _Loading:
             raise NotFound(f"no image in the archive provides the specified platform ({self._platform})")
         return loaded
 
-    def _has_indexes(self, entries: list[Descriptor]) -> bool:
-        """Whether there is more in an OCI layout than a manifest.json beside it can say."""
-        content = self._store.content
-        return any(content.has(entry.digest) and len(platforms.images_of(content, entry)) > 1 for entry in entries)
-
     # --- OCI layouts
 
     async def _entry(self, entry: Descriptor) -> Loaded | None:
         """One entry of index.json: a manifest, or an index, which is kept whole. None for what is no image."""
-        content = self._store.content
-        images = platforms.images_of(content, entry)
+        images = self._images[entry.digest]
         found: platforms.PlatformImage | None = None
         if images:
             found = platforms.choose(images, self._platform) if self._platform else platforms.main_of(images)
@@ -130,7 +130,9 @@ class _Loading:
                 raise failure
             return None
         _check_system(found.config)
-        kept = platforms.closure(content, entry.digest) if len(images) > 1 and not self._platform else []
+        kept: list[str] = []
+        if len(images) > 1 and not self._platform:
+            kept = await asyncio.to_thread(platforms.closure, self._store.content, entry.digest)
         return await self._register(found.data, found.manifest.config.digest, found.manifest.layers,
                                     _annotated_names(entry.annotations), kept)
 

@@ -34,6 +34,7 @@ from corten.oci.platform import Platform, host_platform, platform_of, runs_on, s
 OCI_NAMES = {DOCKER_LAYER: OCI_LAYER, DOCKER_LAYER_GZIP: OCI_LAYER_GZIP}
 _KINDS = MANIFESTS | INDEXES | {""}  # of descriptors worth reading
 _DEPTH = 4
+_DOCUMENTS_LIMIT = 500  # manifests and indexes below one name
 _CLOSURE_LIMIT = 10_000
 
 
@@ -47,19 +48,36 @@ class PlatformImage:
         self.digest, self.data, self.manifest, self.config, self.platform = digest, data, manifest, config, platform
 
 
-def images_of(content: ContentStore, top: Descriptor, depth: int = _DEPTH) -> list[PlatformImage]:
-    """The images that a manifest or an index leads to and whose blobs are all here, in its order.
+def images_of(content: ContentStore, top: Descriptor) -> list[PlatformImage]:
+    """The images that a manifest or an index leads to and whose blobs are all here, in its order, each once.
 
-    Attestations, artifacts and what is not here are passed over. Raises InvalidArgument for what is malformed.
+    Attestations, artifacts and what is not here are passed over. Raises InvalidArgument for what is malformed,
+    nested too deep, or takes too many documents.
     """
-    if depth == 0:
-        raise InvalidArgument("invalid archive: indexes nested too deep")
-    if top.media_type not in _KINDS or not content.has(top.digest):
-        return []
-    data = content.read(top.digest, MANIFEST_LIMIT)
-    if is_index(data, top.media_type):
-        entries = [entry for entry in parse_index(data) if "vnd.docker.reference.type" not in entry.annotations]
-        return [image for entry in entries for image in images_of(content, entry, depth - 1)]
+    found: list[PlatformImage] = []
+    seen: set[str] = set()
+
+    def walk(entry: Descriptor, depth: int) -> None:
+        if entry.media_type not in _KINDS or entry.digest in seen or not content.has(entry.digest):
+            return
+        seen.add(entry.digest)
+        if depth == 0 or len(seen) > _DOCUMENTS_LIMIT:
+            raise InvalidArgument(
+                f"invalid archive: indexes nested too deep, or more than {_DOCUMENTS_LIMIT} manifests")
+        data = content.read(entry.digest, MANIFEST_LIMIT)
+        if not is_index(data, entry.media_type):
+            found.extend(_image(content, entry, data))
+            return
+        for inner in parse_index(data):
+            if "vnd.docker.reference.type" not in inner.annotations:
+                walk(inner, depth - 1)
+
+    walk(top, _DEPTH)
+    return found
+
+
+def _image(content: ContentStore, top: Descriptor, data: bytes) -> list[PlatformImage]:
+    """The image of a manifest, when it is one and whole."""
     try:
         manifest = parse_manifest(data)
     except Unsupported:
@@ -112,15 +130,18 @@ def missing(content: ContentStore, top: Descriptor, wanted: Platform) -> Excepti
 
 
 def closure(content: ContentStore, index: str) -> list[str]:
-    """The digests of all that an index leads to and that is here, attestations too; itself first."""
+    """The digests of all that an index leads to and that is here, attestations too; itself first.
+
+    Raises InvalidArgument when they are too many.
+    """
     found: dict[str, None] = {}
     level = [index]
     for _ in range(_DEPTH + 1):
         level = [digest for digest in level if digest not in found and content.has(digest)]
         found.update(dict.fromkeys(level))
-        if not level or len(found) > _CLOSURE_LIMIT:
-            break
-        level = [inner for digest in level for inner in _named(content, digest)]
+        if len(found) > _CLOSURE_LIMIT:
+            raise InvalidArgument(f"invalid archive: an index of more than {_CLOSURE_LIMIT} blobs")
+        level = list(dict.fromkeys(inner for digest in level for inner in _named(content, digest)))
     return list(found)
 
 
