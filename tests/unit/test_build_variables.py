@@ -64,6 +64,9 @@ def test_arguments_of_stages_and_the_global_scope() -> None:
     assert stage.recorded({"Q": "7", "HTTP_PROXY": "p"}) == ["Q=7"]
     assert "Q" not in stage.for_run(["Q=own"])
     assert build.unused() == ["ZZ"]
+    named = BuildArguments({"TARGETARCH": "own"}, "last").global_values()
+    assert (named["TARGETSTAGE"], named["TARGETARCH"]) == ("last", "own")
+    assert build.global_values()["TARGETSTAGE"] == "default"
 
 
 IGNORES = [

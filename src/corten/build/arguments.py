@@ -55,9 +55,11 @@ class BuildArguments:
 
     __slots__ = ("_allowed", "_given", "_global", "_referenced")
 
-    def __init__(self, given: Mapping[str, str | None]) -> None:
+    def __init__(self, given: Mapping[str, str | None], target: str = "") -> None:
+        """target: the name of the stage that is built."""
         self._given = dict(given)
-        self._global: dict[str, str | None] = dict(platform_arguments())
+        known = platform_arguments(target)
+        self._global: dict[str, str | None] = {name: self._given.get(name) or text for name, text in known.items()}
         self._allowed: dict[str, str | None] = {}
         self._referenced: set[str] = set()
 

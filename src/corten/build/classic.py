@@ -52,7 +52,7 @@ class ClassicBuild:
                  teller: Teller) -> None:
         self.plan, self.options, self.backend, self.teller = plan, options, backend, teller
         self._open_context = context  # the tree of a context by name, "" the main one, unpacked when first asked for
-        self._arguments = BuildArguments(options.arguments)
+        self._arguments = BuildArguments(options.arguments, plan.stages[-1].name)
         self.failed_at: tuple[int, int] | None = None  # the lines of the first command that failed
         self._stage_arguments: dict[int, BuildArguments] = {}
         self._stages = Stages(self._stage)
