@@ -141,9 +141,10 @@ class Folders:
 
     async def _shrink(self, most: int) -> None:
         for key, folder in list(self._kept.items())[:max(len(self._kept) - most, 0)]:
-            if not folder.users:
+            if not folder.users and self._kept.get(key) is folder:  # others come and go while one is removed
                 del self._kept[key]
-                self._locks.pop(key, None)
+                if not self._locks[key].locked():
+                    del self._locks[key]
                 await folder.remove()
 
     async def prune(self) -> None:
