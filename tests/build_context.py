@@ -1,5 +1,6 @@
 """Contexts of builds as tars, and the classic stream read back."""
 
+import glob
 import io
 import json
 import os
@@ -73,4 +74,5 @@ def begin(engine, text, query=""):
 
 def build_folders(engine):
     """What builds have on the disk at this moment."""
-    return os.listdir(f"{engine.folder}/data/build")
+    regions = glob.glob(f"{engine.folder}/data/snapshots/regions/*/*")
+    return [*os.listdir(f"{engine.folder}/data/build"), *map(os.path.basename, regions)]

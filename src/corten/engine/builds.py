@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from corten.base.errors import Error, InvalidArgument
 from corten.base.files import remove_tree
-from corten.base.ids import new_id
 from corten.build import classic
 from corten.build.context import Tree, drop_ignored_dockerfile, read_dockerfile
 from corten.build.files import Cancelled
@@ -85,7 +84,7 @@ class Builds:
         request.options.named_folders = frozenset(request.folders)
         if request.cache_from and not any(self._is_there(ref) for ref in request.cache_from):
             request.options.use_cache = False
-        context = Context(f"{self.engine.layout.build}/{new_id()[:12]}")
+        context = Context(self.engine.images.store.snapshots.place())
         try:
             text = await self._take_in(context, request, tar)
             options = request.options

@@ -130,9 +130,13 @@ class Snapshots:
         Each in the next region of the disk: ext4 makes files beside their folder, and without a journal it steps over
         every inode freed there in the last minutes (20,000 files unpacked after as many were removed: 8 s, not 0.5).
         """
-        path = f"{self._next_region()}/{secrets.token_hex(8)}"
+        path = self.place()
         os.mkdir(path, 0o700)
         return path
+
+    def place(self) -> str:
+        """Where such a folder may be made, by who removes it again; what is left of it goes at the next start."""
+        return f"{self._next_region()}/{secrets.token_hex(8)}"
 
     def _next_region(self) -> str:
         self._region = (self._region + 1) % _REGION_COUNT
