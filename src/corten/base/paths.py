@@ -50,7 +50,7 @@ class Layout:
 
     @property
     def build(self) -> str:
-        """Contexts and scratch space of builds under way."""
+        """Clients' folders kept from build to build, and scratch space of builds under way."""
         return f"{self.data_root}/build"
 
     @property

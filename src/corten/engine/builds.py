@@ -4,7 +4,7 @@
     async with aclosing(build):
         async for messages in build: ...                       # what its teller tells; leaving it early cancels it
 
-A build owns `layout.build/<id>` (context, unpacked archives) and a lease on what it makes; both go with it.
+A build owns a folder (context, unpacked archives) and a lease on what it makes; both go with it.
 """
 
 import asyncio
