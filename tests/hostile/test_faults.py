@@ -172,14 +172,16 @@ def small_root(own_engine):
     os.mkdir(data)
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.mount(b"none", data.encode(), b"tmpfs", 0, b"size=48m,mode=700") == 0
-    subprocess.run(["cp", "-a", f"{kept}/.", data], check=True)
-    engine.start()
-    yield engine
-    engine.clear()
-    engine.stop()
-    libc.umount2(data.encode(), 2)
-    shutil.rmtree(data)
-    os.rename(kept, data)
+    try:
+        subprocess.run(["cp", "-a", f"{kept}/.", data], check=True)
+        engine.start()
+        yield engine
+        engine.clear()
+        engine.stop()
+    finally:
+        libc.umount2(data.encode(), 2)
+        shutil.rmtree(data)
+        os.rename(kept, data)
 
 
 def fill(engine):
