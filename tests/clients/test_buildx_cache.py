@@ -6,6 +6,8 @@ import subprocess
 import pytest
 from registry_server import running_registry
 
+from corten.api.buildkit.control import _filters as filters_of
+
 TEXT = "FROM busybox\nRUN dd if=/dev/zero of=/big bs=1k count=300\nRUN --mount=type=cache,target=/c echo kept >/c/f\nRUN echo small >/s\n"
 
 
@@ -86,3 +88,7 @@ def test_the_cache_goes_elsewhere_and_comes_back(client, tmp_path, kind):
 
 def test_other_caches_are_refused_by_name(client):
     assert "cache exporter azblob is not there" in client.build("FROM busybox\nRUN echo begun\n", "--cache-to", "type=azblob,name=x", code=1)
+
+
+def test_filters_as_clients_write_them():
+    assert filters_of(["", "id==a,inuse", "type~=b"]) == {"id": ["a"], "inuse": ["true"], "type": ["b"]}

@@ -227,10 +227,10 @@ def _stamp(time_ns: int) -> Any:
 
 
 def _filters(texts: Iterable[str]) -> dict[str, list[str]]:
-    """containerd's filters: `name==value`, `name~=value`, a name alone; several with commas."""
+    """containerd's filters: `name==value`, `name~=value`, a name alone; several with commas. An empty one is none."""
     found: dict[str, list[str]] = {}
     for text in texts:
-        for part in text.split(","):
+        for part in filter(None, text.split(",")):
             name, operator, value = part.replace("~=", "==").partition("==")
             found.setdefault(name.strip(), []).append(value.strip() if operator else "true")
     return found
