@@ -11,15 +11,6 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # for machine.py
 COUNTS = re.compile(r"^=*\s*((?:\d+ \w+, )*\d+ \w+) in [\d.]+s", re.MULTILINE)
 
 
-def pytest_collection_modifyitems(config, items):
-    if os.environ.get("CORTEN_GUESTS") == "all":
-        return
-    left_out = [item for item in items if item.get_closest_marker("all_guests")]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
-
-
 @pytest.fixture
 def guest():
     """A function (tests, **options of machine.run): fails unless at least one test ran in the guest and none failed."""

@@ -1,13 +1,14 @@
 """The unified cgroup tree, older kernels: our own kernel and runtime tests, run in guests (machine.py).
 
-What a machine has of its own decides nothing here: each guest has the kernel that is named. Those marked `all_guests`
-depend on how fast an emulated machine is and run with CORTEN_GUESTS=all only; else pytest counts them as deselected.
+What a machine has of its own decides nothing here: each guest has the kernel that is named.
 """
 
 import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
+ENGINE = ("'run_to_the_end or program_sees or stop_asks or pause or update or exec_runs or exec_dies or out_of_memory or "
+          "more_processes or one_device or init_reaps or killed_by or stdin_reaches or terminal_is_one or own_stdio'")
 UNIFIED = "'not time_offsets and not limits_of_the_cgroup and not impossible_limit and not 200_execs'"
 
 
@@ -22,13 +23,11 @@ def test_limits_on_the_unified_tree(guest):
     guest("tests/runtime/test_runtime_container.py -k 'limit or time_offsets or memory or freeze or device'", kernel="6.12")
 
 
-@pytest.mark.all_guests
 def test_the_engine_on_the_unified_tree(guest):
-    """6.12: daemon, zygote and pump; containers over the API. (After two kill -9 in a row 6.12 cannot tell a code.)"""
-    guest("tests/api/test_containers.py tests/kernel/test_zygote.py -k 'not kill_9 and not bad_request'", kernel="6.12")
+    """6.12: daemon, zygote and pump; what a container's life over the API has to do with its group."""
+    guest(f"tests/api/test_containers.py tests/kernel/test_zygote.py -k {ENGINE}", kernel="6.12")
 
 
-@pytest.mark.all_guests
 def test_the_systemd_driver(guest):
     """6.12 with systemd as the first process: scopes asked for by `corten-oci --systemd-cgroup`."""
     guest("tests/runtime/test_runtime_systemd.py", kernel="6.12", systemd=True)
