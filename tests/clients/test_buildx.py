@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -122,11 +123,18 @@ def test_a_client_that_leaves_ends_its_build(client):
         time.sleep(0.05)
 
 
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
 def test_stages_that_do_not_wait_for_each_other_run_together(client):
-    told = client.build("""FROM busybox AS one
-RUN mkfifo -m 666 /unused; echo one >/one && until nc -w 100 127.0.0.1 4711 </one; do sleep 0.1; done
+    port = free_port()
+    told = client.build(f"""FROM busybox AS one
+RUN echo one >/one && until nc -w 100 127.0.0.1 {port} </one; do sleep 0.1; done
 FROM busybox AS two
-RUN nc -l -p 4711 >/two
+RUN nc -l -p {port} >/two
 FROM busybox AS nobody_asks_for_it
 RUN exit 1
 FROM busybox
@@ -162,7 +170,8 @@ def test_only_one_stage_does_without_the_cache(client):
 
 
 def test_the_same_step_of_two_builds_is_done_once(client, tmp_path):
-    text = "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid && until wget -q -O- http://127.0.0.1:4712/; do sleep 0.1; done\n"
+    port = free_port()
+    text = f"FROM busybox\nRUN cat /proc/sys/kernel/random/uuid && until wget -q -O- http://127.0.0.1:{port}/; do sleep 0.1; done\n"
     (client.context / "Dockerfile").write_text(text)
     builds = [subprocess.Popen([client.plugin, "build", "--progress=plain", "--network=host", "--iidfile", tmp_path / name, client.context],
                                env=client.environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for name in "ab"]
@@ -173,7 +182,7 @@ def test_the_same_step_of_two_builds_is_done_once(client, tmp_path):
                 told.append(line.split()[-1])
                 break
     assert len(client.engine.api("GET", "/containers/json?all=1").json) == 1
-    server = subprocess.Popen([sys.executable, "-m", "http.server", "4712", "--bind", "127.0.0.1", "-d", tmp_path], stderr=subprocess.DEVNULL)
+    server = subprocess.Popen([sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "-d", tmp_path], stderr=subprocess.DEVNULL)
     try:
         for build in builds:
             build.communicate(timeout=60)
