@@ -19,6 +19,7 @@ from corten.base.errors import Error, InvalidArgument
 from corten.base.paths import Layout
 from corten.daemon import config as flags
 from corten.engine.settings import DaemonConfig
+from corten.linux import rlimit
 from corten.zygote.starting import start_zygote
 
 SWITCH_INTERVAL_S = 0.0005  # how long a thread that deletes files may keep the loop waiting; 5 ms by default
@@ -56,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
             level=_LEVELS[config.log_level], format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
         for name in ("hpack", "grpclib"):  # their debug output is a line a header, their INFO one a stream
             logging.getLogger(name).setLevel(logging.WARNING)
+        rlimit.raise_files()
         if os.geteuid() != 0:
             raise InvalidArgument("the daemon needs to be run as root")
         os.umask(0o022)

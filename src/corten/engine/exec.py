@@ -218,6 +218,8 @@ class Execs:
             await self.engine.zygote.forget_execs(over)
         except Error as error:
             self.engine.log.warning("%d execs stay with the zygote: %s", len(over), error)
+            for container_id, exec_id in over:  # one that is older than this daemon knows them singly
+                await self.engine.zygote.forget(container_id, exec_id)
 
     def _finish(self, made: ExecRecord, exit_code: int) -> None:
         made.exit_code, made.running = exit_code, False

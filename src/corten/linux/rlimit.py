@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _INFINITY = (1 << 64) - 1
+_SOFT_FILES = "CORTEN_SOFT_NOFILE"
+_soft_files: int | None = None  # what programs get, once this process has raised its own limit
 # asm-generic/resource.h
 NUMBERS = {
     "RLIMIT_CPU": 0, "RLIMIT_FSIZE": 1, "RLIMIT_DATA": 2, "RLIMIT_STACK": 3, "RLIMIT_CORE": 4, "RLIMIT_RSS": 5,
@@ -37,12 +39,30 @@ def _value(value: int) -> int:
     return -1 if value < 0 or value >= _INFINITY >> 1 else value
 
 
+def raise_files() -> None:
+    """As many descriptors as this process may have; programs it starts get the soft limit it was itself begun with.
+
+    A host's soft limit is 1024 for the sake of select(2), and an engine holds several for each container. The first
+    caller's limit goes on to processes executed later by the environment.
+    """
+    global _soft_files
+    import os
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _soft_files = int(os.environ.setdefault(_SOFT_FILES, str(soft)))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def apply(limits: list[tuple[int, int, int]]) -> None:
     """Set them for this process. Without CAP_SYS_RESOURCE a hard limit cannot rise: then as far as it may go."""
-    if not limits:
+    if not limits and _soft_files is None:
         return
 
     import resource
+
+    if _soft_files is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_soft_files, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
     for number, soft, hard in limits:
         try:

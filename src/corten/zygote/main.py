@@ -11,7 +11,7 @@ import signal
 import sys
 
 from corten.base.paths import Layout
-from corten.linux import cgroup_devices, cgroup_limits, process, sealed
+from corten.linux import cgroup_devices, cgroup_limits, process, rlimit, sealed
 from corten.linux.libc import syscall
 from corten.linux.seqpacket import listen_alone
 from corten.runtime import hooks
@@ -55,4 +55,5 @@ def main() -> int:
     if len(sys.argv) == 4:
         sealed.execute([sys.executable, "-IS", "-c", COMMAND, *sys.argv[1:], SEALED], dict(os.environ))
     process.set_dumpable(False)
+    rlimit.raise_files()
     return start(Layout(sys.argv[2], sys.argv[3]))
