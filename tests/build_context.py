@@ -75,4 +75,5 @@ def begin(engine, text, query=""):
 def build_folders(engine):
     """What builds have on the disk at this moment."""
     regions = glob.glob(f"{engine.folder}/data/snapshots/regions/*/*")
-    return [*os.listdir(f"{engine.folder}/data/build"), *map(os.path.basename, regions)]
+    here = set(os.listdir(f"{engine.folder}/data/build")) - {"folders"}  # those stay from build to build
+    return [*here, *map(os.path.basename, regions)]

@@ -138,7 +138,7 @@ def test_a_folder_is_fetched_once_and_then_what_changed(client):
         client.build("FROM busybox\nCOPY . /c/\n", "-t", "kept")
 
     def places():
-        return list(Path(client.engine.folder, "data/build").glob("*/context"))
+        return list(Path(client.engine.folder, "data/build/folders").glob("*/context"))
 
     client.write(one="1\n", two="2\n", three="3\n", **{".dockerignore": "Dockerfile\n.dockerignore\n"})
     (client.context / "d").mkdir()

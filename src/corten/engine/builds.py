@@ -67,7 +67,7 @@ class Builds:
     def __init__(self, engine: "Engine") -> None:
         self.engine = engine
         self.cache = BuildCache(engine)
-        self.folders = Folders(engine.layout.build)
+        self.folders = Folders(f"{engine.layout.build}/folders")
         self.flights: dict[str, Flight] = {}
         self.running: set[Build] = set()
 
