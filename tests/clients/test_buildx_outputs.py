@@ -73,6 +73,9 @@ def test_here_in_a_file_and_pushed_at_once(files, tmp_path):
 
 @pytest.mark.parametrize(("flags", "text"), [
     (("-o", "type=oci,dest=/dev/null,compression=zstd"), "compression=zstd is not done yet"),
+    (("-o", "type=image,oci-mediatypes=true", "-t", "x"), "oci-mediatypes=true of the exporter image is not done yet"),
+    (("-o", "type=image,store=false", "-t", "x"), "store=false of the exporter image is not done yet"),
+    (("-o", "type=oci,dest=/dev/null,force-compression=true"), "force-compression=true of the exporter oci"),
     (("-o", "type=image", "-t", "x", "--annotation", "index:a=b"), "index annotations not supported for single platform export"),
     (("--sbom=true",), "ttestation"),
     (("--platform", "linux/amd64,linux/arm64"), "several platforms"),

@@ -32,8 +32,12 @@ if TYPE_CHECKING:
 
 # of no effect on what is made here, or done by the client itself
 _IDLE = frozenset(("name", "dest", "context", "prefer-image-digest", "buildinfo-attrs", "buildinfo", "oci-artifact",
-                   "unpack", "store", "oci-mediatypes", "force-compression", "prefer-nondist-layers",
-                   "source-date-epoch", "rewrite-timestamp", "name-canonical"))
+                   "unpack", "prefer-nondist-layers", "source-date-epoch", "rewrite-timestamp"))
+# what is done here one way only
+_ALWAYS = {
+    "image": {"store": True, "oci-mediatypes": False, "force-compression": False, "name-canonical": False},
+    "docker": {"force-compression": False}, "oci": {"oci-mediatypes": True, "force-compression": False},
+}
 _KNOWN = {
     "image": {"push", "registry.insecure", "compression", "dangling-name-prefix", "danging-name-empty-only"},
     "docker": {"tar", "compression"}, "oci": {"tar", "compression"},
@@ -77,6 +81,11 @@ def check(exporters: Iterable[Any]) -> None:
             raise Unsupported(f"the exporter {exporter.Type} is not there: --output type={exporter.Type}")
         for name, value in exporter.Attrs.items():
             if name in _IDLE or name.startswith(("annotation.", "annotation-manifest.")):
+                continue
+            always = _ALWAYS.get(kind, {}).get(name)
+            if always is not None:
+                if value.lower() not in (_TRUE if always else _FALSE):
+                    raise Unsupported(f"the attribute {name}={value} of the exporter {kind} is not done yet")
                 continue
             if name.startswith("annotation-"):
                 raise InvalidArgument("index annotations not supported for single platform export")
