@@ -137,7 +137,7 @@ def test_the_engine_offers_nothing_but_sockets_in_its_own_folders(engine, contro
         assert engine.process.pid in pids and len(pids) >= 4
         assert offered(inodes(pids)) == ([], [])
         names, ports = offered(inodes([os.getpid()]))
-        assert f"@{control[1]}" in names and len(ports) == 1  # what offers is found
+        assert f"@{control[1]}" in names and ports  # what offers is found
         for path in sockets_of(engine):
             assert os.stat(path).st_mode & 0o077 == 0 or os.stat(os.path.dirname(path)).st_mode & 0o077 == 0, path
     finally:
