@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corten.base import jsonio
+from corten.base.detach_keys import Scanner
 from corten.cli import clock
 from corten.cli.containers import ports_text
 from corten.cli.copy import PathInfo, placed, renamed, split_argument, split_entry
@@ -16,7 +17,7 @@ from corten.cli.filters import encode
 from corten.cli.reference import check, domain_of, familiar, full_name, is_valid, split_name
 from corten.cli.stream import Demultiplexer
 from corten.cli.table import aligned
-from corten.cli.tty import DetachKeys, parse_keys
+from corten.cli.tty import parse_keys
 
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-(1 << 63), 1 << 63), st.text(max_size=8)),
@@ -118,7 +119,7 @@ def test_detach_keys():
     assert parse_keys("ctrl-@,x") == b"\0x"
     with pytest.raises(Failure):
         parse_keys("ctrl-pp")
-    keys = DetachKeys(b"\x10\x11")
+    keys = Scanner(b"\x10\x11")
     assert keys.feed(b"ab\x10") == (b"ab", False)
     assert keys.feed(b"c") == (b"\x10c", False)
     assert keys.feed(b"d\x10\x11e") == (b"d", True)
@@ -126,7 +127,7 @@ def test_detach_keys():
 
 @given(st.lists(st.binary(max_size=6), max_size=6))
 def test_what_is_no_detach_key_passes(pieces):
-    keys = DetachKeys(b"\x10\x11")
+    keys = Scanner(b"\x10\x11")
     typed = b"".join(pieces)
     out, pressed = b"", False
     for piece in pieces:

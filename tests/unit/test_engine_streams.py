@@ -9,8 +9,9 @@ import tty
 import pytest
 
 from corten.api.stream import Connection, HangupWatch
+from corten.base.detach_keys import Scanner
 from corten.base.errors import InvalidArgument
-from corten.engine.streams import DetachScanner, parse_detach_keys, run_duplex
+from corten.engine.streams import parse_detach_keys, run_duplex
 
 
 @pytest.mark.parametrize(("text", "keys"), [
@@ -36,7 +37,7 @@ def test_bad_detach_keys(text):
     ([b"\x10"], b"", False),
 ])
 def test_scanner(typed, passed, detached):
-    scanner = DetachScanner(b"\x10\x11")
+    scanner = Scanner(b"\x10\x11")
     out, seen = b"", False
     for data in typed:
         more, seen = scanner.feed(data)

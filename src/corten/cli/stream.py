@@ -7,8 +7,8 @@ import os
 import select
 from collections.abc import Callable
 
+from corten.base.detach_keys import Scanner
 from corten.cli.client import Connection, half_close
-from corten.cli.tty import DetachKeys
 
 _PIECE = 1 << 18
 
@@ -109,7 +109,7 @@ class Streamer:
         self._connection = connection
         self._socket = connection.sock
         self._stdin = stdin
-        self._keys = DetachKeys(detach_keys) if stdin and tty and detach_keys else None
+        self._keys = Scanner(detach_keys) if stdin and tty and detach_keys else None
         self._on_signal = on_signal
         self._signals = signals
         self._pending = b""

@@ -3,6 +3,7 @@
 import os
 import termios
 
+from corten.base.detach_keys import key_byte
 from corten.cli.errors import Failure
 
 DEFAULT_KEYS = "ctrl-p,ctrl-q"
@@ -68,37 +69,7 @@ def parse_keys(text: str) -> bytes:
     """`ctrl-p,ctrl-q` -> b"\\x10\\x11". Raises Failure."""
     keys = bytearray()
     for key in text.split(","):
-        name = key.lower()
-        if len(key) == 1:
-            keys += key.encode()[:1]
-        elif name.startswith("ctrl-") and len(name) == 6 and (name[5].isalpha() or name[5] in "@[\\]^_"):
-            keys.append(0 if name[5] == "@" else ord(name[5].upper()) - 64)
-        else:
+        if (byte := key_byte(key)) < 0:
             raise Failure(f"Unknown character: '{key}'")
+        keys.append(byte)
     return bytes(keys)
-
-
-class DetachKeys:
-    """Finds the keys in what is typed; a begun sequence is held back until it is clear that it is none."""
-
-    __slots__ = ("_held", "_keys")
-
-    def __init__(self, keys: bytes) -> None:
-        self._keys = keys
-        self._held = 0
-
-    def feed(self, data: bytes) -> tuple[bytes, bool]:
-        """(what to pass on, whether the keys were pressed)."""
-        out = bytearray()
-        for byte in data:
-            if byte == self._keys[self._held]:
-                self._held += 1
-                if self._held == len(self._keys):
-                    self._held = 0
-                    return bytes(out), True
-                continue
-            out += self._keys[:self._held]
-            self._held = 1 if byte == self._keys[0] else 0
-            if not self._held:
-                out.append(byte)
-        return bytes(out), False

@@ -9,13 +9,14 @@ import os
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from corten.base.detach_keys import DEFAULT
 from corten.base.errors import Conflict, Error, Unsupported
 from corten.engine import log_drivers
 from corten.engine.follow import DRAIN_S, Follower, LogWatch, end_of_output
 from corten.engine.log_files import LogFiles
 from corten.engine.logs import LogReading, LogRequest, Piece, frames_of
 from corten.engine.records import ContainerRecord
-from corten.engine.streams import DETACH_KEYS, Connection, Ended, FileSpan, copy_input, grow_pipe
+from corten.engine.streams import Connection, Ended, FileSpan, copy_input, grow_pipe
 
 if TYPE_CHECKING:
     from corten.engine.engine import Engine
@@ -29,7 +30,7 @@ class AttachRequest(NamedTuple):
     stderr: bool = False
     logs: bool = False
     stream: bool = False
-    detach_keys: bytes = DETACH_KEYS
+    detach_keys: bytes = DEFAULT
     framed: bool | None = None  # default: unless there is a terminal
 
 

@@ -12,13 +12,13 @@ import termios
 from collections.abc import Coroutine
 from typing import Any, NamedTuple, Protocol
 
+from corten.base.detach_keys import DEFAULT, Scanner, key_byte
 from corten.base.errors import InvalidArgument
 
 CHUNK_BYTES = 256 << 10
 PIPE_BYTES = 1 << 20
 STDOUT, STDERR = 1, 2
 EXIT_DRAIN_S = 2.0  # output that a left-behind child may still hold open after the process itself has ended
-DETACH_KEYS = b"\x10\x11"  # ctrl-p,ctrl-q
 
 
 class FileSpan(NamedTuple):
@@ -133,52 +133,11 @@ def frame_header(stream: int, size: int) -> bytes:
 def parse_detach_keys(text: str) -> bytes:
     """`ctrl-p,ctrl-q` -> b"\\x10\\x11"; empty is the default. Raises InvalidArgument."""
     if not text:
-        return DETACH_KEYS
-    keys = bytearray()
-    for key in text.split(","):
-        name = key.lower().removeprefix("ctrl-")
-        if len(key) == 1 and key.isascii():
-            keys += key.encode()
-        elif key[:5].lower() == "ctrl-" and len(name) == 1 and name.isascii() and name.isalpha():
-            keys.append(ord(name) - ord("a") + 1)
-        elif key[:5].lower() == "ctrl-" and name in _CONTROL:
-            keys.append(_CONTROL[name])
-        else:
-            raise InvalidArgument(f"Invalid detach keys ({text}) provided")
-    return bytes(keys)
-
-
-_CONTROL = {"@": 0, "[": 27, "\\": 28, "]": 29, "^": 30, "_": 31}
-
-
-class DetachScanner:
-    """Finds the detach keys in what a user types; keys that may be the beginning of them are held back."""
-
-    __slots__ = ("_held", "_keys")
-
-    def __init__(self, keys: bytes) -> None:
-        self._keys = keys
-        self._held = 0
-
-    def feed(self, data: bytes) -> tuple[bytes, bool]:
-        """What to pass on, and whether the user has asked to detach (the rest is dropped then)."""
-        if not self._held and self._keys[:1] not in data:
-            return data, False
-        out = bytearray()
-        for byte in data:
-            if byte == self._keys[self._held]:
-                self._held += 1
-                if self._held == len(self._keys):
-                    self._held = 0
-                    return bytes(out), True
-                continue
-            out += self._keys[:self._held]
-            self._held = 0
-            if byte == self._keys[0]:
-                self._held = 1
-            else:
-                out.append(byte)
-        return bytes(out), False
+        return DEFAULT
+    found = [key_byte(key) for key in text.split(",")]
+    if min(found) < 0:
+        raise InvalidArgument(f"Invalid detach keys ({text}) provided")
+    return bytes(found)
 
 
 # --- copying
@@ -189,7 +148,7 @@ async def copy_input(connection: Connection, fd: int, *, detach_keys: bytes | No
 
     `detach_keys` None: nothing is looked at, and bytes move socket to pipe inside the kernel where they can.
     """
-    scanner = DetachScanner(detach_keys) if detach_keys else None
+    scanner = Scanner(detach_keys) if detach_keys else None
     try:
         if scanner is None:
             await _splice_input(connection, fd)
@@ -351,7 +310,7 @@ class Duplex:
                 return Ended(False, False)
 
     async def _input(self, detach_keys: bytes | None) -> bool:
-        keys = (detach_keys or DETACH_KEYS) if self._tty else None
+        keys = (detach_keys or DEFAULT) if self._tty else None
         detached = await copy_input(self._connection, self._stdin, detach_keys=keys)
         if not detached and not self._tty:
             fd, self._stdin = self._stdin, -1
