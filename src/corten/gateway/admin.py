@@ -5,6 +5,7 @@ import asyncio
 import h11
 
 from corten.base.errors import Internal, Unavailable
+from corten.gateway.exchange import exchange
 
 LIMIT_BYTES = 64 << 20
 TIMEOUT_S = 5.0
@@ -29,28 +30,14 @@ class Admin:
     async def _exchange(self, method: str, target: str) -> tuple[int, bytes]:
         reader, writer = await asyncio.open_unix_connection(self.path)
         try:
-            http = h11.Connection(h11.CLIENT)
             asked = h11.Request(method=method, target=target, headers=[
                 ("Host", "envoy"), ("Connection", "close"), ("Content-Length", "0")])
-            writer.write((http.send(asked) or b"") + (http.send(h11.EndOfMessage()) or b""))
-            status, parts, size = 0, [], 0
-            while True:
-                event = http.next_event()
-                if event is h11.NEED_DATA:
-                    http.receive_data(await reader.read(1 << 16))
-                elif isinstance(event, h11.Response):
-                    status = event.status_code
-                elif isinstance(event, h11.Data):
-                    parts.append(bytes(event.data))
-                    size += len(event.data)
-                    if size > LIMIT_BYTES:
-                        raise Internal("Envoy's answer is too long")
-                elif isinstance(event, h11.EndOfMessage):
-                    return status, b"".join(parts)
-                elif isinstance(event, h11.ConnectionClosed):
-                    raise OSError("connection closed")
+            answer = await exchange(reader, writer, asked, b"", LIMIT_BYTES)
         finally:
             writer.close()
+        if not answer.whole:
+            raise Internal("Envoy's answer is too long")
+        return answer.status, answer.body
 
     async def counters(self, pattern: str = "") -> dict[str, int]:
         """Counters and gauges whose name fits an RE2 pattern. Raises Unavailable."""

@@ -4,9 +4,14 @@ import datetime
 import importlib.util
 import os
 import socket
+from typing import TYPE_CHECKING
 
 from corten.base.errors import Unavailable
 from corten.base.files import atomic_write
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec
 
 ROOT_DAYS, DAYS = 3650, 90
 RENEW_DAYS = 30
@@ -79,13 +84,15 @@ def _needed() -> None:
         raise Unavailable("making certificates needs cryptography: install corten[gateway], or give both files")
 
 
-def _name(text: str):  # type: ignore[no-untyped-def]
+def _name(text: str) -> "x509.Name":
     from cryptography import x509
 
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
 
 
-def _builder(subject, issuer, public_key, days: int):  # type: ignore[no-untyped-def]
+def _builder(
+    subject: "x509.Name", issuer: "x509.Name", public_key: "ec.EllipticCurvePublicKey", days: int
+) -> "x509.CertificateBuilder":
     from cryptography import x509
 
     now = datetime.datetime.now(datetime.UTC)
@@ -94,7 +101,7 @@ def _builder(subject, issuer, public_key, days: int):  # type: ignore[no-untyped
             .not_valid_after(now + datetime.timedelta(days=days)))
 
 
-def _pem(key) -> bytes:  # type: ignore[no-untyped-def]
+def _pem(key: "ec.EllipticCurvePrivateKey") -> bytes:
     from cryptography.hazmat.primitives import serialization
 
     pem: bytes = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,

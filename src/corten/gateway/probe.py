@@ -12,6 +12,7 @@ import h11
 from corten.base.errors import InvalidArgument, Unavailable
 from corten.base.files import parse_json
 from corten.gateway.audit import tail
+from corten.gateway.exchange import exchange
 from corten.gateway.render import Place
 
 TIMEOUT_S = 15.0
@@ -37,7 +38,7 @@ async def probe(asked: dict[str, Any], body: bytes, place: Place, authority: str
             host, port, ssl=context, server_hostname=parts.hostname if context else None), TIMEOUT_S)
         try:
             request = h11.Request(method=asked["Method"], target=target, headers=list(headers.items()))
-            status, answer, data = await asyncio.wait_for(_exchange(reader, writer, request, body), TIMEOUT_S)
+            answer = await asyncio.wait_for(exchange(reader, writer, request, body, BODY_BYTES), TIMEOUT_S)
         finally:
             writer.close()
     except (OSError, TimeoutError) as error:
@@ -46,7 +47,7 @@ async def probe(asked: dict[str, Any], body: bytes, place: Place, authority: str
         raise InvalidArgument(f"invalid request: {error}") from None
     except h11.RemoteProtocolError as error:
         raise Unavailable(f"the gateway's answer makes no sense: {error}") from None
-    return {"Status": status, "Headers": answer, "Body": data.decode(errors="replace"),
+    return {"Status": answer.status, "Headers": answer.headers, "Body": answer.body.decode(errors="replace"),
             "Audit": await _line(place.audit, trace)}
 
 
@@ -55,26 +56,6 @@ def _context(authority: str) -> ssl.SSLContext:
     if os.path.exists(authority):
         context.load_verify_locations(authority)
     return context
-
-
-async def _exchange(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: h11.Request, body: bytes,
-) -> tuple[int, list[list[str]], bytes]:
-    http = h11.Connection(h11.CLIENT)
-    writer.write((http.send(request) or b"") + (http.send(h11.Data(data=body)) or b"")
-                 + (http.send(h11.EndOfMessage()) or b""))
-    status, headers, data = 0, [], b""
-    while True:
-        event = http.next_event()
-        if event is h11.NEED_DATA:
-            http.receive_data(await reader.read(1 << 16))
-        elif isinstance(event, h11.Response):
-            status = event.status_code
-            headers = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in event.headers]
-        elif isinstance(event, h11.Data):
-            data = (data + bytes(event.data))[:BODY_BYTES]
-        elif isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed)):
-            return status, headers, data
 
 
 async def _line(path: str, trace: str) -> object:

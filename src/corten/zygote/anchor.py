@@ -1,8 +1,8 @@
 """The anchor: the zygote's parent, kept so small that it has no reason to die.
 
 It is subreaper (prctl(2)): when the zygote is gone, its containers become the anchor's children, and the anchor records
-their exits. It keeps a second copy of every descriptor the zygote holds, and forks a new zygote that finds them at
-their numbers. It reads nothing but the first lines of the zygote's own messages:
+their exits. It keeps a second copy of every descriptor the zygote holds for more than a moment, and forks a new zygote
+that finds them at their numbers. It reads nothing but the first lines of the zygote's own messages:
 
     zygote -> anchor   H<key>\\n<pid>\\n<oom path>\\n<text not read>  + descriptors     hold, or hold anew
                        D<key>                                                           drop

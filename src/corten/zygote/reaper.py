@@ -1,4 +1,6 @@
-"""Recording exits: written to a file first, reaped after, told last, so that no kill -9 in between loses a code."""
+"""Exits, read before the process is reaped, and put on record so that no kill -9 in between loses a code.
+
+When each is written, told and reaped is endings.py's matter."""
 
 import json
 import os

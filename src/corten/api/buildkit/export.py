@@ -9,7 +9,6 @@ Source: docs.docker.com/build/exporters; attributes: moby/buildkit exporter/cont
 import base64
 import contextlib
 import json
-import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from corten.api.buildkit.progress import Vertex
 from corten.api.buildkit.send import send_file, send_tree
 from corten.api.buildkit.sessions import Session
 from corten.base.errors import Error, InvalidArgument, Unsupported
-from corten.engine import build_export
+from corten.engine import build_cache_remote, build_export
 from corten.engine.builds import tag_name
 from corten.oci import reference
 from corten.oci.image_spec import Descriptor, parse_manifest
@@ -173,23 +172,10 @@ async def _store(one: Export) -> None:
     with content.lease() as lease:
         found = build_export.saved_image(one.engine, one.image, one.names)
         for digest in (*found.digests(), content.add(found.manifest)):
-            lease.add(digest)
-            await send_blob(one.engine, store, digest)
+            await build_cache_remote.send(one.engine, store, digest, lease)
     one.describe(found.top)
     if one.names:
         one.response["image.name"] = ",".join(one.names)
-
-
-async def send_blob(engine: "Engine", store: ClientStore, digest: str) -> None:
-    """A blob of the engine's into the client's store, unless it has it."""
-    content = engine.images.store.content
-    if await store.has(digest):
-        return
-    descriptor = content.open(digest)
-    try:
-        await store.write(digest, content.size(digest), descriptor)
-    finally:
-        os.close(descriptor)
 
 
 async def _local(one: Export) -> None:
