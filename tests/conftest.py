@@ -122,7 +122,7 @@ def leaks():
     """Fails the test when mounts, links, cgroups, nft tables or processes are left that were not there before."""
     before = host_state()
     yield
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while True:
         after = host_state()
         left = {kind: sorted(after[kind] - before[kind]) for kind in after if after[kind] - before[kind]}

@@ -60,7 +60,7 @@ def _controllers():
             and os.path.exists(f"{entry.path}/cgroup.procs")]
 
 
-def left_behind(daemon, before, patience_s=5.0):
+def left_behind(daemon, before, patience_s=30.0):
     """What is there now and was not in `before`, by kind; empty when all is gone within `patience_s`."""
     deadline = time.monotonic() + patience_s
     while True:
