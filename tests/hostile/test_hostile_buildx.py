@@ -9,8 +9,8 @@ import pytest
 from grpclib.const import Cardinality, Handler
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 
-from corten.api.buildkit.connection import Channel, serve
-from corten.api.buildkit.messages import MESSAGES, new
+from corten.build.buildkit.connection import Channel, serve
+from corten.build.buildkit.messages import MESSAGES, new
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 CONTROL = "/moby.buildkit.v1.Control/"

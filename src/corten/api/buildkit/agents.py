@@ -9,9 +9,9 @@ from typing import Any
 from grpclib.const import Cardinality
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 
-from corten.api.buildkit.messages import MESSAGES, new
 from corten.api.buildkit.sessions import Session
 from corten.base.errors import NotFound
+from corten.build.buildkit.messages import MESSAGES, new
 
 _SERVICE = "/moby.sshforward.v1.SSH/"
 _ID = "buildkit.ssh.id"

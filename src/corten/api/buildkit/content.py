@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator
 from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError
 
-from corten.api.buildkit.messages import MESSAGES, new
 from corten.api.buildkit.sessions import Session
 from corten.base.errors import InvalidArgument, NotFound, Unsupported
+from corten.build.buildkit.messages import MESSAGES, new
 from corten.image.content import Writer
 from corten.oci.digest import hex_of
 

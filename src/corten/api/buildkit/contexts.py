@@ -11,9 +11,9 @@ from grpclib.const import Cardinality
 
 from corten.api.buildkit.content import ClientStore
 from corten.api.buildkit.files import read_file, receive
-from corten.api.buildkit.messages import MESSAGES, new
 from corten.api.buildkit.sessions import Session
 from corten.base.errors import InvalidArgument, Unsupported
+from corten.build.buildkit.messages import MESSAGES, new
 from corten.build.dockerignore import read_patterns
 from corten.engine.build_import import import_layout
 from corten.engine.builds import BuildRequest

@@ -15,12 +15,12 @@ from grpclib.exceptions import GRPCError
 from corten.api.buildkit import caches
 from corten.api.buildkit import export as exporters
 from corten.api.buildkit.contexts import definition
-from corten.api.buildkit.messages import MESSAGES, new
 from corten.api.buildkit.questions import BuildFailed
 from corten.api.buildkit.sessions import METHODS_HEADER, NAME_HEADER, Session, Sessions
 from corten.api.buildkit.solve import Solve
 from corten.base.errors import Error
 from corten.build.arguments import ARCHITECTURE
+from corten.build.buildkit.messages import MESSAGES, new
 from corten.engine.build_cache import Prune, Usage
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from typing import Any
 
 from grpclib.const import Cardinality
 
-from corten.api.buildkit.messages import MESSAGES, new
 from corten.api.buildkit.sessions import Session
 from corten.base.errors import InvalidArgument
+from corten.build.buildkit.messages import MESSAGES, new
 from corten.build.context import DOCKERFILE_LIMIT
 
 STAT, REQ, DATA, FIN, ERR = range(5)

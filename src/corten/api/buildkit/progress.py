@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from corten.api.buildkit.messages import new
+from corten.build.buildkit.messages import new
 from corten.build.instructions import Stage
 from corten.build.ops import CommandFailed
 from corten.build.teller import Teller

@@ -7,11 +7,8 @@ import base64
 import json
 from typing import Any
 
-from grpclib.const import Status
-from grpclib.encoding.base import StatusDetailsCodecBase
-
-from corten.api.buildkit.messages import new
 from corten.api.buildkit.progress import Progress, Vertex
+from corten.build.buildkit.messages import new
 from corten.build.line import LocatedError
 from corten.build.requests import message
 from corten.build.rules import Finding
@@ -50,16 +47,6 @@ class BuildFailed(Exception):
 def located(error: LocatedError, name: str, text: bytes) -> BuildFailed:
     """A Dockerfile's own error."""
     return BuildFailed(message(error), Place(name, text, error.line, error.end_line))
-
-
-class DetailsCodec(StatusDetailsCodecBase):
-    """The details of a gRPC error as google.rpc.Status has them."""
-
-    def encode(self, status: Status, message: str | None, details: Any) -> bytes:
-        return bytes(new("Status", code=status.value, message=message or "", details=details).SerializeToString())
-
-    def decode(self, status: Status, message: str | None, data: bytes) -> Any:
-        return None
 
 
 def warn(progress: Progress, vertex: Vertex, name: str, text: bytes, findings: list[Finding]) -> None:

@@ -53,7 +53,7 @@ async def session(request: "Request", engine: "Engine") -> Response:
 async def grpc(request: "Request", engine: "Engine") -> Response:
     """Answered until the client leaves. Raises InvalidArgument."""
     _check_upgrade(request)
-    from corten.api.buildkit.connection import serve
+    from corten.build.buildkit.connection import serve
 
     parts = _of(engine)
     await serve(await request.hijack(upgrade="h2c"), parts.service.methods)

@@ -13,9 +13,9 @@ from typing import Any
 from grpclib.const import Cardinality
 
 from corten.api.buildkit.files import DATA, ERR, FIN, REQ, STAT
-from corten.api.buildkit.messages import MESSAGES, new
 from corten.api.buildkit.sessions import Session
 from corten.base.errors import InvalidArgument, Unsupported
+from corten.build.buildkit.messages import MESSAGES, new
 from corten.build.files import walk
 from corten.image.rootfs_view import go_mode
 from corten.linux.path import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2

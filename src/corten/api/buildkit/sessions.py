@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 
-from corten.api.buildkit.connection import Channel, dial
-from corten.api.buildkit.messages import MESSAGES, new
 from corten.base.errors import InvalidArgument, NotFound
+from corten.build.buildkit.connection import Channel, dial
+from corten.build.buildkit.messages import MESSAGES, new
 
 if TYPE_CHECKING:
     from corten.api.request import Request

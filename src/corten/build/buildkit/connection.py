@@ -8,22 +8,38 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from grpclib.client import Channel as GrpcChannel
 from grpclib.config import Configuration
 from grpclib.const import Handler as Method
+from grpclib.const import Status
+from grpclib.encoding.base import StatusDetailsCodecBase
 from grpclib.encoding.proto import ProtoCodec
 from grpclib.events import _DispatchServerEvents
 from grpclib.protocol import H2Protocol
 from grpclib.server import Handler
 from h2.config import H2Configuration
 
-from corten.api.buildkit.questions import DetailsCodec
+from corten.build.buildkit.messages import MESSAGES, new
 
 WINDOW_BYTES = 4 << 20  # what a peer may send ahead; the default of 64 KB makes every file wait
 
 
 def _settings() -> Configuration:
     return Configuration(http2_connection_window_size=WINDOW_BYTES, http2_stream_window_size=WINDOW_BYTES)
+
+
+class DetailsCodec(StatusDetailsCodecBase):
+    """The details of a gRPC error as google.rpc.Status has them: a list of `Any`."""
+
+    def encode(self, status: Status, message: str | None, details: Any) -> bytes:
+        return bytes(new("Status", code=status.value, message=message or "", details=details).SerializeToString())
+
+    def decode(self, status: Status, message: str | None, data: bytes) -> Any:
+        try:
+            return list(MESSAGES["Status"].FromString(data).details)
+        except DecodeError:
+            return None
 
 
 class _Served(H2Protocol):
@@ -38,7 +54,7 @@ class _Served(H2Protocol):
 
 
 async def serve(connection: Any, methods: Mapping[str, Method]) -> None:
-    """Answer `methods` ({path: grpclib Handler}) on a corten.api.stream.Connection until the client leaves."""
+    """Answer `methods` ({path: grpclib Handler}) until the peer leaves; `connection.detach()`: (socket, read ahead)."""
     loop = asyncio.get_running_loop()
     handler = Handler(dict(methods), ProtoCodec(), DetailsCodec(), _DispatchServerEvents())
     config = H2Configuration(
@@ -63,7 +79,7 @@ class Channel(GrpcChannel):
     """A gRPC client on a connection that is there already; `over` is done when the peer is gone."""
 
     def __init__(self, sock: socket.socket, ahead: bytes) -> None:
-        super().__init__(config=_settings())
+        super().__init__(codec=ProtoCodec(), status_details_codec=DetailsCodec(), config=_settings())
         self._sock, self._ahead = sock, ahead
         self.over: asyncio.Future[None] = self._loop.create_future()
 
