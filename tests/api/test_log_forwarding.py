@@ -4,10 +4,12 @@ import asyncio
 import os
 import re
 import socket
+import ssl
 import threading
 import time
 
 import pytest
+from certificates import authority, certificate
 
 from corten.engine import log_sinks
 from corten.engine.log_sinks import JournaldSink, Line
@@ -18,8 +20,8 @@ PATIENCE_S = 60
 class Server:
     """A syslog server of one kind; `lines` are the messages so far."""
 
-    def __init__(self, kind, address):
-        self.kind, self.lines = kind, []
+    def __init__(self, kind, address, context=None):
+        self.kind, self.lines, self.context = kind, [], context
         if kind == "udp":
             self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         elif kind == "unixgram":
@@ -42,10 +44,19 @@ class Server:
                     self.lines.append(self.socket.recv(65536))
                 else:
                     client, _ = self.socket.accept()
+                    if self.context is not None and (client := self._secured(client)) is None:
+                        continue
                     self.clients.append(client)
                     threading.Thread(target=self._read, args=(client,), daemon=True).start()
         except OSError:
             pass
+
+    def _secured(self, client):
+        client.settimeout(PATIENCE_S)
+        try:
+            return self.context.wrap_socket(client, server_side=True)
+        except OSError:  # ssl.SSLError is one: a client that does not trust us, or that we do not
+            client.close()
 
     def _read(self, client):
         try:
@@ -73,8 +84,9 @@ class Server:
 def server(tmp_path):
     made = []
 
-    def make(kind, address=None):
-        made.append(Server(kind, address or (("127.0.0.1", 0) if kind in ("udp", "tcp") else str(tmp_path / kind))))
+    def make(kind, address=None, context=None):
+        address = address or (("127.0.0.1", 0) if kind in ("udp", "tcp") else str(tmp_path / kind))
+        made.append(Server(kind, address, context))
         return made[-1]
 
     yield make
@@ -100,6 +112,47 @@ def test_lines_come_by_every_road(engine, server, kind):
     for line, (priority, text) in zip(heard, [(27, "wrong"), (30, "said"), (30, "unfinished")], strict=True):
         assert re.fullmatch(UNIX.format(priority, short, text), line), line
     assert sorted(engine.logs(container)) == sorted("said\n\nwrong\nunfinished")  # it is kept here too
+
+
+@pytest.fixture
+def secure(server, tmp_path):
+    """A syslog server by TLS that wants certificates: (its URL, what it heard, the options that get in)."""
+    trusted = authority(tmp_path, "ca")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=trusted[0])
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # a refused certificate fails the handshake on both sides
+    context.load_cert_chain(*certificate(tmp_path, "server", trusted, "serverAuth"))
+    context.verify_mode = ssl.CERT_REQUIRED
+    mine = certificate(tmp_path, "client", trusted, "clientAuth")
+    syslog = server("tcp", context=context)
+    options = {"syslog-tls-ca-cert": trusted[0], "syslog-tls-cert": mine[0], "syslog-tls-key": mine[1]}
+    return syslog.url.replace("tcp:", "tcp+tls:"), syslog, options
+
+
+def test_lines_come_by_tls(engine, secure):
+    url, syslog, options = secure
+    engine.wait(engine.run("echo", "said", name="tls", HostConfig=logged(url, **options, **{"syslog-format": "rfc5424"})))
+    line, = syslog.heard(1)
+    length, _, message = line.partition(" ")
+    assert int(length) == len(message) and message.endswith(" - said\n"), line  # RFC 5425, 4.3
+
+
+def test_a_syslog_server_nobody_vouches_for_is_not_told(engine, secure, tmp_path):
+    url, syslog, options = secure
+
+    def start(**changed):
+        container = engine.create("echo", "x", HostConfig=logged(url, **{**options, **changed}))
+        return container, engine.api("POST", f"/containers/{container}/start")
+
+    other = authority(tmp_path, "other")[0]
+    container, answer = start(**{"syslog-tls-ca-cert": other})
+    assert answer.status == 500 and answer.message.endswith(
+        "logging driver: tls: failed to verify certificate: x509: certificate signed by unknown authority")
+    assert engine.inspect(container)["State"]["Status"] == "created"
+    stranger = certificate(tmp_path, "stranger", authority(tmp_path, "foreign"), "clientAuth")
+    _, answer = start(**{"syslog-tls-cert": stranger[0], "syslog-tls-key": stranger[1]})
+    assert answer.status == 500 and not syslog.lines and "tls: " in answer.message
+    _, answer = start(**{"syslog-tls-ca-cert": other, "syslog-tls-skip-verify": "true"})
+    assert answer.status == 204 and syslog.heard(1)
 
 
 @pytest.mark.parametrize(("style", "pattern"), [

@@ -8,11 +8,13 @@ daemon that was killed may send its last lines twice.
 import asyncio
 import os
 import re
+import ssl
 import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from corten.base.errors import Error, Internal
+from corten.base.tls_errors import handshake_failure
 from corten.engine import log_drivers
 from corten.engine.follow import Follower
 from corten.engine.log_files import LogFiles
@@ -51,8 +53,7 @@ class Forwarders:
         try:
             await sink.open()
         except (OSError, Error) as error:
-            reason = os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else str(error)
-            raise Internal(f"{log_drivers.FAILED}{reason}") from None
+            raise Internal(f"{log_drivers.FAILED}{_reason(error)}") from None
         self._run(record, sink, opened=True)
 
     def resume(self, record: ContainerRecord) -> None:
@@ -161,6 +162,12 @@ class Forwarder:
                 return False
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, _LONGEST_DELAY_S)
+
+
+def _reason(error: Error | OSError) -> str:
+    if isinstance(error, ssl.SSLError):  # its errno is OpenSSL's own
+        return handshake_failure(error)
+    return os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else str(error)
 
 
 def lines_of(block: Block) -> list[Line]:

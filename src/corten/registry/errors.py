@@ -6,6 +6,7 @@ import ssl
 from http import HTTPStatus
 
 from corten.base.errors import Error, Internal, NotFound, Unauthorized
+from corten.base.tls_errors import NOT_TLS, handshake_failure, unverified
 from corten.oci.distribution_spec import error_text, parse_challenges, parse_errors
 
 _NOT_FOUND = ("MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN")
@@ -89,12 +90,10 @@ def explain(error: BaseException, host: str, port: int | None) -> str:
         return f"dial tcp: lookup {host}{_nameserver()}: no such host"
     if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError)):
         reason = getattr(getattr(error, "certificate_error", error), "verify_message", "") or str(error)
-        return f"tls: failed to verify certificate: x509: {_certificate_text(reason)}"
+        return unverified(reason)
     if isinstance(cause, ssl.SSLError):
-        if "WRONG_VERSION_NUMBER" in str(cause) or "record layer" in str(cause):
-            return "http: server gave HTTP response to HTTPS client"
-        alert = (cause.reason or "").partition("ALERT_")[2].lower().replace("_", " ")
-        return f"remote error: tls: {alert}" if alert else f"tls: {cause.reason or cause}"
+        said = handshake_failure(cause)
+        return "http: server gave HTTP response to HTTPS client" if said == NOT_TLS else said
     if isinstance(error, TimeoutError):
         return f"dial tcp {address}: i/o timeout"
     if isinstance(error, aiohttp.ServerDisconnectedError):
@@ -105,16 +104,6 @@ def explain(error: BaseException, host: str, port: int | None) -> str:
             return f"read tcp {name}: read: connection reset by peer"
         return f"dial tcp {name}: connect: {os.strerror(cause.errno).lower()}"
     return str(error) or type(error).__name__
-
-
-def _certificate_text(reason: str) -> str:
-    known = {
-        "unable to get local issuer certificate": "certificate signed by unknown authority",
-        "self-signed certificate": "certificate signed by unknown authority",
-        "self-signed certificate in certificate chain": "certificate signed by unknown authority",
-        "certificate has expired": "certificate has expired or is not yet valid",
-    }
-    return known.get(reason, reason)
 
 
 def _address(text: str, host: str) -> str:
