@@ -109,19 +109,23 @@ def test_volumes(engine):
     assert corten(engine.socket, "volume", "inspect", "data").returncode == 1
 
 
-def test_build_from_a_folder_and_from_stdin(engine, tmp_path):
+@pytest.mark.parametrize("classic", [True, False])
+def test_build_from_a_folder_and_from_stdin(engine, tmp_path, monkeypatch, classic):
+    monkeypatch.setenv("DOCKER_BUILDKIT", "0" if classic else "1")
     (tmp_path / "keep").write_text("kept\n")
     (tmp_path / "left.log").write_text("no\n")
     (tmp_path / ".dockerignore").write_text("*.log\nDockerfile\n")
     (tmp_path / "Dockerfile").write_text("FROM busybox\nARG X=1\nENV Y=$X\nCOPY . /context\nCMD ls /context\n")
     done = corten(engine.socket, "build", "-t", "made:1", "--build-arg", "X=7", str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert "Successfully tagged made:1\n" in done.stdout
+    assert ("Successfully tagged made:1\n" in done.stdout) == classic
+    assert ("naming to docker.io/library/made:1 done" in done.stderr) != classic
     assert corten(engine.socket, "run", "--rm", "made:1").stdout == "keep\n"
     done = corten(engine.socket, "build", "-q", "-", stdin="FROM busybox\nLABEL a=b\n")
     assert re.fullmatch("sha256:[0-9a-f]{64}\n", done.stdout)
     done = corten(engine.socket, "build", "-", stdin="FROM busybox\nRUN exit 3\n")
-    assert done.returncode == 3 and "returned a non-zero code: 3" in done.stderr
+    assert done.returncode == (3 if classic else 1)
+    assert ("returned a non-zero code: 3" if classic else "exit code: 3") in done.stderr
     assert corten(engine.socket, "rmi", "-f", "made:1").returncode == 0
 
 

@@ -22,6 +22,7 @@ _PIECE = 1 << 18
 
 Body = bytes | Iterator[bytes] | dict[str, object] | list[object] | None
 Query = list[tuple[str, str]]
+Headers = dict[str, str] | list[tuple[str, str]]  # a list where a name may come more than once
 
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
@@ -220,7 +221,7 @@ class Client:
         else:
             response.connection.sock.close()
 
-    def _send(self, connection: Connection, method: str, target: str, body: Body, headers: dict[str, str]) -> None:
+    def _send(self, connection: Connection, method: str, target: str, body: Body, headers: Headers) -> None:
         head = [f"{method} {target} HTTP/1.1", "Host: api.corten.localhost", "User-Agent: corten-cli"]
         payload = b""
         if isinstance(body, (dict, list)):
@@ -232,7 +233,8 @@ class Client:
             head.append("Transfer-Encoding: chunked")
         elif payload or method in ("POST", "PUT"):
             head.append(f"Content-Length: {len(payload)}")
-        head += [f"{name}: {value}" for name, value in headers.items()]
+        given = headers.items() if isinstance(headers, dict) else headers
+        head += [f"{name}: {value}" for name, value in given]
         connection.sock.sendall("\r\n".join((*head, "", "")).encode("utf-8", "surrogateescape") + payload)
         if body is not None and not isinstance(body, (dict, list, bytes)):
             self._send_chunks(connection, body)
@@ -249,7 +251,7 @@ class Client:
 
     def request(
         self, method: str, path: str, query: Query | None = None, body: Body = None,
-        headers: dict[str, str] | None = None,
+        headers: Headers | None = None,
     ) -> Response:
         """One exchange; whatever the status. `path` begins with `/` and has no version. Raises Failure."""
         replayable = body is None or isinstance(body, (bytes, dict, list))
@@ -261,7 +263,7 @@ class Client:
         self._settled = True
         return response
 
-    def _exchange(self, method: str, path: str, query: Query | None, body: Body, headers: dict[str, str]) -> Response:
+    def _exchange(self, method: str, path: str, query: Query | None, body: Body, headers: Headers) -> Response:
         target = path if path == "/_ping" else f"/v{self.version}{path}"
         if query:
             target += "?" + "&".join(f"{name}={quote(value)}" for name, value in query)
@@ -305,7 +307,7 @@ class Client:
 
     def open(
         self, method: str, path: str, query: Query | None = None, body: Body = None,
-        headers: dict[str, str] | None = None,
+        headers: Headers | None = None,
     ) -> Response:
         """One exchange that must go well (below 400); the body is still to be read. Raises ApiError, Failure."""
         response = self.request(method, path, query, body, headers)
@@ -315,14 +317,16 @@ class Client:
 
     def call(
         self, method: str, path: str, query: Query | None = None, body: Body = None,
-        headers: dict[str, str] | None = None,
+        headers: Headers | None = None,
     ) -> object:
         """One exchange that must go well, and its JSON. Raises ApiError, Failure."""
         return self.open(method, path, query, body, headers).json()
 
-    def hijack(self, path: str, query: Query | None = None, body: Body = None) -> Connection:
-        """A raw connection in both directions (attach, exec start). Raises ApiError, Failure."""
-        response = self.open("POST", path, query, body, {"Connection": "Upgrade", "Upgrade": "tcp"})
+    def hijack(self, path: str, query: Query | None = None, body: Body = None, upgrade: str = "tcp",
+               headers: Query | None = None) -> Connection:
+        """A raw connection in both directions (attach, exec start; BuildKit's). Raises ApiError, Failure."""
+        wanted = [("Connection", "Upgrade"), ("Upgrade", upgrade), *(headers or [])]
+        response = self.open("POST", path, query, body, wanted)
         return response.connection
 
 

@@ -10,7 +10,9 @@ G = "options_gateway"
 
 COMMANDS: dict[str, tuple[str, str, str, int, int, tuple[str, ...], str]] = {
     "apply": ("gateway.apply", "-f FILE", "Register documents with the gateway", 0, 0, (), G),
-    "builder prune": ("prune.builder", "", "Remove build cache", 0, 0, (), IM),
+    "builder du": ("builder.du", "[OPTIONS]", "Display the disk usage of the build cache", 0, 0, ("buildx du",), IM),
+    "builder prune": ("prune.builder", "", "Remove build cache", 0, 0, ("buildx prune",), IM),
+    "buildx version": ("builder.version", "", "Show what builds are done by", 0, 0, (), ""),
     "container attach": (
         "attach.attach", "[OPTIONS] CONTAINER",
         "Attach local standard input, output, and error streams to a running container", 1, 1, ("attach",), C),
@@ -100,7 +102,7 @@ COMMANDS: dict[str, tuple[str, str, str, int, int, tuple[str, ...], str]] = {
         "gateway.versions", "[OPTIONS]", "List old versions and who still asks for them", 0, 0, (), G),
     "image build": (
         "build.build", "[OPTIONS] PATH | URL | -", "Build an image from a Dockerfile",
-        1, 1, ("build", "builder build"), IM),
+        1, 1, ("build", "builder build", "buildx build", "buildx b"), IM),
     "image history": ("images.history", "[OPTIONS] IMAGE", "Show the history of an image", 1, 1, ("history",), IM),
     "image import": (
         "transfer.import_", "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]",
@@ -160,6 +162,7 @@ COMMANDS: dict[str, tuple[str, str, str, int, int, tuple[str, ...], str]] = {
 
 GROUPS: dict[str, str] = {
     "builder": "Manage builds",
+    "buildx": "Manage builds, as docker's plugin is called",
     "container": "Manage containers",
     "gateway": "Manage the API gateway",
     "image": "Manage images",

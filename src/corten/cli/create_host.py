@@ -5,13 +5,13 @@ from corten.cli.create_request import (
     Json,
     _devices,
     _gpus,
-    _hosts,
     _restart,
     _sysctls,
     _throttle,
-    _ulimits,
     _weights,
+    host_entries,
     pairs,
+    ulimit_entries,
 )
 from corten.cli.errors import Failure, UsageError
 from corten.cli.mounts import mounts, tmpfs
@@ -128,7 +128,8 @@ def host_config(values: Values, binds: list[str] | None, bindings: Bindings, mod
     found.update({
         "CapAdd": add or None, "CapDrop": drop or None,
         "CgroupnsMode": values.text("cgroupns"), "Dns": _addresses(values, "dns"),
-        "DnsOptions": values.many("dns-option"), "DnsSearch": values.many("dns-search"), "ExtraHosts": _hosts(values),
+        "DnsOptions": values.many("dns-option"), "DnsSearch": values.many("dns-search"),
+        "ExtraHosts": host_entries(values),
         "GroupAdd": values.many("group-add") or None, "IpcMode": values.text("ipc"), "Cgroup": "",
         "Links": values.many("link") or None, "OomScoreAdj": values.number("oom-score-adj"),
         "PidMode": values.text("pid"), "Privileged": values.flag("privileged"),
@@ -173,7 +174,7 @@ def resources(values: Values) -> Json:
     found.update({
         "MemoryReservation": values.number("memory-reservation"), "MemorySwap": values.number("memory-swap"),
         "MemorySwappiness": values.number("memory-swappiness"), "OomKillDisable": values.flag("oom-kill-disable"),
-        "PidsLimit": pids, "Ulimits": _ulimits(values), "CpuCount": values.number("cpu-count"),
+        "PidsLimit": pids, "Ulimits": ulimit_entries(values), "CpuCount": values.number("cpu-count"),
         "CpuPercent": values.number("cpu-percent"), "IOMaximumIOps": values.number("io-maxiops"),
         "IOMaximumBandwidth": values.number("io-maxbandwidth"),
     })

@@ -71,7 +71,8 @@ _ULIMITS = frozenset(("core", "cpu", "data", "fsize", "locks", "memlock", "msgqu
                       "rtprio", "rttime", "sigpending", "stack"))  # docker's go-units: "as" is not among them
 
 
-def _ulimits(values: Values) -> list[Json]:
+def ulimit_entries(values: Values) -> list[Json]:
+    """--ulimit as the API has it. Raises UsageError."""
     found: dict[str, Json] = {}
     for text in values.many("ulimit"):
         name, equals, limits = text.partition("=")
@@ -173,7 +174,8 @@ def _sysctls(values: Values) -> dict[str, str]:
     return pairs(values.many("sysctl"))
 
 
-def _hosts(values: Values) -> list[str] | None:
+def host_entries(values: Values) -> list[str] | None:
+    """--add-host as `name:address`, None for none. Raises UsageError."""
     found = []
     for text in values.many("add-host"):
         at = min((place for place in (text.find("="), text.find(":")) if place >= 0), default=-1)

@@ -97,8 +97,8 @@ def _line(text: str) -> str:
 def group_help(group: str) -> str:
     """All that `corten container` prints."""
     rows = [(path.split()[1], _line(entry[2])) for path, entry in COMMANDS.items() if path.startswith(group + " ")]
-    if group == "builder":
-        rows.insert(0, ("build", _line(COMMANDS["image build"][2])))
+    rows += [(alias.split()[1], _line(entry[2])) for path, entry in COMMANDS.items() for alias in entry[5]
+             if alias.startswith(group + " ") and not path.startswith(group + " ") and len(alias) > len(group) + 2]
     return (
         f"Usage:  corten {group} COMMAND\n\n{GROUPS[group]}\n\nCommands:\n{_listing(sorted(rows), 11)}\n\n"
         f"Run 'corten {group} COMMAND --help' for more information on a command."

@@ -114,8 +114,10 @@ def builder(cli: Cli, values: Values) -> None:
 
 def _build_cache(cli: Cli, values: Values, everything: bool) -> Reply:
     query = [("all", "1")] if everything else []
-    if values.has("keep-storage"):
-        query.append(("reserved-space", str(values.number("keep-storage"))))
+    for flag, name in (("keep-storage", "reserved-space"), ("reserved-space", "reserved-space"),
+                       ("max-used-space", "max-used-space"), ("min-free-space", "min-free-space")):
+        if values.has(flag):
+            query.append((name, str(values.number(flag))))
     found = cli.client.call("POST", "/build/prune", query + filters.query(values.many("filter")))
     return found if isinstance(found, dict) else {}
 

@@ -147,16 +147,24 @@ class _Transfer:
         self._wanted = [number for number in reversed(numbers) if _is_file(self.entries[number])]
 
     def find(self, name: str) -> int | None:
-        """The regular file that `name` leads to."""
+        """The regular file that `name` leads to, by links of files and of folders."""
         known = {posixpath.normpath(entry.path): number for number, entry in enumerate(self.entries)}
-        path = posixpath.normpath(name)
-        for _ in range(_LINKS):
+        todo, at, links = name.split("/")[::-1], "", 0
+        while todo:
+            part = todo.pop()
+            path = posixpath.normpath(posixpath.join("/", at, part)).lstrip("/")
             number = known.get(path)
-            if number is None or _is_file(self.entries[number]):
-                return number
-            target = posixpath.join(posixpath.dirname(path), self.entries[number].linkname)
-            path = posixpath.normpath(target).lstrip("/")
-        return None
+            if number is not None and self.entries[number].mode & _GO_LINK:
+                links += 1
+                if links > _LINKS:
+                    return None
+                target = self.entries[number].linkname
+                at = "" if target.startswith("/") else at
+                todo += target.split("/")[::-1]
+                continue
+            at = path
+        number = known.get(at)
+        return number if number is not None and _is_file(self.entries[number]) else None
 
     def only(self, number: int) -> None:
         """Ask for this one file. Raises InvalidArgument when it is too large for a Dockerfile."""

@@ -5,7 +5,7 @@ HTTP/2 and gRPC framing are grpclib's. Source: moby/buildkit `client/connhelper`
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -42,6 +42,34 @@ class DetailsCodec(StatusDetailsCodecBase):
             return None
 
 
+class _Codec(ProtoCodec):
+    """Messages; and where a method's messages are others from call to call, their bytes as they are."""
+
+    def encode(self, message: Any, message_type: Any) -> bytes:
+        return bytes(message) if message_type is bytes else super().encode(message, message_type)
+
+    def decode(self, data: bytes, message_type: Any) -> Any:
+        return data if message_type is bytes else super().decode(data, message_type)
+
+
+async def send_many(stream: Any, messages: Iterable[Any]) -> None:
+    """Send messages in one piece: ten thousand small ones are ten thousand frames otherwise.
+
+    `stream` is one that has sent its initial metadata (or request).
+    """
+    pieces: list[bytes] = []
+    for message in messages:
+        data = message.SerializeToString()
+        pieces += (len(data).to_bytes(5, "big"), data)  # not compressed, length, data
+    await stream._stream.send_data(b"".join(pieces))
+
+
+def has_input(stream: Any) -> bool:
+    """Whether more of the peer's messages (or a part of one) has come already."""
+    buffer = stream._stream.buffer
+    return bool(buffer._acked_size) or not buffer._unacked.empty()
+
+
 class _Served(H2Protocol):
     """Tells when it is over."""
 
@@ -56,7 +84,7 @@ class _Served(H2Protocol):
 async def serve(connection: Any, methods: Mapping[str, Method]) -> None:
     """Answer `methods` ({path: grpclib Handler}) until the peer leaves; `connection.detach()`: (socket, read ahead)."""
     loop = asyncio.get_running_loop()
-    handler = Handler(dict(methods), ProtoCodec(), DetailsCodec(), _DispatchServerEvents())
+    handler = Handler(dict(methods), _Codec(), DetailsCodec(), _DispatchServerEvents())
     config = H2Configuration(
         client_side=False, header_encoding="ascii", validate_inbound_headers=False, validate_outbound_headers=False,
         normalize_inbound_headers=False, normalize_outbound_headers=False,
@@ -79,7 +107,7 @@ class Channel(GrpcChannel):
     """A gRPC client on a connection that is there already; `over` is done when the peer is gone."""
 
     def __init__(self, sock: socket.socket, ahead: bytes) -> None:
-        super().__init__(codec=ProtoCodec(), status_details_codec=DetailsCodec(), config=_settings())
+        super().__init__(codec=_Codec(), status_details_codec=DetailsCodec(), config=_settings())
         self._sock, self._ahead = sock, ahead
         self.over: asyncio.Future[None] = self._loop.create_future()
 

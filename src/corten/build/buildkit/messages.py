@@ -60,6 +60,8 @@ GetSecretRequest ID:1
 GetSecretResponse data:1=
 CheckAgentRequest ID:1
 ContentInfoRequest digest:1
+ContentInfo digest:1 size:2#
+ContentInfoResponse info:1@ContentInfo
 ReadContentRequest digest:1 offset:2# size:3#
 ReadContentResponse offset:1# data:2=
 WriteContentRequest action:1# ref:2 total:3# expected:4 offset:5# data:6=
