@@ -34,7 +34,7 @@ class World(Daemon):
             self.forget(one)
 
     def forget(self, document):
-        name = (f"{document['project']}." if document.get("project") else "") + document["name"]
+        name = (f"{document['project']}." if document.get("project") and document["kind"] != "Trust" else "") + document["name"]
         answer = self.api("DELETE", f"{BASE}/documents/{document['kind']}/{name}")
         assert answer.status == 204, answer.body
 

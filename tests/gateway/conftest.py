@@ -4,6 +4,7 @@ import os
 
 import pytest
 from gateway_world import World
+from mesh_world import Shop
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +23,16 @@ def world(_shared_world):
     """A daemon with a gateway; what was registered and run is taken away after the test."""
     yield _shared_world
     _shared_world.clear()
+
+
+@pytest.fixture
+def shop(world):
+    """Services on a network of their own, on the shared daemon."""
+    made = Shop(world)
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 @pytest.fixture

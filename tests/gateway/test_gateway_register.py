@@ -48,13 +48,6 @@ def test_wrong_labels_are_an_error_of_create(world, labels, text):
     assert answer.status == 400 and text in answer.message
 
 
-def test_trust_levels_are_refused_not_ignored(world):
-    answer = world.api("POST", "/containers/create", {"Image": "busybox", "Labels": {"corten.trust": "zero"}})
-    assert answer.status == 501 and "label corten.trust" in answer.message
-    answer = world.apply({"kind": "Trust", "name": "shop", "level": "zero"})
-    assert answer.status == 400 and "kind is 'Trust'" in answer.message
-
-
 def test_no_port_and_no_network_are_errors_of_start(world):
     for body, text in (({}, "exposes no port"), ({"ExposedPorts": {"1/tcp": {}, "2/tcp": {}}}, "exposes 1, 2"),
                        ({"HostConfig": {"NetworkMode": "none"}, "ExposedPorts": {"1/tcp": {}}}, "it has no network")):

@@ -14,13 +14,14 @@ from corten.gateway.explain import explain
 from corten.gateway.labels import api_of
 from corten.gateway.resolve import Instance, resolve
 from corten.gateway.xds import stat_name
+from corten.gateway.xds_mesh import Site
 from corten.gateway.xds_shapes import seconds
 
 ROOT = Path(__file__).parents[2]
 
 
 def place():
-    return render.Place("/run/gw", "/var/audit.log", ("0.0.0.0", 80), ("0.0.0.0", 443), lambda path: "file " + path,
+    return render.Place(Site("/run/gw", "/var/audit.log", "d.example", "/run/mesh"), ("0.0.0.0", 80), ("0.0.0.0", 443), lambda path: "file " + path,
                         lambda hosts: ("chain", "key"))
 
 
@@ -129,17 +130,17 @@ def test_versions_of_one_api_share_weights():
 ])
 def test_policies_that_make_no_sense(policy, text):
     with pytest.raises(InvalidArgument, match=text):
-        render.files(resolve(docs(api("a", policy=policy)), []), place())
+        render.files(resolve(docs(api("a", policy=policy)), []), place(), {})
 
 
 def test_the_same_model_gives_the_same_files_and_hosts_with_client_certificates_are_apart():
     given = docs(api("a", "/a"), api("s", "/s", hosts=["s.example"], tls={"clients": "/ca.pem"}), api("o", hosts=["o.example"], tls={}))
-    files = render.files(resolve(given, []), place())
-    assert json.dumps(files) == json.dumps(render.files(resolve(given[::-1], []), place()))
+    files = render.files(resolve(given, []), place(), {})
+    assert json.dumps(files) == json.dumps(render.files(resolve(given[::-1], []), place(), {}))
     hosts = {name: [one["name"] for one in files[f"rds.{name}"][0]["virtual_hosts"]] for name in ("http", "https", "clients1")}
     assert hosts == {"http": ["o.example", "s.example", "*"], "https": ["o.example", "*"], "clients1": ["s.example"]}
     with pytest.raises(InvalidArgument, match=r"say the same tls\.clients"):
-        render.files(resolve(docs(api("s", hosts=["s.example"], tls={"clients": "/ca"}), api("t", "/t", hosts=["s.example"])), []), place())
+        render.files(resolve(docs(api("s", hosts=["s.example"], tls={"clients": "/ca"}), api("t", "/t", hosts=["s.example"])), []), place(), {})
 
 
 @given(st.text(max_size=40))

@@ -14,7 +14,7 @@ from corten.base.errors import Unavailable, Unsupported
 
 HANDLERS = (
     "system", "events", "containers", "exec", "attach", "logs", "stats", "top", "archive", "images", "volumes",
-    "networks", "build", "buildkit.routes", "distribution", "gateway",
+    "networks", "build", "buildkit.routes", "distribution", "gateway", "trust",
 )
 
 # docker's operations, one a line, as `METHOD path`; moby api/swagger.yaml and daemon/server/router

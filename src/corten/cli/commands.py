@@ -147,6 +147,13 @@ COMMANDS: dict[str, tuple[str, str, str, int, int, tuple[str, ...], str]] = {
     "system info": ("system.info", "[OPTIONS]", "Display system-wide information", 0, 0, ("info",), S),
     "system prune": ("prune.system", "[OPTIONS]", "Remove unused data", 0, 0, (), S),
     "version": ("system.version", "[OPTIONS]", "Show the corten version information", 0, 0, (), S),
+    "trust ls": ("trust.ls", "[OPTIONS]", "List running containers, their level of trust and identity", 0, 0,
+                 ("trust list",), G),
+    "trust matrix": ("trust.matrix", "[OPTIONS]", "Show which service may call which, and what of it", 0, 0, (), G),
+    "trust restore": ("trust.restore", "SERVICE [SERVICE...]", "Believe a revoked identity again", 1, -1, (), ""),
+    "trust revoke": (
+        "trust.revoke", "SERVICE [SERVICE...]", "Believe an identity no more: its connections end", 1, -1, (), ""),
+    "trust rotate": ("trust.rotate", "", "Give every service a new certificate now", 0, 0, (), ""),
     "volume create": ("volumes.create", "[OPTIONS] [VOLUME]", "Create a volume", 0, 1, (), S),
     "volume inspect": (
         "inspect.volume", "[OPTIONS] VOLUME [VOLUME...]", "Display detailed information on one or more volumes",
@@ -168,6 +175,7 @@ GROUPS: dict[str, str] = {
     "image": "Manage images",
     "network": "Manage networks",
     "system": "Manage corten",
+    "trust": "Manage trust between containers",
     "volume": "Manage volumes",
 }
 

@@ -158,10 +158,12 @@ def audit(cli: Cli, values: Values) -> None:
 
 
 def _audit_line(line: Json) -> str:
-    who = next((str(line[name]) for name in ("subject", "key", "certificate") if line.get(name)), "-")
-    where = f"{line.get('host')}{line.get('path')}"
-    return (f"{line.get('time')} {line.get('client')} {who} {line.get('method')} {where} {line.get('status')} "
-            f"{line.get('why')} {line.get('route')} {line.get('backend') or '-'} {line.get('ms')}ms")
+    who = next((str(line[name]) for name in ("subject", "key", "caller", "certificate") if line.get(name)), "-")
+    where = f"{line.get('host')}{line.get('path')}" if line.get("method") else line.get("callee") or line.get("to")
+    why = line.get("why") or line.get("tls") or line.get("flags")
+    what = line.get("method") or "connects"
+    return (f"{line.get('time')} {line.get('client')} {who} {what} {where} {line.get('status') or '-'} {why} "
+            f"{line.get('route') or '-'} {line.get('backend') or '-'} {line.get('ms')}ms")
 
 
 def top(cli: Cli, values: Values) -> None:

@@ -45,6 +45,11 @@ OPTIONS: dict[str, tuple[tuple[object, ...], ...]] = {
         ("no-stream", "", "", "Show the numbers once"),
     ),
     "gateway versions": (_FORMAT,),
+    "trust ls": (
+        _FORMAT,
+        ("quiet", "q", "", "Only display names of containers"),
+    ),
+    "trust matrix": (_FORMAT,),
     "gateway unregister": (
         ("project", "", "string", "Compose project of the Api"),
     ),

@@ -6,6 +6,7 @@ import os
 import re
 
 from corten.base.errors import InvalidArgument
+from corten.base.units import parse_duration
 from corten.engine import log_drivers
 from corten.engine.records import LogConfig
 from corten.engine.settings import DaemonConfig
@@ -48,6 +49,8 @@ FLAGS: tuple[tuple[tuple[str, ...], str, dict[str, object]], ...] = (
     (("--gateway-https",), "gateway_https", {"help": "Where the gateway listens with TLS, host:port"}),
     (("--gateway-otlp",), "gateway_otlp", {"help": "URL of an OTLP collector for traces of the gateway"}),
     (("--gateway-envoy",), "gateway_envoy", {"help": "Envoy's program, instead of the one found"}),
+    (("--trust-domain",), "trust_domain", {"help": "Of the identities of services (default corten.internal)"}),
+    (("--trust-life",), "trust_life_s", {"help": "How long their certificates are good, like 6h"}),
     (("-l", "--log-level"), "log_level", {"choices": LEVELS, "help": "Level of the log on stderr"}),
     (("-D", "--debug"), "debug", {"action": "store_true", "default": None, "help": "Same as --log-level debug"}),
 )
@@ -74,6 +77,12 @@ def parse(arguments: list[str]) -> DaemonConfig:
     for name in ("max_concurrent_downloads", "max_concurrent_uploads", "max_download_attempts"):
         if getattr(config, name) < 1:
             raise InvalidArgument(f"invalid --{name.replace('_', '-')}: {getattr(config, name)}: must be positive")
+    if isinstance(config.trust_life_s, str):
+        config.trust_life_s = parse_duration(config.trust_life_s)
+    if not 60 <= config.trust_life_s <= 30 * 86400:
+        raise InvalidArgument("invalid --trust-life: not between a minute and 30 days")
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9._-]{0,252}[a-z0-9])?", config.trust_domain):
+        raise InvalidArgument(f"invalid --trust-domain: {config.trust_domain}")
     if config.bip:
         try:
             ipaddress.ip_interface(config.bip)

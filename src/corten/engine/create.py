@@ -65,6 +65,7 @@ async def create(
     defaults = dict(image.config.get("config") or {})
     if not image_volumes:
         defaults.pop("Volumes", None)
+    said = config.labels or {}
     merge_image_config(config, defaults)
     command = [*as_list(config.entrypoint), *as_list(config.cmd)]
     if not command:
@@ -72,7 +73,8 @@ async def create(
     record = ContainerRecord(
         id=new_id(), name=name, created_ns=now_ns(), image=config.image, image_id=image.id, config=config,
         host_config=host, networking=endpoints, path=command[0], args=command[1:],
-        driver=engine.snapshots.driver,
+        driver=engine.snapshots.driver, project=said.get(f"{gateway.COMPOSE}project", ""),
+        service=said.get(f"{gateway.COMPOSE}service", ""),
     )
     _settle(record)
     _share_by_id(containers, host)

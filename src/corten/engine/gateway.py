@@ -5,6 +5,7 @@ from typing import Protocol
 from corten.base.errors import Unsupported
 from corten.engine.records import ContainerRecord
 
+COMPOSE = "com.docker.compose."
 PREFIX = "corten.gateway."
 PREFIXES = (PREFIX, "corten.trust", "corten.allow")  # what only the one who makes a container may say
 
@@ -21,8 +22,8 @@ class Gateway(Protocol):
     def check(self, record: ContainerRecord) -> None:
         """A container is being made. Raises InvalidArgument."""
 
-    async def join(self, record: ContainerRecord) -> None:
-        """Its network is there, its program not yet. What this raises fails the start."""
+    async def join(self, record: ContainerRecord, netns_fd: int) -> None:
+        """Its network (namespace `netns_fd`) is there, its program not yet. What this raises fails the start."""
 
     def joined(self, record: ContainerRecord) -> None:
         """Its start is over, well or not."""
@@ -45,7 +46,7 @@ class NoGateway:
         if any(name.startswith(PREFIX) for name in record.config.labels or {}):
             raise Unsupported(f"labels {PREFIX}*: this engine has no gateway")
 
-    async def join(self, record: ContainerRecord) -> None:
+    async def join(self, record: ContainerRecord, netns_fd: int) -> None:
         """Nothing."""
 
     def joined(self, record: ContainerRecord) -> None:

@@ -85,10 +85,10 @@ async def _launch_once(containers: "Containers", record: ContainerRecord) -> Non
         )
         try:
             await engine.networks.attach(record, created.netns, created.pidfd)
+            await engine.gateway.join(record, created.netns)
         finally:
             os.close(created.netns)
             os.close(created.pidfd)
-        await engine.gateway.join(record)
         await engine.zygote.start(record.id)
     except BaseException:
         await engine.gateway.leave(record)

@@ -310,6 +310,8 @@ class ContainerRecord(Schema):
     platform: str = "linux"
     driver: str = "overlayfs"
     network_settings: NetworkState = msgspec.field(default_factory=NetworkState)
+    project: str = ""  # of compose, as the one who made it said: an image's labels are no identity
+    service: str = ""
     manually_stopped: bool = False  # by stop or kill: `unless-stopped` leaves it so
 
     @property

@@ -10,7 +10,8 @@ class DaemonConfig:
                  "gateway_http", "gateway_https", "gateway_otlp", "group", "hosts",
                  "insecure_registries", "log_driver", "log_level", "log_options", "max_concurrent_downloads",
                  "max_concurrent_uploads", "max_download_attempts", "pidfile", "read_only_hosts", "registry_certs",
-                 "registry_mirrors", "search_url", "storage_driver", "tls_ca", "tls_certificate", "tls_key")
+                 "registry_mirrors", "search_url", "storage_driver", "tls_ca", "tls_certificate", "tls_key",
+                 "trust_domain", "trust_life_s")
 
     def __init__(self) -> None:
         self.hosts: list[str] = [f"unix://{SOCKET}"]
@@ -38,4 +39,6 @@ class DaemonConfig:
         self.gateway_https = "0.0.0.0:8443"
         self.gateway_otlp = ""  # URL of a collector of traces
         self.gateway_envoy = ""  # default: the wheel's, or the system's
+        self.trust_domain = "corten.internal"  # of identities: spiffe://<domain>/…
+        self.trust_life_s = 6 * 3600.0  # of their certificates; half of it has passed when the next is made
         self.group = ""  # who may use the socket besides root

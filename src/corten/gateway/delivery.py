@@ -13,6 +13,7 @@ from corten.base.errors import InvalidArgument, Unavailable
 from corten.base.files import atomic_write, parse_json, read_bytes
 from corten.base.jsonio import dumps
 from corten.gateway.envoy import Envoy
+from corten.gateway.xds_mesh import MESH, STATS
 from corten.gateway.xds_policy import digest
 from corten.gateway.xds_shapes import Json
 
@@ -34,7 +35,10 @@ def counter_of(name: str) -> str:
         return "cluster_manager.cds"
     if name == "ecds":
         return _JWT
-    return f"http.{name[4:]}.rds.{name[4:]}" if name.startswith("rds.") else ""
+    if not name.startswith("rds."):
+        return ""
+    table = name.removeprefix("rds.")
+    return f"http.{STATS if table.startswith(f'{MESH}-') else table}.rds.{table}"
 
 
 class Delivery:
@@ -86,6 +90,16 @@ class Delivery:
                 base = await self._counts([name for name in part if name in known])
                 self._write(part)
                 await self._verdict(base)
+                if "lds" in part:
+                    await self._listening()
+
+    async def _listening(self) -> None:
+        """Wait until every listener listens. Raises Refused: what one reads is not there or wrong."""
+        since, deadline = self.envoy.log_size(), asyncio.get_running_loop().time() + VERDICT_S
+        while (await self.envoy.admin.counters(r"^listener_manager\.total_listeners_warming$")).popitem()[1]:
+            if asyncio.get_running_loop().time() > deadline:
+                raise Refused(f"Envoy does not come to listen: {self.envoy.last_words(max(0, since - 8192))}")
+            await asyncio.sleep(0.002)
 
     def _watched(self, files: Files) -> list[str]:
         """The files whose verdict is counted: those that a listener reads."""

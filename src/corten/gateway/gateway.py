@@ -13,21 +13,23 @@ from typing import Any
 
 import msgspec
 
-from corten.base.errors import Conflict, Error, InvalidArgument, NotFound, Unsupported
+from corten.base.errors import Conflict, Error, InvalidArgument, NotFound
 from corten.base.files import parse_json, remove_tree
 from corten.engine.engine import Engine
 from corten.engine.records import ContainerRecord
-from corten.gateway import documents, explain, render, versions, views
+from corten.gateway import documents, explain, members, render, trust_views, versions, views
 from corten.gateway.audit import follow, tail
 from corten.gateway.certificates import Authority
-from corten.gateway.delivery import Delivery
+from corten.gateway.delivery import Delivery, Files
 from corten.gateway.envoy import Envoy, find
 from corten.gateway.fields import Document
 from corten.gateway.instances import instance_of
 from corten.gateway.labels import api_of, gateway_labels
-from corten.gateway.model import Api, Backend, Policy, Version, key_of, schema, to_document, to_plain
+from corten.gateway.members import Member
+from corten.gateway.mesh import Mesh
+from corten.gateway.model import Api, Backend, Policy, Trust, Version, key_of, schema, to_document, to_plain
 from corten.gateway.probe import probe
-from corten.gateway.resolve import Instance, Served, check_conflicts, resolve
+from corten.gateway.resolve import Served, check_conflicts, resolve
 from corten.gateway.watch import Watch
 from corten.gateway.xds_shapes import Target
 
@@ -62,8 +64,9 @@ class Gateway:
         self._joining: dict[str, ContainerRecord] = {}
         self._leaving: set[str] = set()
         self._lock = asyncio.Lock()
+        self.mesh = Mesh(engine, self.folder, self.kept, f"{self.kept}/audit.log")
         self.place = render.Place(
-            self.folder, f"{self.kept}/audit.log", address(config.gateway_http), address(config.gateway_https),
+            self.mesh.site, address(config.gateway_http), address(config.gateway_https),
             self.watch.read, self.authority.certificate, collector(config.gateway_otlp))
 
     # --- life
@@ -78,6 +81,7 @@ class Gateway:
         os.makedirs(self.kept, mode=0o700, exist_ok=True)
         if os.path.isdir(self.folder):
             self.delivery.load()
+            self.mesh.identities.load(self.delivery.now)
             self.envoy.adopt()
         await self._quietly()
         self.watch.start()
@@ -97,15 +101,13 @@ class Gateway:
     def check(self, record: ContainerRecord) -> None:
         """A container is being made: its labels make sense. Raises InvalidArgument, Unsupported."""
         labels = record.config.labels or {}
-        for name in labels:
-            if name in ("corten.trust", "corten.allow") or name.startswith("corten.allow."):
-                raise Unsupported(f"label {name}: trust levels between containers are not supported by this engine")
+        members.check(record)
         own = gateway_labels(labels)
         if own:
             api_of(own, labels.get("com.docker.compose.service", "") or "name",
                    labels.get("com.docker.compose.project", ""))
 
-    async def join(self, record: ContainerRecord) -> None:
+    async def join(self, record: ContainerRecord, netns_fd: int) -> None:
         """Its network is there and its program not yet: it is served from now on.
 
         Raises Conflict, InvalidArgument, NotFound, Unavailable; then the start fails and nothing has changed.
@@ -114,6 +116,8 @@ class Gateway:
             return
         async with self._lock:
             self._joining[record.id] = record
+            if self._level(record) != "full":
+                self.mesh.hold(record.id[:12], netns_fd)
             self._leaving.discard(record.id)
             try:
                 await self._commit(self._documents)
@@ -139,12 +143,18 @@ class Gateway:
 
     def _concerns(self, record: ContainerRecord) -> bool:
         """Whether it registers itself, or is what a document calls a backend."""
-        if gateway_labels(record.config.labels):
+        if gateway_labels(record.config.labels) or self._level(record) != "full" or record.id[:12] in self.mesh.held():
+            return True
+        if record.host_config.network_mode.startswith("container:") and self.mesh.members:
             return True
         backends = [backend for one in self._documents.values() if isinstance(one, Api)
                     for backend in [*one.backends, *(inner for route in one.routes for inner in route.backends)]]
         names = {record.name, record.id, (record.config.labels or {}).get("com.docker.compose.service", "")} - {""}
         return any(backend.service in names or backend.container in names for backend in backends)
+
+    def _level(self, record: ContainerRecord) -> str:
+        said = [one for one in self._documents.values() if isinstance(one, Trust)]
+        return members.level_of(record, self.engine.networks, [one for one in said if members.fits(one, record)])
 
     # --- what users ask
 
@@ -159,7 +169,7 @@ class Gateway:
             wanted = {**self._documents, **dict(zip(keys, given, strict=True))}
             said = [{"Key": key, "Result": self._result(key, one)} for key, one in zip(keys, given, strict=True)]
             if dry:
-                render.files(self._resolve(wanted), self.place)
+                self._plan(wanted)
                 return said
             await self._commit(wanted)
             with self.engine.db.transaction():
@@ -265,17 +275,32 @@ class Gateway:
             return []
         return views.rates(self.served, await self.envoy.admin.counters(r"^(vhost|cluster)\."))
 
+    def trust(self) -> list[dict[str, Any]]:
+        """Every running container with its level and identity."""
+        return trust_views.rows(self.records(), self.mesh.members, self.mesh.identities)
+
+    def matrix(self) -> list[dict[str, Any]]:
+        """Who may call whom."""
+        return trust_views.matrix(self.records(), self.mesh.members)
+
+    async def rotate(self) -> None:
+        """New certificates for all. Raises Unavailable."""
+        async with self._lock:
+            self.mesh.identities.keep(())
+            await self._commit(self._documents)
+
     # --- doing it
 
-    def instances(self) -> Iterable[Instance]:
+    def records(self) -> Iterable[ContainerRecord]:
         """The containers that are served or could be."""
-        networks = self.engine.networks
         for record in self.engine.containers:
             if (record.running or record.id in self._joining) and record.id not in self._leaving:
-                yield instance_of(record, networks)
+                yield record
 
     def _resolve(self, wanted: dict[str, Document]) -> Served:
-        served = resolve([wanted[key] for key in sorted(wanted)], self.instances())
+        networks = self.engine.networks
+        served = resolve([wanted[key] for key in sorted(wanted)],
+                         [instance_of(record, networks) for record in self.records()])
         for key in sorted(wanted):
             document = wanted[key]
             if isinstance(document, Version):
@@ -283,19 +308,29 @@ class Gateway:
         check_conflicts(served.entries)
         return served
 
+    def _plan(self, wanted: dict[str, Document]) -> tuple[Served, list[Member], Files]:
+        """All that follows from documents and containers. Raises InvalidArgument, Conflict, NotFound, Unavailable."""
+        served = self._resolve(wanted)
+        found = self.mesh.look(self.records(), wanted.values(), served)
+        self.watch.forget()
+        return served, found, render.files(served, self.place, self.mesh.files(found, bool(served.entries)))
+
     async def _commit(self, wanted: dict[str, Document]) -> None:
         """Make Envoy do it; nothing is kept when that fails. The caller holds the lock."""
-        served = self._resolve(wanted)
-        if not served.entries:
-            render.files(served, self.place)
+        served, found, files = self._plan(wanted)
+        if not served.entries and not found:
             await self._rest()
         else:
-            self.watch.forget()
-            files = render.files(served, self.place)
             if not self.envoy.pid:
                 find(self.engine.config.gateway_envoy)
                 os.makedirs(self.folder, mode=0o700, exist_ok=True)
-            await self.delivery.apply(files)
+            self.mesh.enclose(found)
+            try:
+                await self.delivery.apply(files)
+            except BaseException:
+                self.mesh.settle(self.mesh.members)
+                raise
+        self.mesh.settle(found)
         self.served = served
 
     async def _rest(self) -> None:

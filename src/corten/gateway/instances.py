@@ -8,9 +8,13 @@ from corten.gateway.resolve import Instance
 def instance_of(record: ContainerRecord, networks: Networks) -> Instance:
     """For a container whose network is there."""
     address, why = _address(record, networks)
-    ports = {int(text.partition("/")[0]) for text in record.config.exposed_ports or {}
-             if text.partition("/")[2] in ("", "tcp") and text.partition("/")[0].isdigit()}
-    return Instance(record.id, record.name, record.config.labels or {}, address, sorted(ports), why)
+    return Instance(record.id, record.name, record.config.labels or {}, address, exposed(record), why)
+
+
+def exposed(record: ContainerRecord) -> list[int]:
+    """The TCP ports it says it has."""
+    return sorted({int(text.partition("/")[0]) for text in record.config.exposed_ports or {}
+                   if text.partition("/")[2] in ("", "tcp") and text.partition("/")[0].isdigit()})
 
 
 def _address(record: ContainerRecord, networks: Networks) -> tuple[str, str]:

@@ -127,12 +127,38 @@ class Version(Document):
     off: bool = False
 
 
-KINDS: dict[str, type[Document]] = {"Api": Api, "Policy": Policy, "Version": Version}
+class Trust(Document):
+    """Who trusts whom: `level` for the containers of a `project`, on a `network`, of `services` (all that are said).
+
+    `allow`: rules in the language of trust.py; names without a project are of `project`. `out`: what they may reach
+    outside, `10.0.0.5:5432`, `10.1.0.0/16`, `any:443`.
+    """
+
+    kind: ClassVar[str] = "Trust"
+    name: Name
+    project: str = ""
+    network: str = ""
+    services: list[Name] = []
+    level: Annotated[str, pattern(r"(full|half|zero)", "full, half or zero")] = "full"
+    allow: list[Annotated[str, msgspec.Meta(max_length=4096)]] = []
+    out: list[Annotated[str, msgspec.Meta(max_length=64)]] = []
+
+
+class Revocation(Document):
+    """An identity that is not believed any more, until this is taken away: a service, of a project."""
+
+    kind: ClassVar[str] = "Revocation"
+    name: Name
+    project: str = ""
+
+
+KINDS: dict[str, type[Document]] = {"Api": Api, "Policy": Policy, "Version": Version, "Trust": Trust,
+                                    "Revocation": Revocation}
 
 
 def key_of(document: Document) -> str:
     """`Api/shop.orders`: what a document is known by."""
-    project = getattr(document, "project", "") if isinstance(document, Api) else ""
+    project = document.project if isinstance(document, Api | Revocation) else ""
     name: str = document.name  # type: ignore[attr-defined]
     return f"{type(document).kind}/{project + '.' if project else ''}{name}"  # type: ignore[attr-defined]
 

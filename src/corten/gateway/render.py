@@ -8,6 +8,7 @@ from corten.gateway.fields import Login
 from corten.gateway.model import Tls
 from corten.gateway.resolve import Entry, Served
 from corten.gateway.xds_listener import listener, manager
+from corten.gateway.xds_mesh import Site
 from corten.gateway.xds_shapes import Json, Target, secret_file, secret_source, typed
 
 Address = tuple[str, int]
@@ -18,11 +19,11 @@ class Place:
     """Where things are: Envoy's folder, the audit log, the edge's addresses; how files and certificates are had."""
 
     def __init__(
-        self, folder: str, audit: str, http: Address, https: Address, read: Callable[[str], str],
+        self, site: Site, http: Address, https: Address, read: Callable[[str], str],
         made: Callable[[list[str]], tuple[str, str]], collector: Target | None = None,
     ) -> None:
-        self.folder, self.audit, self.http, self.https, self.read, self.made = folder, audit, http, https, read, made
-
+        self.site, self.folder, self.audit = site, site.folder, site.audit
+        self.http, self.https, self.read, self.made = http, https, read, made
         self.collector = collector
 
     def manager(self, table: str, forward: Json | None = None) -> Json:
@@ -34,14 +35,25 @@ class Place:
         return xds.Side(secure, certified, self.https[1], self.folder)
 
 
-def files(served: Served, place: Place) -> dict[str, list[Json]]:
-    """File name without .json -> resources. Raises InvalidArgument for what a user wrote, Unavailable."""
+def files(served: Served, place: Place, mesh: dict[str, list[Json]]) -> dict[str, list[Json]]:
+    """File name without .json -> resources, those of `mesh` among them, what others name first.
+
+    Raises InvalidArgument for what a user wrote, Unavailable.
+    """
+    edge = _edge(served, place) if served.entries or not mesh else {}
+    joined = {**mesh, **edge}
+    for name in {"cds", "lds"} & set(joined):
+        joined[name] = [*edge.get(name, []), *mesh.get(name, [])]
+    return joined
+
+
+def _edge(served: Served, place: Place) -> dict[str, list[Json]]:
     keyed = _client_groups(served)
     protected = {host for group in keyed.values() for host in group}
     open_hosts = [host for host in served.hosts() if host not in protected]
     chains = [{"filters": [place.manager("http")]}]
     found: dict[str, list[Json]] = {
-        "cds": xds.clusters(served, place.collector),
+        "cds": xds.clusters(served, place.site, place.collector),
         "ecds": [_tokens(served, place)],
         "rds.http": [xds.table(served, "http", served.hosts(), place.side(False))],
         "lds": [listener("http", place.http, chains, False)],

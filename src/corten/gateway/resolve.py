@@ -36,12 +36,13 @@ class Instance:
 class Cluster:
     """Where some requests go: the endpoints of one version of one Api."""
 
-    __slots__ = ("circuit", "dns", "endpoints", "instances", "name", "outlier", "protocol", "tls")
+    __slots__ = ("circuit", "dns", "endpoints", "instances", "meshed", "name", "outlier", "protocol", "tls")
 
     def __init__(self, name: str, circuit: Circuit | None, outlier: Outlier | None) -> None:
         self.name, self.circuit, self.outlier = name, circuit, outlier
         self.endpoints: list[Endpoint] = []
         self.instances: list[str] = []
+        self.meshed: set[Endpoint] = set()  # those that want the gateway's certificate
         self.protocol, self.tls, self.dns = "http1", False, False
 
 

@@ -53,7 +53,7 @@ class Watch:
         renew = loop.time() + RENEW_EVERY_S
         while True:
             await asyncio.sleep(EVERY_S)
-            if self._changed() or loop.time() > renew:
+            if self._changed() or self._gateway.mesh.identities.due() or loop.time() > renew:
                 renew = loop.time() + RENEW_EVERY_S
                 await self._gateway.refresh()
             if self._gateway.envoy.pid:

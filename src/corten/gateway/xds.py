@@ -10,12 +10,15 @@ from corten.gateway import versions, xds_auth, xds_policy
 from corten.gateway.fields import Jwt
 from corten.gateway.model import Route
 from corten.gateway.resolve import Cluster, Entry, Served
+from corten.gateway.xds_mesh import EDGE, Site, upstream
 from corten.gateway.xds_shapes import CLIENT_HEADER, Json, Target, exact_or_present, typed
 
 CONNECT_TIMEOUT = "2s"
 _NO_ROUTE = '{"message":"corten gateway: no Api is registered for this host, path and method"}\n'
 _REDIRECT_CODES = {301: "MOVED_PERMANENTLY", 302: "FOUND", 303: "SEE_OTHER", 307: "TEMPORARY_REDIRECT",
                    308: "PERMANENT_REDIRECT"}
+_MESHED: Json = {"metadata": {"filter_metadata": {"envoy.transport_socket_match": {"mesh": True}}}}
+_RAW: Json = {"name": "raw", "typed_config": typed("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer")}
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -156,9 +159,9 @@ def _prefix(old: str, new: str) -> Json:
 # --- clusters
 
 
-def clusters(served: Served, collector: Target | None = None) -> list[Json]:
+def clusters(served: Served, site: Site, collector: Target | None = None) -> list[Json]:
     """Every cluster: those of Apis, and those of services that Envoy itself asks. Raises InvalidArgument."""
-    found = {cluster.name: _cluster(cluster) for cluster in served.clusters.values()}
+    found = {cluster.name: _cluster(cluster, site) for cluster in served.clusters.values()}
     if collector is not None:
         found[collector.name] = _outside(collector, collector.name, False)
     for entry in served.entries:
@@ -168,14 +171,21 @@ def clusters(served: Served, collector: Target | None = None) -> list[Json]:
     return [found[name] for name in sorted(found)]
 
 
-def _cluster(cluster: Cluster) -> Json:
+def _cluster(cluster: Cluster, site: Site) -> Json:
+    meshed: Json = {}
+    if cluster.meshed:
+        plain = {"name": "plain", "match": {}, "transport_socket": _tls(
+            cluster.endpoints[0][0] if cluster.tls else "").get("transport_socket", _RAW)}
+        meshed = {"transport_socket_matches": [
+            {"name": "mesh", "match": {"mesh": True}, "transport_socket": upstream(EDGE, site)}, plain]}
     return {
         **typed("envoy.config.cluster.v3.Cluster"), "name": cluster.name, "alt_stat_name": stat_name(cluster.name),
         "type": "STRICT_DNS" if cluster.dns else "STATIC", "connect_timeout": CONNECT_TIMEOUT,
         "load_assignment": {"cluster_name": cluster.name, "endpoints": [{"lb_endpoints": [
-            _endpoint(*endpoint) for endpoint in sorted(set(cluster.endpoints))]}]},
+            {**_endpoint(*endpoint), **(_MESHED if endpoint in cluster.meshed else {})}
+            for endpoint in sorted(set(cluster.endpoints))]}]},
         **_http(cluster.protocol == "http2"), **_tls(cluster.endpoints[0][0] if cluster.tls else ""),
-        **xds_policy.circuit(cluster.circuit), **xds_policy.outlier(cluster.outlier, cluster.name),
+        **meshed, **xds_policy.circuit(cluster.circuit), **xds_policy.outlier(cluster.outlier, cluster.name),
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
     }
 

@@ -103,12 +103,25 @@ def manager(
         normalize_path=True, merge_slashes=True, path_with_escaped_slashes_action="REJECT_REQUEST",
         common_http_protocol_options={"headers_with_underscores_action": "REJECT_REQUEST", "idle_timeout": "600s"},
         request_headers_timeout="10s", upgrade_configs=[{"upgrade_type": "websocket"}],
-        access_log=[{"name": "audit", "typed_config": typed(
-            "envoy.extensions.access_loggers.file.v3.FileAccessLog", path=audit,
-            log_format={"json_format": AUDIT})}],
+        access_log=[audit_log(audit, AUDIT)],
         **(forward or {"forward_client_cert_details": "SANITIZE"}), **tracing(collector),
     )
     return {"name": "http", "typed_config": config}
+
+
+def audit_log(path: str, says: dict[str, str], *, failed: bool = False, refused: bool = False) -> Json:
+    """Lines in the audit log: of all, of what `failed`, or of connections that were `refused` unserved."""
+    found: Json = {"name": "audit", "typed_config": typed(
+        "envoy.extensions.access_loggers.file.v3.FileAccessLog", path=path, log_format={"json_format": says})}
+    if failed:
+        found["filter"] = {"response_flag_filter": {}}
+    if refused:
+        tls = typed("envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+                    expression="has(connection.transport_failure_reason)")
+        found["filter"] = {"or_filter": {"filters": [
+            {"response_flag_filter": {"flags": ["NR"]}},
+            {"extension_filter": {"name": "envoy.access_loggers.extension_filters.cel", "typed_config": tls}}]}}
+    return found
 
 
 def listener(name: str, address: tuple[str, int], chains: list[Json], inspect: bool) -> Json:

@@ -11,12 +11,15 @@ NFPROTO_INET, NFPROTO_IPV4, NFPROTO_BRIDGE, NFPROTO_IPV6 = 1, 2, 7, 10
 HOOK_PREROUTING, HOOK_INPUT, HOOK_FORWARD, HOOK_OUTPUT, HOOK_POSTROUTING = 0, 1, 2, 3, 4
 PRIORITY_RAW, PRIORITY_DSTNAT, PRIORITY_FILTER, PRIORITY_SRCNAT = -300, -100, 0, 100
 DROP, ACCEPT, JUMP, RETURN = 0, 1, -3, -5
+META_MARK = 3
 META_PROTOCOL, META_IIFNAME, META_OIFNAME, META_NFPROTO, META_L4PROTO = 1, 6, 7, 15, 16
-CT_STATE, CT_STATUS = 0, 2
+CT_STATE, CT_DIRECTION, CT_STATUS = 0, 1, 2
+CT_REPLY = 1  # a direction
 CT_ESTABLISHED, CT_RELATED, CT_STATUS_DNAT = 2, 4, 0x20
 BASE_LINK, BASE_NETWORK, BASE_TRANSPORT = 0, 1, 2
 ETHER_IPV4, ETHER_ARP, ETHER_IPV6 = 0x0800, 0x0806, 0x86DD
 RTN_LOCAL = 2
+REJECT_TCP_RST, REJECT_ICMPX_UNREACH, ICMPX_ADMIN_PROHIBITED = 1, 2, 3
 IFNAMSIZ = 16
 
 # nft's own numbers of data types (it prints a set by them), with the length in bytes
@@ -148,6 +151,17 @@ def snat(family: int) -> bytes:
 def masquerade() -> bytes:
     """Give the connection the address of the link it leaves by."""
     return _expression("masq")
+
+
+def redirect(port: int) -> bytes:
+    """Send the connection to a port of this host."""
+    return immediate(port.to_bytes(2, "big")) + _expression("redir", be32(1, REGISTER))
+
+
+def reject(*, reset: bool = False) -> bytes:
+    """Drop, and tell: a TCP reset, or that it is prohibited."""
+    kind, code = (REJECT_TCP_RST, 0) if reset else (REJECT_ICMPX_UNREACH, ICMPX_ADMIN_PROHIBITED)
+    return _expression("reject", be32(1, kind), attribute(2, bytes([code])))
 
 
 def counter() -> bytes:

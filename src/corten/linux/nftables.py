@@ -198,12 +198,15 @@ class Chain:
 
 
 class Nftables(Socket):
-    """A socket to the nf_tables of the caller's network namespace."""
+    """A socket to the nf_tables of a network namespace: the caller's, or that of `netns_fd`."""
 
     __slots__ = ()
 
-    def __init__(self) -> None:
-        super().__init__(protocol=NETLINK_NETFILTER)
+    def __init__(self, netns_fd: int = -1) -> None:
+        super().__init__(netns_fd, NETLINK_NETFILTER)
+
+    def __enter__(self) -> "Nftables":
+        return self
 
     def commit(self, transaction: Transaction) -> None:
         """Apply it, or nothing of it. Raises NetlinkError for the first refused change."""

@@ -1,0 +1,216 @@
+"""Services on one network, their programs in the containers' network namespaces, and every way in that may be refused.
+
+`ATTEMPTS` are ways to reach `orders` (HTTP on 8080, more on 9999, UDP on 5353): a name, who tries, and how. The outcome
+is a status, `answer` or `refused`. With trust full everything passes: that is the control.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+SERVER = r'''
+import http.server, socket, sys, threading
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        text = f"{self.command} {self.path}\n" + "".join(f"{k.lower()}: {v}\n" for k, v in self.headers.items())
+        data = text.encode() + body
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+    do_POST = do_PUT = do_DELETE = do_GET
+    def log_message(self, *words):
+        pass
+class Server(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+    daemon_threads = True
+def udp():
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind(("0.0.0.0", 5353))
+    print("udp", flush=True)
+    while True:
+        data, peer = server.recvfrom(2000)
+        server.sendto(data, peer)
+for port in (8080, 9999):
+    threading.Thread(target=Server(("::", port), Handler).serve_forever, daemon=True).start()
+udp()
+'''
+
+MARKED = r'''
+import socket, sys
+client = socket.socket()
+client.settimeout(5)
+client.setsockopt(socket.SOL_SOCKET, 36, 0x636F7274)
+client.connect((sys.argv[1], 8080))
+client.sendall(b"GET /orders/1 HTTP/1.1\r\nHost: orders\r\nConnection: close\r\n\r\n")
+print(client.recv(12).decode().split()[1])
+'''
+
+DATAGRAM = r'''
+import socket, sys
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.settimeout(float(sys.argv[2]))
+client.connect((sys.argv[1], 5353))
+client.send(b"hello")
+print(client.recv(100).decode())
+'''
+
+
+class Shop:
+    """Containers on a network of their own; `close` ends programs and takes the network away."""
+
+    def __init__(self, world):
+        self.world = world
+        self.network = f"shop-{os.path.basename(world.folder)[-8:]}-{time.monotonic_ns() % 10**9}"
+        self.folder = tempfile.mkdtemp(prefix="corten-mesh-", dir="/var/tmp")
+        answer = world.api("POST", "/networks/create", {"Name": self.network, "EnableIPv6": True})
+        assert answer.status == 201, answer.body
+        self.pids, self.programs = {}, []
+
+    def close(self):
+        for program in self.programs:
+            program.kill()
+            program.wait()
+            program.stdout.close()
+        self.world.clear()
+        self.world.api("DELETE", f"/networks/{self.network}")
+        for name in os.listdir(self.folder):
+            os.unlink(f"{self.folder}/{name}")
+        os.rmdir(self.folder)
+
+    # --- services
+
+    def run(self, name, level="full", allow="", host=None, labels=None, **body):
+        """A container with the level and rules; the id. It sleeps: what serves is put into its namespace."""
+        said = {**({"corten.trust": level} if level != "full" else {}), **({"corten.allow": allow} if allow else {}), **(labels or {})}
+        made = self.world.run(name=name, Labels=said, ExposedPorts={"8080/tcp": {}},
+                              HostConfig={"NetworkMode": self.network, **(host or {})}, **body)
+        self.pids[name] = self.world.inspect(made)["State"]["Pid"]
+        return made
+
+    def serve(self, name):
+        """HTTP on 8080 and 9999, UDP on 5353 in the container's network namespace."""
+        program = subprocess.Popen(self.inside(name, sys.executable, "-c", SERVER), stdout=subprocess.PIPE)
+        self.programs.append(program)
+        assert program.stdout.readline() == b"udp\n"
+
+    def service(self, name, level="full", allow="", **more):
+        """A container that serves; its address."""
+        self.run(name, level, allow, **more)
+        self.serve(name)
+        return self.address(name)
+
+    def address(self, name, six=False):
+        of = self.world.inspect(name)["NetworkSettings"]["Networks"][self.network]
+        return f"[{of['GlobalIPv6Address']}]" if six else of["IPAddress"]
+
+    def inside(self, name, *command):
+        """A command in the container's network namespace (all else is the host's); on the host for ``."""
+        return ["nsenter", "-t", str(self.pids[name]), "-n", *command] if name else list(command)
+
+    # --- asking
+
+    def curl(self, name, url, *flags):
+        """(status as a text or `refused`, what came) of a request from the container's namespace."""
+        done = subprocess.run(self.inside(name, "curl", "-s", "--path-as-is", "-m", "8", "-o", "-", "-w", "\n%{http_code}", *flags, url),
+                              capture_output=True, text=True)
+        text, _, status = done.stdout.rpartition("\n")
+        return ("refused" if status == "000" else status), text
+
+    def until(self, status, name, url, *flags, seconds=30):
+        """Ask until that is the status; what came."""
+        deadline = time.monotonic() + seconds
+        while (found := self.curl(name, url, *flags))[0] != status:
+            assert time.monotonic() < deadline, f"{name} {url}: {found}\n{self.world.envoy_log()}"
+            time.sleep(0.02)
+        return found[1]
+
+    def script(self, name, text, *arguments):
+        done = subprocess.run(self.inside(name, sys.executable, "-c", text, *arguments), capture_output=True, text=True)
+        return done.stdout.strip() or "refused"
+
+    def certificate(self, kind):
+        """curl's flags with a certificate: `forged` authority, `other` trust domain, `old`, by the engine's own key."""
+        from corten.gateway.certificates import Authority
+
+        kept = f"{self.world.folder}/data/gateway/trust"
+        folder = f"{self.folder}" if kind == "forged" or not os.path.exists(kept) else kept
+        authority = Authority(folder, "corten.internal")
+        domain = "elsewhere.example" if kind == "other" else "corten.internal"
+        chain, key, _ = authority.identity(f"spiffe://{domain}/project/-/service/web", -60 if kind == "old" else 600)
+        for end, text in (("pem", chain), ("key", key)):
+            with open(f"{self.folder}/{kind}.{end}", "w") as file:
+                file.write(text)
+        return "-k", "--cert", f"{self.folder}/{kind}.pem", "--key", f"{self.folder}/{kind}.key"
+
+
+def _http(who, path="/orders/1", *flags, port=8080, scheme="http", six=False):
+    return lambda shop: shop.curl(who, f"{scheme}://{shop.address('orders', six)}:{port}{path}", *flags)[0]
+
+
+def _certified(kind):
+    def ask(shop):
+        scheme = "https" if shop.level != "full" else "http"
+        return shop.curl("plain", f"{scheme}://{shop.address('orders')}:8080/orders/1", *shop.certificate(kind))[0]
+    return ask
+
+
+def _datagram(who):
+    def ask(shop):
+        return "answer" if shop.script(who, DATAGRAM, shop.address("orders"), "10" if shop.level == "full" else "0.5") == "hello" else "refused"
+    return ask
+
+
+# `web` may GET /orders/*, `other` may nothing, `plain` is of level full
+ATTEMPTS = {
+    "allowed": _http("web"),
+    "other path": _http("web", "/admin"),
+    "path with dots": _http("web", "/orders/../admin"),
+    "other method": _http("web", "/orders/1", "-XPOST"),
+    "identity without a rule": _http("other"),
+    "no identity": _http("plain"),
+    "from the node": _http(""),
+    "TLS, no certificate": lambda shop: _http("plain", "/orders/1", "-k", scheme="https" if shop.level != "full" else "http")(shop),
+    "forged authority": _certified("forged"),
+    "other trust domain": _certified("other"),
+    "certificate out of date": _certified("old"),
+    "mark of the gateway": lambda shop: shop.script("web", MARKED, shop.address("orders")),
+    "other port": _http("web", port=9999),
+    "other port, no identity": _http("plain", port=9999),
+    "IPv6": _http("web", six=True),
+    "IPv6, no identity": _http("plain", six=True),
+    "UDP": _datagram("web"),
+    "UDP, no identity": _datagram("plain"),
+    "to who has no identity": lambda shop: shop.curl("web", f"http://{shop.address('plain')}:8080/")[0],
+    "to the node": lambda shop: shop.curl("web", f"http://{shop.gateway}:{shop.node_port}/")[0],
+}
+
+EXPECTED = {
+    "full": dict.fromkeys(ATTEMPTS, "200") | {"UDP": "answer", "UDP, no identity": "answer"},
+    "half": dict.fromkeys(ATTEMPTS, "refused") | {"allowed": "200"} | dict.fromkeys(
+        ("other path", "path with dots", "other method", "identity without a rule"), "403"),
+}
+EXPECTED["zero"] = EXPECTED["half"]
+
+
+def refusals(shop, level):
+    """Outcome by attempt, with the three services at a level."""
+    shop.level = level
+    shop.service("orders", level, "web: GET /orders/*" if level != "full" else "")
+    shop.run("web", level)
+    shop.run("other", level)
+    shop.service("plain")
+    shop.gateway = shop.world.inspect("orders")["NetworkSettings"]["Networks"][shop.network]["Gateway"]
+    node = subprocess.Popen([sys.executable, "-c", "import http.server\nclass H(http.server.SimpleHTTPRequestHandler):\n"
+                             "    def do_GET(self): self.send_response(200); self.end_headers()\n"
+                             "s = http.server.ThreadingHTTPServer(('0.0.0.0', 0), H); print(s.server_port, flush=True); s.serve_forever()"],
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    shop.programs.append(node)
+    shop.node_port = int(node.stdout.readline())
+    if level != "full":
+        shop.until("200", "web", f"http://{shop.address('orders')}:8080/orders/1")
+    return {name: attempt(shop) for name, attempt in ATTEMPTS.items()}
