@@ -52,8 +52,8 @@ class Local:
     def pull(self, name, tag="", platform="", credentials=None):
         return self.run(lambda d: told(d.pull(name, tag, platform, credentials or Credentials())))
 
-    def push(self, name, tag="", credentials=None):
-        return self.run(lambda d: told(d.push(name, tag, credentials or Credentials())))
+    def push(self, name, tag="", credentials=None, platform=None):
+        return self.run(lambda d: told(d.push(name, tag, credentials or Credentials(), platform)))
 
     def left_behind(self):
         """Half-made things: ingest files, staging folders."""

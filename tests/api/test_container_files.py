@@ -9,6 +9,8 @@ import threading
 
 import pytest
 
+from corten.linux.topdir import set_topdir
+
 
 def tar(*members):
     """Members are (name, data), (TarInfo, data) or TarInfo."""
@@ -112,6 +114,22 @@ def test_read_only_root_and_volume(engine, tmp_path):
     assert put(engine, ref, "/rw", tar(("f", b"x"))).status == 200
     assert get(engine, ref, "/rw/f").extractfile("f").read() == b"x"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("data", [tar(special("d", tarfile.DIRTYPE, mode=0o755), ("d/f", b"1")), tar(("../f", b"1"))],
+                         ids=["good", "refused"])
+def test_a_folder_copied_into_keeps_its_flags(engine, container, data):
+    """It has chattr +T only while the copy lasts."""
+    put(engine, container, "/", tar(special("flagged", tarfile.DIRTYPE, mode=0o755)))
+    layers = f"{engine.folder}/data/snapshots/{container[:12]}/fs"
+    folder = os.open(f"{layers}/flagged", os.O_RDONLY)
+    try:
+        for before in (False, True):
+            set_topdir(folder, before)
+            assert put(engine, container, "/flagged", data).status in (200, 400)
+            assert set_topdir(folder, before) is before
+    finally:
+        os.close(folder)
 
 
 def test_kinds_are_kept_when_asked(engine, container):

@@ -92,10 +92,10 @@ def test_a_platform_is_honoured_everywhere(engine, tmp_path):
         load(engine, tmp_path / "a.tar", f"linux/{OTHER}")
     assert [image["RepoTags"] for image in engine.images.list()] == [["host:latest"]]
     load(engine, tmp_path / "a.tar", f"linux/{HERE}")
-    engine.images.check_platform("a:1", "")
-    engine.images.check_platform("a:1", f"linux/{HERE}")
+    for platform in ("", f"linux/{HERE}"):
+        assert asyncio.run(engine.images.of_platform("a:1", platform)) is engine.images.find("a:1")
     with pytest.raises(NotFound, match=rf"image with reference a:1 was found but its platform \(linux/{HERE}\) does not match the specified platform \(linux/{OTHER}\)"):
-        engine.images.check_platform("a:1", f"linux/{OTHER}")
+        asyncio.run(engine.images.of_platform("a:1", f"linux/{OTHER}"))
     with pytest.raises(NotFound, match=f"no suitable export target found for platform linux/{OTHER}"):
         engine.images.save(["a:1"], f"linux/{OTHER}")
 

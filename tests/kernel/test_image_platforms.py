@@ -7,16 +7,22 @@ import json
 import os
 import subprocess
 import tarfile
+from types import SimpleNamespace
 
 import pytest
 from image_fixture import engine, needs_root, one
 from images import docker_archive, entry, layer
 from test_image_archives import HERE, OTHER, blob, layout, tar_of
 
-from corten.base.errors import InvalidArgument, NotFound
+from corten.base.errors import Conflict, InvalidArgument, NotFound
+from corten.engine.image_platforms import manifest_descriptor
 
 pytestmark = needs_root
 __all__ = ["engine"]
+
+
+def container_of(image):
+    return SimpleNamespace(id="c" * 64, image_id=image.id, state=SimpleNamespace(status="exited"))
 
 
 def load(engine, data, *arguments):
@@ -151,3 +157,102 @@ def test_an_index_that_leads_nowhere_or_round_is_refused(engine):
     with pytest.raises(NotFound, match="is not in it"):
         load(engine, tar_of(gone))
     assert engine.images.store.content.all() == []
+
+
+def test_another_platform_is_read(engine):
+    data, ids = layout()
+    load(engine, data)
+
+    def of(platform):
+        return asyncio.run(engine.images.of_platform("multi:1", platform))
+
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        (top,) = json.loads(tar.extractfile("index.json").read())["manifests"]
+    own, other = engine.images.inspect("multi:1"), engine.images.inspect(of(f"linux/{OTHER}"))
+    assert (own["Id"], own["Architecture"], own["Descriptor"]["digest"]) == (ids[HERE], HERE, top["digest"])
+    assert (other["Id"], other["Architecture"], other["RepoTags"]) == (ids[OTHER], OTHER, ["multi:1"])
+    assert other["Descriptor"]["platform"] == {"os": "linux", "architecture": OTHER} and other["Size"] > 0
+    assert other["RootFS"]["Layers"] != own["RootFS"]["Layers"]
+    assert engine.images.history(of(f"linux/{OTHER}")) == [], "this config has none"
+    with pytest.raises(NotFound, match=r"multi:1 was found but does not provide the specified platform \(linux/s390x\)"):
+        of("linux/s390x")
+    assert len(engine.images.store.images) == 2, "reading unpacks nothing"
+
+
+def test_manifests_are_told_of(engine):
+    data, _ = layout()
+    load(engine, data)
+    found = engine.images.inspect("multi:1", manifests=True)["Manifests"]
+    assert [(one["Kind"], one["Available"]) for one in found] == [("image", True), ("image", True), ("unknown", True)]
+    assert [one["ImageData"]["Platform"]["architecture"] for one in found[:2]] == [OTHER, HERE]
+    other, own = found[:2]
+    assert other["ImageData"]["Size"]["Unpacked"] == 0 and other["Size"]["Total"] == other["Size"]["Content"] > 0
+    assert own["ImageData"]["Size"]["Unpacked"] == own["Size"]["Total"] - own["Size"]["Content"] > 0
+    (row,) = [row for row in engine.images.list(manifests=True) if row["RepoTags"] == ["multi:1"]]
+    assert row["Manifests"] == found and "Manifests" not in engine.images.inspect("multi:1")
+
+
+def test_a_container_of_another_platform(engine):
+    """Unpacked when it is wanted, one image to the user, kept by its container, gone with the image."""
+    data, ids = layout()
+    load(engine, data)
+    listed = engine.images.list(True)
+    other = asyncio.run(engine.images.resolve("multi:1", f"linux/{OTHER}"))
+    assert other.id == ids[OTHER] and os.listdir(engine.images.store.snapshots.path(other.layers[0])) == ["arch"]
+    assert asyncio.run(engine.images.resolve("multi:1", f"linux/{OTHER}")) is other
+    assert asyncio.run(engine.images.resolve("multi:1", f"linux/{HERE}")).id == ids[HERE]
+    assert engine.images.list(True) == listed
+    assert {ids[HERE], ids[OTHER]} <= engine.images.descendants("multi:1")
+    engine.containers.records.append(container_of(other))
+    assert engine.images.inspect("multi:1", manifests=True)["Manifests"][0]["ImageData"]["Containers"] == ["c" * 64]
+    described = manifest_descriptor(engine.images, other.id)
+    assert described["platform"]["architecture"] == OTHER and described["digest"] == other.record.manifest
+    with pytest.raises(Conflict, match="container cccccccccccc is using its referenced image"):
+        engine.images.remove("multi:1")
+    engine.images.prune({"dangling": ["false"]})
+    engine.images.remove("multi:1", force=True)
+    assert [row["Id"] for row in engine.images.list() if not row["RepoTags"]] == [ids[OTHER]], "its container has it still"
+    engine.containers.records.clear()
+    engine.images.prune({})
+    assert engine.images.store.content.all() == []
+
+
+def test_an_image_takes_its_other_platforms_along(engine):
+    load(engine, layout()[0])
+    asyncio.run(engine.images.resolve("multi:1", f"linux/{OTHER}"))
+    again = engine.reopened()
+    try:
+        assert asyncio.run(again.images.resolve("multi:1", f"linux/{OTHER}")).record.among
+        again.images.remove("multi:1")
+        assert again.images.store.content.all() == [] and len(again.images.list(True)) == 1
+        assert all(name.startswith("host-") for name in again.images.store.snapshots.layers())
+    finally:
+        again.close()
+
+
+def test_one_platform_is_taken_away(engine, tmp_path):
+    data, ids = layout()
+    load(engine, data)
+
+    def remove(platform, force=True):
+        return asyncio.run(engine.images.remove_platforms("multi:1", [platform], force))
+
+    with pytest.raises(Conflict, match="Content will be removed from all images referencing this variant"):
+        remove(f"linux/{OTHER}", force=False)
+    with pytest.raises(Conflict, match="is what multi:1 means on this machine"):
+        remove(f"linux/{HERE}")
+    with pytest.raises(NotFound, match="does not provide"):
+        remove("linux/s390x")
+    other = asyncio.run(engine.images.resolve("multi:1", f"linux/{OTHER}"))
+    engine.containers.records.append(container_of(other))
+    with pytest.raises(Conflict, match="a container is using it"):
+        remove(f"linux/{OTHER}")
+    engine.containers.records.clear()
+    assert remove(f"linux/{OTHER}") == [{"Deleted": other.record.manifest}]
+    assert not engine.images.store.content.has(ids[OTHER]) and engine.images.store.get(ids[OTHER]) is None
+    assert engine.images.find("multi:1").id == ids[HERE]
+    assert f"blobs/sha256/{ids[HERE][7:]}" in save(engine, tmp_path / "s.tar", ["multi:1"])
+    with pytest.raises(NotFound, match="no suitable export target"):
+        engine.images.save(["multi:1"], f"linux/{OTHER}")
+    load(engine, data)
+    assert engine.images.store.content.has(ids[OTHER]), "a load brings it back"

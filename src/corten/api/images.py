@@ -21,12 +21,13 @@ _NONE = "<none>:<none>"
 
 
 async def list_images(request: Request, engine: Any) -> Response:
-    """GET /images/json; `manifests` adds nothing: an image here has one manifest, as with dockerd's own image store."""
+    """GET /images/json."""
     query = request.query
     filters = query.filters()
     if query.get("filter"):  # before API 1.41
         filters.setdefault("reference", []).append(query.get("filter"))
-    found = engine.images.list(query.flag("all"), filters, shared_size=query.flag("shared-size"))
+    found = engine.images.list(query.flag("all"), filters, shared_size=query.flag("shared-size"),
+                               manifests=query.flag("manifests"))
     if request.version < (1, 43):  # clients of then cannot take an image without a name
         for summary in found:
             if not summary["RepoTags"] and not summary["RepoDigests"]:
@@ -44,19 +45,19 @@ async def inspect(request: Request, engine: Any) -> Response:
     """GET /images/{name}/json."""
     if request.query.flag("manifests") and request.query.get("platform"):
         raise InvalidArgument("conflicting options: manifests and platform options cannot both be set")
-    engine.images.check_platform(request.params["name"], _platform(request.query.get("platform")))
-    found = engine.images.inspect(request.params["name"])
+    image = await engine.images.of_platform(request.params["name"], _platform(request.query.get("platform")))
+    found = engine.images.inspect(image, manifests=request.query.flag("manifests"))
     if request.version < (1, 44):
         found["VirtualSize"] = found["Size"]
     if request.version < (1, 45):
-        found["ContainerConfig"] = {**found["Config"], "Cmd": engine.images.made_by(request.params["name"])}
+        found["ContainerConfig"] = {**found["Config"], "Cmd": engine.images.made_by(image)}
     return json_response(found)
 
 
 async def history(request: Request, engine: Any) -> Response:
     """GET /images/{name}/history."""
-    engine.images.check_platform(request.params["name"], _platform(request.query.get("platform")))
-    return json_response(engine.images.history(request.params["name"]))
+    image = await engine.images.of_platform(request.params["name"], _platform(request.query.get("platform")))
+    return json_response(engine.images.history(image))
 
 
 async def tag(request: Request, engine: Any) -> Response:
@@ -70,9 +71,11 @@ async def remove(request: Request, engine: Any) -> Response:
     query = request.query
     if not request.params["name"].strip():
         raise InvalidArgument("image name cannot be blank")
-    for platform in query.all("platforms"):
-        engine.images.check_platform(request.params["name"], _platform(platform))
-    return json_response(engine.images.remove(request.params["name"], query.flag("force"), not query.flag("noprune")))
+    name, force, prune = request.params["name"], query.flag("force"), not query.flag("noprune")
+    platforms = [_platform(text) for text in query.all("platforms")]
+    if platforms:
+        return json_response(await engine.images.remove_platforms(name, platforms, force, prune))
+    return json_response(engine.images.remove(name, force, prune))
 
 
 async def prune(request: Request, engine: Any) -> Response:

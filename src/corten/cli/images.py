@@ -124,15 +124,16 @@ def _rfc3339(seconds: float) -> str:
 def _platform(values: Values) -> list[tuple[str, str]]:
     """`--platform os/arch` as the JSON that the image routes take."""
     text = values.text("platform")
-    if not text:
-        return []
+    return [("platform", platform_json(text))] if text else []
+
+
+def platform_json(text: str) -> str:
+    """`linux/arm/v7` as the API's platform object."""
     from corten.base import jsonio
 
     system, _, rest = text.partition("/")
     architecture, _, variant = rest.partition("/")
-    return [("platform", jsonio.dumps({
-        "architecture": architecture, "os": system, **({"variant": variant} if variant else {}),
-    }))]
+    return jsonio.dumps({"architecture": architecture, "os": system, **({"variant": variant} if variant else {})})
 
 
 def tag(cli: Cli, values: Values) -> None:
@@ -155,6 +156,7 @@ def rm(cli: Cli, values: Values) -> int:
     query = [("force", "1")] if values.flag("force") else []
     if values.flag("no-prune"):
         query.append(("noprune", "1"))
+    query += [("platforms", platform_json(text)) for text in values.many("platform")]
     failures: list[str] = []
     fatal = False
     for name in values.rest:

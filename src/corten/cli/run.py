@@ -56,7 +56,7 @@ def create_container(cli: Cli, values: Values, request: tuple[Json, Json, Json])
     try:
         created = cli.client.call("POST", "/containers/create", query, body)
     except ApiError as error:
-        if error.status != 404 or "No such image" not in error.message or policy != "missing":
+        if error.status != 404 or policy != "missing" or not any(text in error.message for text in _LACKING):
             raise
         if not values.flag("quiet"):
             from corten.cli.reference import familiar, with_default_tag
@@ -73,6 +73,7 @@ def create_container(cli: Cli, values: Values, request: tuple[Json, Json, Json])
     return str(created["Id"]), config
 
 
+_LACKING = ("No such image", "was found but")  # the second: not of the platform asked for
 _WINDOWS = ("cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops")
 
 

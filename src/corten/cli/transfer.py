@@ -72,6 +72,9 @@ def push(cli: Cli, values: Values) -> None:
             cli.out("Using default tag: latest")
             sys.stdout.flush()
     query = [("tag", tag)] if tag else []
+    if values.text("platform"):
+        _note(cli, _ONE_PLATFORM)
+    notes: list[str] = []
     reply = cli.client.open(
         "POST", f"/images/{quote(full_name(name), b'/:')}/push", query + _platform(values), None,
         registry_auth(cli, name))
@@ -79,9 +82,33 @@ def push(cli: Cli, values: Values) -> None:
         for message in reply.objects():
             if message.get("error"):
                 raise Failure(str(message["error"]))
+            notes += _instead_of_index(message.get("aux"))
         cli.out(full_name(name) + (f":{tag}" if tag else ""))
     else:
-        show(reply.objects(), 1)
+        show(reply.objects(), 1, lambda aux: notes.extend(_instead_of_index(aux)))
+    for note in notes:
+        _note(cli, note)
+
+
+_ONE_PLATFORM = (
+    "Using --platform pushes only the specified platform manifest of a multi-platform image index.\n"
+    "Other components, like attestations, will not be included.\n"
+    "To push the complete multi-platform image, remove the --platform flag.\n"
+)
+
+
+def _note(cli: Cli, text: str) -> None:
+    cli.out("\n Info -> " + text.replace("\n", "\n         "))
+    sys.stdout.flush()
+
+
+def _instead_of_index(aux: object) -> list[str]:
+    """What to say when the engine has pushed one manifest, since parts of the index are not there."""
+    if not isinstance(aux, dict) or not aux.get("manifestPushedInsteadOfIndex"):
+        return []
+    index, chosen = ((aux.get(name) or {}).get("digest", "") for name in ("originalIndex", "selectedManifest"))
+    return [f"Not all multiplatform-content is present and only the available single-platform image was pushed\n"
+            f"{index} -> {chosen}"]
 
 
 def pieces_of(descriptor: int) -> Iterator[bytes]:

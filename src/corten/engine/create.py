@@ -31,14 +31,12 @@ from corten.engine.spec import MASKED_PATHS, READONLY_PATHS, as_list, capabiliti
 from corten.engine.spec_mounts import DEFAULT_SHM_BYTES
 from corten.engine.spec_resources import device_rules
 from corten.image.worker import in_thread
-from corten.oci.platform import parse_platform
 from corten.zygote.log_format import CONFIG_NAME, Limits
 
 if TYPE_CHECKING:
     from corten.engine.containers import Containers
     from corten.engine.images import Image, Images
 
-_ALIASES = {"x86_64": "amd64", "aarch64": "arm64"}
 _CONFIG_FIELDS = Config.__struct_fields__
 
 
@@ -60,8 +58,7 @@ async def create(
     refuse_unsupported(config, host)
     validate.check_texts(config, host)
     validate.check_config(config)
-    image = await engine.images.resolve(config.image)
-    _check_platform(config.image, image, platform)
+    image = await engine.images.resolve(config.image, platform)
     defaults = dict(image.config.get("config") or {})
     if not image_volumes:
         defaults.pop("Volumes", None)
@@ -174,20 +171,6 @@ def _settle(record: ContainerRecord) -> None:
         host.masked_paths = [] if unconfined else list(MASKED_PATHS)
     if host.readonly_paths is None:
         host.readonly_paths = [] if unconfined else list(READONLY_PATHS)
-
-
-def _check_platform(name: str, image: "Image", platform: str) -> None:
-    """`os[/arch[/variant]]` against the image's. Raises NotFound with Docker's text."""
-    if not platform:
-        return
-    parse_platform(platform)
-    system, architecture = image.config.get("os", "linux"), image.config.get("architecture", "")
-    wanted = platform.lower().split("/")
-    if wanted[0] != system or (len(wanted) > 1 and _ALIASES.get(wanted[1], wanted[1]) != architecture):
-        raise NotFound(
-            f"image with reference {name} was found but its platform ({system}/{architecture}) does not match the "
-            f"specified platform ({platform})"
-        )
 
 
 def _share_by_id(containers: "Containers", host: HostConfig) -> None:

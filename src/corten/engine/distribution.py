@@ -140,7 +140,7 @@ class Distribution:
     async def push(
         self, name: str, tag: str, credentials: Credentials, platform: Platform | None = None
     ) -> Messages:
-        """Messages of a push; `tag` "" means every tag of that name here; `platform` is what it must be of.
+        """Messages of a push; `tag` "" means every tag of that name here; `platform` picks one of several.
 
         Raises InvalidArgument (name), Forbidden (the host image), NotFound (another platform).
         """
@@ -149,12 +149,12 @@ class Distribution:
             raise InvalidArgument("cannot import digest reference")
         for one, image in self._tagged(reference):
             refuse(image, "pushed")
-            if platform and (text := mismatch(image, one, platform)):
-                raise NotFound(text)
+            if platform and not image.record.kept and (text := mismatch(image, one, platform)):
+                raise NotFound(text)  # of several platforms it is told later, as docker does
 
         async def work(emit: Emit) -> None:
             emit(plain(f"The push refers to repository [{reference.name}]"))
-            await self._push(reference, credentials, emit)
+            await self._push(reference, credentials, platform, emit)
 
         return await Stream(work).begin()
 
@@ -168,7 +168,9 @@ class Distribution:
                     found.append((one, self._store.images[image_id]))
         return found
 
-    async def _push(self, reference: Reference, credentials: Credentials, emit: Emit) -> None:
+    async def _push(
+        self, reference: Reference, credentials: Credentials, platform: Platform | None, emit: Emit
+    ) -> None:
         found = self._tagged(reference)
         if not found:
             if reference.tag and self._tagged(reference.without_tag()):
@@ -176,7 +178,7 @@ class Distribution:
             raise NotFound(f"An image does not exist locally with the tag: {reference.familiar_name()}")
         client = await self.registries.client(registry_host(reference.domain), reference.path, credentials, "pull,push")
         for one, image in found:
-            digest, size = await self._pusher.push(client, one, image, emit)
+            digest, size = await self._pusher.push(client, one, image, emit, platform)
             emit(plain(f"{one.tag}: digest: {digest} size: {size}"))
             emit({"progressDetail": {}, "aux": {"Tag": one.tag, "Digest": digest, "Size": size}})
         self._events.publish("image", "push", reference.familiar(), _attributes(found[-1][1], reference))

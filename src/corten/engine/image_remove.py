@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from corten.base.errors import Conflict, InvalidArgument
 from corten.base.ids import short_id
+from corten.engine.image_platforms import siblings
 from corten.engine.image_views import check_filters, created_ns, has_label, moment, truth
+from corten.engine.records import ContainerRecord
 from corten.image.gc import forget_downloads
 from corten.image.host import refuse
 from corten.image.records import Image
@@ -40,7 +42,7 @@ def remove(images: "Images", ref: str, force: bool, prune: bool) -> Records:
     records: Records = []
     if full:
         if not force and _single(names):
-            users = images.engine.containers.using_image(image.id)
+            users = _users(images, image)
             if users:
                 raise Conflict(
                     f'conflict: unable to remove repository reference "{ref}" (must force) - container '
@@ -86,11 +88,19 @@ def _drop_lone_digests(images: "Images", image: Image, full: str, records: Recor
             _untag(images, image, name.full(), records)
 
 
+def _users(images: "Images", image: Image) -> list[ContainerRecord]:
+    """The containers made from an image or from another platform of it."""
+    found = images.engine.containers.using_image(image.id)
+    for other in siblings(images, image):
+        found = found + images.engine.containers.using_image(other.id)
+    return found
+
+
 def _check(images: "Images", image: Image, soft: bool, references: bool) -> None:
     """Raise ImageInUse when something keeps the image; `soft` things keep it only when nothing is forced."""
     if images.store.children(image.id):
         raise ImageInUse(image, "image has dependent child images", hard=True, used=False)
-    users = images.engine.containers.using_image(image.id)
+    users = _users(images, image)
     for user in users:
         if user.state.status in _LIVE:
             raise ImageInUse(image, f"image is being used by running container {short_id(user.id)}", True, True)
@@ -114,6 +124,9 @@ def _delete(images: "Images", image: Image, records: Records, force: bool, prune
         _untag(images, image, name, records)
     parent = images.store.get(image.record.parent) if image.record.parent else None
     chain = image.record.chain_ids
+    for other in siblings(images, image):
+        if not images.store.names_of(other.id) and not images.engine.containers.using_image(other.id):
+            images.store.forget(other.id)
     images.store.forget(image.id)
     images.publish(image, "delete", image.id)
     records.append({"Deleted": image.id})
@@ -139,7 +152,7 @@ def prune(images: "Images", filters: dict[str, list[str]]) -> dict[str, Any]:
     for image in sorted(images.store.images.values(), key=created_ns, reverse=True):
         if image.is_host or images.store.get(image.id) is not image or image.id in leased:
             continue  # gone with another, or a build under way has just made it
-        if (dangling and images.store.names_of(image.id)) or images.engine.containers.using_image(image.id):
+        if (dangling and images.store.names_of(image.id)) or _users(images, image):
             continue
         if oldest is not None and created_ns(image) >= oldest:
             continue

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from corten.base.errors import InvalidArgument
 from corten.base.units import ZERO_TIME, format_time, parse_time
+from corten.engine.image_platforms import descriptor, is_shown_by_another, manifests
 from corten.image.gc import layer_users
 from corten.image.records import Image
 from corten.oci import reference
@@ -68,7 +69,7 @@ def has_label(image: Image, wanted: str) -> bool:
 
 
 def list_images(images: "Images", everything: bool, filters: dict[str, list[str]],
-                shared_size: bool) -> list[dict[str, Any]]:
+                shared_size: bool, with_manifests: bool = False) -> list[dict[str, Any]]:
     """GET /images/json."""
     check_filters(filters, _LIST_FILTERS)
     dangling = truth(filters, "dangling", None)
@@ -94,12 +95,22 @@ def list_images(images: "Images", everything: bool, filters: dict[str, list[str]
         if not image.names and not image.digests:
             if image.id in parents and (not everything or dangling is not None):
                 continue
-            if dangling is False:
+            if dangling is False or is_shown_by_another(images, image):
                 continue
         elif dangling:
             continue
-        found.append({**_summary(images, image, names, digests, users), "Containers": containers[image.id]})
+        row = {**_summary(images, image, names, digests, users), "Containers": containers[image.id]}
+        row.update(_platforms(images, image, with_manifests))
+        found.append(row)
     found.sort(key=lambda summary: (-summary["Created"], summary["Id"]))
+    return found
+
+
+def _platforms(images: "Images", image: Image, with_manifests: bool) -> dict[str, Any]:
+    """What the API tells of an image of several platforms, of any when `Manifests` is asked for."""
+    found: dict[str, Any] = {"Descriptor": described} if (described := descriptor(images, image)) else {}
+    if with_manifests and (known := manifests(images, image)):
+        found["Manifests"] = known
     return found
 
 
@@ -145,7 +156,7 @@ _CONFIG_TEXTS = ("User", "WorkingDir")
 _CONFIG_GIVEN = ("ArgsEscaped", "ExposedPorts", "Healthcheck", "Shell", "StopSignal")
 
 
-def inspect(images: "Images", image: Image) -> dict[str, Any]:
+def inspect(images: "Images", image: Image, with_manifests: bool = False) -> dict[str, Any]:
     """GET /images/{name}/json."""
     own, config = image.container_config, image.config
     shown: dict[str, Any] = {name: own.get(name) for name in _CONFIG_ALWAYS}
@@ -165,6 +176,7 @@ def inspect(images: "Images", image: Image) -> dict[str, Any]:
         "Size": image.size, "GraphDriver": {"Data": _driver_data(images, image), "Name": images.store.snapshots.driver},
         "RootFS": rootfs,
         "Metadata": {"LastTagTime": format_time(image.record.tagged_ns)}, "Config": shown,
+        **_platforms(images, image, with_manifests),
     }
     return {name: value for name, value in found.items() if value is not None}
 
@@ -192,7 +204,9 @@ def _driver_data(images: "Images", image: Image) -> dict[str, str] | None:
 
 def history(images: "Images", image: Image) -> list[dict[str, Any]]:
     """GET /images/{name}/history: the config's own history with the sizes of the layers it made."""
-    sizes = iter([images.store.layers[chain].size for chain in image.record.chain_ids])
+    layers = images.store.layers
+    sizes = iter([layers[chain].size if chain in layers else blob.size  # a platform that nobody unpacked
+                  for chain, blob in zip(image.record.chain_ids, image.record.blobs, strict=True)])
     found: list[dict[str, Any]] = []
     for step in image.config.get("history") or []:
         size = 0 if step.get("empty_layer") else next(sizes, 0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from corten.base.errors import Forbidden, InvalidArgument, NotFound
 from corten.base.ids import is_id, is_id_prefix
-from corten.engine import image_remove, image_transfer, image_views
+from corten.engine import image_platforms, image_remove, image_transfer, image_views
 from corten.engine.messages import Messages, Stream
 from corten.image.host import NAME as HOST_NAME
 from corten.image.host import add_host_image, mounts, refuse
@@ -17,7 +17,6 @@ from corten.image.progress import Emit
 from corten.image.records import Image
 from corten.image.store import ImageStore
 from corten.oci import reference
-from corten.oci.platform import parse_platform, platform_of
 from corten.oci.reference import Reference
 from corten.registry.auth import Credentials
 
@@ -53,12 +52,12 @@ class Images:
 
     # --- which one is meant
 
-    async def resolve(self, ref: str) -> Image:
-        """By name, name@digest, id or unique beginning of an id. Raises NoSuchImage, InvalidArgument."""
-        return self.find(ref)
+    async def resolve(self, ref: str, platform: str = "") -> Image:
+        """As `find`, of one of several platforms; its layers are unpacked. Raises NotFound, InvalidArgument."""
+        return await image_platforms.ready(self, ref, platform)
 
     def find(self, ref: str) -> Image:
-        """As `resolve`."""
+        """By name, name@digest, id or unique beginning of an id. Raises NoSuchImage, InvalidArgument."""
         found = self._by_full_id(ref)
         if found is not None:
             return found
@@ -125,7 +124,8 @@ class Images:
         found = {chain.id}
         top = chain.record.chain_ids[-1:]
         for image in self.store.images.values():
-            if image.record.parent in found or (top and top[0] in image.record.chain_ids):
+            own = image.record
+            if own.parent in found or own.among in found or (top and top[0] in own.chain_ids):
                 found.add(image.id)
         return found
 
@@ -144,23 +144,27 @@ class Images:
     def list(self, all: bool = False, filters: dict[str, Texts] | None = None, *, shared_size: bool = False,
              digests: bool = False, manifests: bool = False) -> Items:
         """Docker's list, newest first. GET /images/json."""
-        return image_views.list_images(self, all, filters or {}, shared_size)
+        return image_views.list_images(self, all, filters or {}, shared_size, manifests)
 
     def usage(self) -> tuple[Items, int]:
         """The list with what each image takes on the disk as its size, and what all take together. GET /system/df."""
         return image_views.usage(self)
 
-    def inspect(self, ref: str) -> dict[str, Any]:
+    async def of_platform(self, ref: str, platform: str) -> Image:
+        """One of several platforms, to be read; "" for this machine's. Raises as `find`, NotFound."""
+        return await image_platforms.shown(self, ref, platform)
+
+    def inspect(self, ref: str | Image, *, manifests: bool = False) -> dict[str, Any]:
         """Docker's inspect. GET /images/{name}/json."""
-        return image_views.inspect(self, self.find(ref))
+        return image_views.inspect(self, ref if isinstance(ref, Image) else self.find(ref), manifests)
 
-    def made_by(self, ref: str) -> "Texts | None":
+    def made_by(self, image: Image) -> "Texts | None":
         """The command of the container that its last step was run in, as the classic builder tells it."""
-        return image_views.made_by(self.find(ref))
+        return image_views.made_by(image)
 
-    def history(self, ref: str) -> Items:
+    def history(self, ref: str | Image) -> Items:
         """Docker's history, newest first. GET /images/{name}/history."""
-        return image_views.history(self, self.find(ref))
+        return image_views.history(self, ref if isinstance(ref, Image) else self.find(ref))
 
     # --- names
 
@@ -188,6 +192,10 @@ class Images:
         """Docker's rmi; the list of Untagged and Deleted. DELETE /images/{name}. Raises NoSuchImage, Conflict."""
         return image_remove.remove(self, ref, force, prune)
 
+    async def remove_platforms(self, ref: str, platforms: Texts, force: bool = False, prune: bool = True) -> Deletions:
+        """Take single platforms of an image away. DELETE /images/{name}?platforms=…"""
+        return await image_platforms.remove(self, ref, platforms, force, prune)
+
     def prune(self, filters: dict[str, Texts]) -> dict[str, Any]:
         """POST /images/prune."""
         return image_remove.prune(self, filters)
@@ -205,15 +213,6 @@ class Images:
                 emit(message)
 
         return Stream(work).messages()
-
-    def check_platform(self, ref: str, platform: str) -> None:
-        """Raise NotFound with docker's text when an image is not of the platform asked for; "" is any."""
-        if not platform:
-            return
-        wanted, own = parse_platform(platform), platform_of(self.find(ref).config)
-        if own != wanted:
-            raise NotFound(f"image with reference {ref} was found but its platform ({own}) does not match the "
-                           f"specified platform ({wanted})")
 
     def save(self, refs: Texts, platform: str = "") -> Iterator[Any]:
         """The pieces of GET /images/get: bytes, and FileSpans the server sends. Raises before the first piece."""

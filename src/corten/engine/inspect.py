@@ -6,6 +6,7 @@ import msgspec
 
 from corten.base.units import ZERO_TIME, format_time
 from corten.engine import links
+from corten.engine.image_platforms import manifest_descriptor
 from corten.engine.records import ContainerRecord, MountPoint
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ def inspect(containers: "Containers", record: ContainerRecord, size: bool) -> di
         "Config": _config(record),
         "NetworkSettings": engine.networks.settings(record),
     }
+    if (described := manifest_descriptor(engine.images, record.image_id)) is not None:
+        found["ImageManifestDescriptor"] = described
     if size:
         found["SizeRw"] = containers.size_rw(record)
         found["SizeRootFs"] = containers.size_rootfs(record)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from corten.base.units import human_duration, now_ns
 from corten.engine import links
 from corten.engine.filters import Selection
+from corten.engine.image_platforms import manifest_descriptor
 from corten.engine.inspect import mount_points
 from corten.engine.records import ContainerRecord
 
@@ -66,12 +67,14 @@ class Listing:
         host_config: dict[str, Any] = {"NetworkMode": record.host_config.network_mode}
         if record.host_config.annotations:
             host_config["Annotations"] = record.host_config.annotations
+        described = manifest_descriptor(engine.images, record.image_id)
         return {
             "Id": record.id, "Names": [], "Image": record.image, "ImageID": record.image_id,
             "Command": command_text(record), "Created": record.created_ns // 1_000_000_000,
             "Ports": port_rows(settings.get("Ports") or {}), "Labels": record.config.labels or {},
             "State": record.state.status, "Status": "", "HostConfig": host_config,
             "NetworkSettings": {"Networks": networks}, "Mounts": mount_points(record),
+            **({"ImageManifestDescriptor": described} if described else {}),
         }
 
 

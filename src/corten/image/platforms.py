@@ -5,12 +5,12 @@ every blob below it (`kept`), so that they go with the image.
 """
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
 from corten.base.errors import InvalidArgument, NotFound, Unsupported
 from corten.base.files import parse_json
 from corten.image.content import ContentStore
+from corten.image.records import Image
 from corten.oci.digest import digest_of, is_digest
 from corten.oci.image_spec import (
     DOCKER_LAYER,
@@ -33,7 +33,7 @@ from corten.oci.platform import Platform, host_platform, platform_of, runs_on, s
 
 OCI_NAMES = {DOCKER_LAYER: OCI_LAYER, DOCKER_LAYER_GZIP: OCI_LAYER_GZIP}
 _KINDS = MANIFESTS | INDEXES | {""}  # of descriptors worth reading
-_DEPTH = 4
+DEPTH = 4  # of indexes in one another
 _DOCUMENTS_LIMIT = 500  # manifests and indexes below one name
 _CLOSURE_LIMIT = 10_000
 
@@ -72,7 +72,7 @@ def images_of(content: ContentStore, top: Descriptor) -> list[PlatformImage]:
             if "vnd.docker.reference.type" not in inner.annotations:
                 walk(inner, depth - 1)
 
-    walk(top, _DEPTH)
+    walk(top, DEPTH)
     return found
 
 
@@ -95,6 +95,13 @@ def is_index(data: bytes, media_type: str) -> bool:
     return media_type in INDEXES or (isinstance(value, dict) and "manifests" in value)
 
 
+def stated_type(data: bytes) -> str:
+    """The media type that a manifest or index states of itself, "" for none. Raises InvalidArgument."""
+    value = parse_json(data, MANIFEST_LIMIT)
+    own = value.get("mediaType") if isinstance(value, dict) else None
+    return own if isinstance(own, str) else ""
+
+
 def choose(images: list[PlatformImage], wanted: Platform) -> PlatformImage | None:
     """The one that runs best where `wanted` was asked for."""
     for candidate in runs_on(wanted):
@@ -104,6 +111,22 @@ def choose(images: list[PlatformImage], wanted: Platform) -> PlatformImage | Non
     return images[0] if len(images) == 1 and images[0].platform is None else None
 
 
+def kept_images(content: ContentStore, image: Image) -> list[PlatformImage]:
+    """The images of the index that an image came in, itself among them; [] when it came alone."""
+    kept = image.record.kept
+    return images_of(content, Descriptor("", kept[0], 0)) if kept else []
+
+
+def sibling(content: ContentStore, image: Image, wanted: Platform) -> PlatformImage | None:
+    """The image of another platform that came in the same index, when it is wanted and here."""
+    return choose(kept_images(content, image), wanted)
+
+
+def not_provided(shown: str, wanted: Platform) -> NotFound:
+    """Docker's text when an image of several platforms lacks one; `shown` is its name as it was asked for."""
+    return NotFound(f"image with reference {shown} was found but does not provide the specified platform ({wanted})")
+
+
 def main_of(images: list[PlatformImage]) -> PlatformImage:
     """The one a name of all of them means on this machine: its own platform's, else the first."""
     return choose(images, host_platform()) or images[0]
@@ -111,7 +134,7 @@ def main_of(images: list[PlatformImage]) -> PlatformImage:
 
 def missing(content: ContentStore, top: Descriptor, wanted: Platform) -> Exception:
     """Why nothing of `top` suits `wanted`, told by the first thing that is not here."""
-    for _ in range(_DEPTH):
+    for _ in range(DEPTH):
         if not content.has(top.digest):
             return NotFound(f"invalid archive: blob {top.digest} is not in it")
         data = content.read(top.digest, MANIFEST_LIMIT)
@@ -136,7 +159,7 @@ def closure(content: ContentStore, index: str) -> list[str]:
     """
     found: dict[str, None] = {}
     level = [index]
-    for _ in range(_DEPTH + 1):
+    for _ in range(DEPTH + 1):
         level = [digest for digest in level if digest not in found and content.has(digest)]
         found.update(dict.fromkeys(level))
         if len(found) > _CLOSURE_LIMIT:
@@ -145,8 +168,17 @@ def closure(content: ContentStore, index: str) -> list[str]:
     return list(found)
 
 
-def _named(content: ContentStore, digest: str) -> Iterable[str]:
-    """What a document names; nothing for a blob that is none."""
+def complete(content: ContentStore, kept: list[str]) -> bool:
+    """Whether all that the documents among these blobs name is here."""
+    return all(content.has(named) for digest in kept for named in _named(content, digest))
+
+
+def _named(content: ContentStore, digest: str) -> list[str]:
+    return [entry["digest"] for entry in named_by(content, digest)]
+
+
+def named_by(content: ContentStore, digest: str) -> list[dict[str, Any]]:
+    """The raw descriptors in a document, each with a digest; none for a blob that is no document."""
     if content.size(digest) > MANIFEST_LIMIT:
         return []
     data = content.read(digest, MANIFEST_LIMIT)
@@ -159,8 +191,7 @@ def _named(content: ContentStore, digest: str) -> Iterable[str]:
     entries: list[object] = [value.get("config")]
     for name in ("layers", "manifests"):
         entries += inner if isinstance(inner := value.get(name), list) else []
-    digests = [entry.get("digest") for entry in entries if isinstance(entry, dict)]
-    return [digest for digest in digests if isinstance(digest, str) and is_digest(digest)]
+    return [entry for entry in entries if isinstance(entry, dict) and is_digest(entry.get("digest"))]
 
 
 def oci_manifest(content: ContentStore, config: str, layers: list[Descriptor]) -> Manifest:

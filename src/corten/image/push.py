@@ -7,8 +7,8 @@ straight from its file. Blobs the registry has are not sent.
 
 import asyncio
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,6 +16,7 @@ from corten.base.ids import short_id
 from corten.image.compressible import compressible
 from corten.image.content import Lease, Writer
 from corten.image.flights import Flights
+from corten.image.index_push import Parcel, parcel
 from corten.image.progress import Bar, Emit, plain
 from corten.image.records import Blob, Image, LayerRecord
 from corten.image.store import ImageStore
@@ -34,6 +35,7 @@ from corten.oci.image_spec import (
     Manifest,
     parse_manifest,
 )
+from corten.oci.platform import Platform
 from corten.oci.reference import Reference, parse
 from corten.registry import blobs
 from corten.registry.client import Client
@@ -42,6 +44,7 @@ from corten.registry.errors import RegistryError
 _LEVEL = 1  # of isal: 670 MB/s a core, a few per cent bigger than gzip's default
 _PIECE_BYTES = 4 << 20
 _STREAMED_BYTES = 32 << 20  # from here on a layer is sent while it is being compressed, as much at least at a time
+_T = TypeVar("_T")
 _OCI_NAMES = {DOCKER_LAYER: OCI_LAYER, DOCKER_LAYER_GZIP: OCI_LAYER_GZIP}
 
 
@@ -54,11 +57,40 @@ class Pusher:
         self._store = store
         self._flights = Flights()
 
-    async def push(self, client: Client, reference: Reference, image: Image, emit: Emit) -> tuple[str, int]:
-        """(digest, size in bytes) of the manifest now at `reference`, which has a tag.
+    async def push(self, client: Client, reference: Reference, image: Image, emit: Emit,
+                   platform: Platform | None = None) -> tuple[str, int]:
+        """(digest, size in bytes) of the manifest or index now at `reference`, which has a tag.
 
-        Raises RegistryError kinds, Unreachable, NoCredentials, OSError.
+        Raises RegistryError kinds, Unreachable, NoCredentials, OSError, and as index_push.parcel.
         """
+        with self._store.content.lease() as lease:
+            for digest in image.record.kept:
+                lease.add(digest)
+            found = await asyncio.to_thread(parcel, self._store.content, image, reference.familiar(), platform)
+            if found:
+                return await self._parcel(client, reference, image, found, emit)
+        return await self._alone(client, reference, image, emit)
+
+    async def _parcel(self, client: Client, reference: Reference, image: Image, found: Parcel, emit: Emit,
+                      ) -> tuple[str, int]:
+        """Blobs and documents as they came; the last document gets the tag."""
+        if found.instead_of:
+            emit({"progressDetail": {}, "aux": found.note()})
+        turn = asyncio.Semaphore(client.settings.parallel_uploads)
+
+        async def one(blob: Blob) -> None:
+            async with turn:
+                await self._deliver(client, reference, blob, short_id(blob.digest), emit)
+
+        await _all([one(blob) for blob in found.blobs])
+        *inner, top = found.documents
+        for document in (*inner, top):
+            data = self._store.content.read(document.digest, MANIFEST_LIMIT)
+            await client.put_manifest(reference.tag if document is top else document.digest, document.media_type, data)
+        self._record(image, reference, data, pulled=True)
+        return top.digest, top.size
+
+    async def _alone(self, client: Client, reference: Reference, image: Image, emit: Emit) -> tuple[str, int]:
         with self._store.content.lease() as lease:
             for digest in (image.id, image.record.manifest, *image.record.chain_ids):
                 lease.add(digest)
@@ -67,16 +99,9 @@ class Pusher:
                 emit(plain("Preparing" if at < client.settings.parallel_uploads else "Waiting", name))
             kept = self._kept(image, lease)
             turn = asyncio.Semaphore(client.settings.parallel_uploads)
-            layers: list[Blob] = []
-            try:
-                async with asyncio.TaskGroup() as group:
-                    tasks = [
-                        group.create_task(self._layer(client, reference, image, at, kept, lease, turn, emit))
-                        for at in reversed(range(len(names)))
-                    ]
-            except BaseExceptionGroup as failures:
-                raise failures.exceptions[0] from None
-            layers = [task.result() for task in reversed(tasks)]
+            sent = await _all([self._layer(client, reference, image, at, kept, lease, turn, emit)
+                               for at in reversed(range(len(names)))])
+            layers = sent[::-1]
             data, media_type = self._manifest(image, kept, layers)
             config = kept.config if kept else Descriptor(DOCKER_CONFIG, image.id, self._store.content.size(image.id))
             await self._send(client, Blob(config.media_type, config.digest, config.size), _silent)
@@ -135,13 +160,17 @@ class Pusher:
                 if sent:
                     emit(plain("Pushed", name))
                     return blob
-            sources = self._sources(reference, blob.digest)
-
-            async def work(tell: Emit) -> None:
-                await self._send(client, blob, _named(tell, name), name, sources)
-
-            await self._flights.join(f"{client.base} {client.repository} {blob.digest}", work, _named(emit, name))
+            await self._deliver(client, reference, blob, name, emit)
         return blob
+
+    async def _deliver(self, client: Client, reference: Reference, blob: Blob, name: str, emit: Emit) -> None:
+        """A blob to the registry, mounted where it can be, with everyone else who sends it now."""
+        sources = self._sources(reference, blob.digest)
+
+        async def work(tell: Emit) -> None:
+            await self._send(client, blob, _named(tell, name), name, sources)
+
+        await self._flights.join(f"{client.base} {client.repository} {blob.digest}", work, _named(emit, name))
 
     async def _send(
         self, client: Client, blob: Blob, emit: Emit, name: str = "", sources: list[str] | None = None
@@ -180,7 +209,7 @@ class Pusher:
         return found[:1]
 
     def _names_blob(self, image: Image, digest: str) -> bool:
-        if any(blob.digest == digest for blob in image.record.blobs):
+        if digest in image.record.kept or any(blob.digest == digest for blob in image.record.blobs):
             return True
         return any(self._store.layers[chain].gzip == digest for chain in image.record.chain_ids)
 
@@ -296,6 +325,16 @@ class _Growth:
             self._changed.clear()
             await self._changed.wait()
         return self._offset, self._digest
+
+
+async def _all(works: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """Their results in order; the first failure ends the others and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 async def _finished(task: "asyncio.Task[None]") -> None:

@@ -43,6 +43,7 @@ class ImageRecord(msgspec.Struct):
     added_ns: int = 0
     tagged_ns: int = 0
     kept: list[str] = []  # an index of several platforms that it came with, and all blobs below that (platforms.py)
+    among: str = ""  # the image whose index it came in, when only a platform of that was asked for
 
 
 class NameRecord(msgspec.Struct):

@@ -13,6 +13,7 @@ import gc
 import json
 import os
 import sys
+from contextlib import contextmanager, nullcontext
 
 from corten.base.errors import Error, NotFound
 from corten.image import rootfs_view
@@ -28,6 +29,7 @@ from corten.linux.heap import keep_freed
 from corten.linux.libc import check, libc
 from corten.linux.overlay import new_overlay
 from corten.linux.path import make_folder, open_in_root
+from corten.linux.topdir import set_topdir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -175,8 +177,26 @@ def _put(root: int, question: "dict[str, Any]") -> None:
         raise NotFound("") from None
     if not rootfs_view.is_directory(target):
         raise NotFound("")
+    own = os.fstat(target).st_dev == os.stat("/").st_dev  # neither a volume nor a folder of the host's
     os.close(target)
     _say({"ready": True})
+    with _spread(root, prefix) if own else nullcontext():
+        _extract(root, question, prefix)
+
+
+@contextmanager
+def _spread(root: int, prefix: bytes) -> "Iterator[None]":
+    """Folders made in the target meanwhile have regions of their own: it may have been emptied a moment ago."""
+    target = open_across(root, prefix, os.O_RDONLY | os.O_DIRECTORY)
+    before = set_topdir(target, True)
+    try:
+        yield
+    finally:
+        set_topdir(target, before)
+        os.close(target)
+
+
+def _extract(root: int, question: "dict[str, Any]", prefix: bytes) -> None:
     source = StreamSource(chunks_of(int(question["data"]), str(question["kind"])), LIMIT_BYTES, hashed=False)
     extractor = Extractor(root, whiteouts=False, limit_bytes=LIMIT_BYTES, cross_mounts=True)
     extractor.run(_Rebased(source, prefix, question, root))

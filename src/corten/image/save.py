@@ -70,9 +70,7 @@ def saved(content: ContentStore, image: Image, names: list[str], platform: Platf
             found.kept = image.record.kept
             found.top = Descriptor(json.loads(data).get("mediaType", OCI_INDEX), index, len(data))
         return found
-    if not index:
-        return None
-    other = platforms.choose(platforms.images_of(content, Descriptor(OCI_INDEX, index, 0)), platform)
+    other = platforms.sibling(content, image, platform)
     if other is None:
         return None
     blobs = [Blob(layer.media_type, layer.digest, layer.size) for layer in other.manifest.layers]

@@ -9,11 +9,9 @@ daemon left. Who uses a layer is not counted but read: from image records, and f
 Nothing is mounted here: the container's init does that, from what `prepare` returns.
 """
 
-import fcntl
 import os
 import secrets
 import stat
-import struct
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -21,14 +19,13 @@ from corten.base.files import read_bytes, remove_tree
 from corten.base.ids import is_id, short_id
 from corten.base.paths import Layout
 from corten.image.driver import OVERLAY, VFS
+from corten.linux.topdir import set_topdir
 from corten.linux.tree import FOLDER, copy_tree
 
 _REGIONS = "regions"
 _REGION_COUNT = 96
 _DEAD = "dead-"
 _EMPTY = "empty"
-_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
-_FS_TOPDIR_FL = 0x00020000
 
 
 class HasLayers(Protocol):
@@ -66,16 +63,10 @@ def disk_bytes(path: str) -> int:
 
 
 def spread(path: str) -> None:
-    """Ask the file system to put each folder made in `path` into a region of its own (ext4's chattr +T).
-
-    Other file systems refuse; nothing is lost.
-    """
+    """Ask the file system to put each folder made in `path` into a region of its own (linux/topdir.py)."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        flags = struct.unpack("l", fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, bytes(8)))[0]
-        fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, struct.pack("l", flags | _FS_TOPDIR_FL))
-    except OSError:
-        pass
+        set_topdir(descriptor, True)
     finally:
         os.close(descriptor)
 
