@@ -1,6 +1,7 @@
 """Clients of BuildKit's protocol who lie, and steps that say too much: refused, bounded, and the daemon goes on."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import uuid
@@ -121,11 +122,29 @@ def test_a_session_that_sends_nonsense_ends_the_build(engine, diff_copy):
 
 
 @pytest.mark.parametrize("path", ["/grpc", "/session"])
-def test_bytes_that_are_no_protocol(engine, path):
+@pytest.mark.parametrize("data", [b"no frames at all " * 100, b"x", b"\xff" * 20, b"\0\0\1\x77" + b"\0" * 6, b"\0" * 900, os.urandom(1 << 20),
+                                  b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff" + b"y" * 1000])
+def test_bytes_that_are_no_protocol_end_the_connection(engine, path, data):
     sock = upgraded(engine, path, **{"X-Docker-Expose-Session-Uuid": uuid.uuid4().hex, "X-Docker-Expose-Session-Grpc-Method": "/x"})
-    sock.sendall(b"no frames at all " * 100)
+    sock.settimeout(60)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        sock.sendall(data)
+        while sock.recv(4096):  # the daemon's own greeting, and then its end, while this side stays
+            pass
     sock.close()
     assert engine.api("GET", "/_ping").status == 200
+
+
+def test_a_frame_that_never_ends_is_not_collected(engine):
+    """Behind a right beginning: a frame said to have 16 MiB, of which a part comes."""
+    sock = upgraded(engine, "/session", **{"X-Docker-Expose-Session-Uuid": uuid.uuid4().hex, "X-Docker-Expose-Session-Grpc-Method": "/x"})
+    sock.settimeout(60)
+    sock.sendall(b"\0\0\0\4\0\0\0\0\0")
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        sock.sendall(b"\xff\xff\xff\0\0\0\0\0\1" + b"y" * 100_000)
+        while sock.recv(4096):
+            pass
+    sock.close()
 
 
 def test_a_session_of_another_is_not_taken(engine):

@@ -22,6 +22,8 @@ from h2.config import H2Configuration
 
 from corten.build.buildkit.messages import MESSAGES, new
 
+_GREETING_S = 20.0  # a peer that says nothing for so long is none
+_PREAMBLE_BYTES, _HEAD_BYTES = 24, 9
 WINDOW_BYTES = 4 << 20  # what a peer may send ahead; the default of 64 KB makes every file wait
 
 
@@ -71,11 +73,39 @@ def has_input(stream: Any) -> bool:
 
 
 class _Served(H2Protocol):
-    """Tells when it is over."""
+    """Tells when it is over, and ends at once with a peer that does not speak HTTP/2."""
 
     over: "asyncio.Future[None]"
+    _waiting: asyncio.TimerHandle | None = None
+    _greeting = b""  # how the peer began, as far as it is looked at
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._waiting = asyncio.get_running_loop().call_later(_GREETING_S, self._give_up)
+
+    def data_received(self, data: bytes) -> None:
+        if len(self._greeting) < _PREAMBLE_BYTES + _HEAD_BYTES and not self._greets(data):
+            self.processor.close("no HTTP/2")
+            return
+        super().data_received(data)
+        # h2 judges a frame once all of it is here, and would wait for 16 MiB of what is none
+        held = self.connection._connection.incoming_buffer._data
+        if int.from_bytes(held[:3], "big") > self.connection._connection.max_inbound_frame_size and len(held) > 2:
+            self.processor.close("a frame is too long")
+
+    def _greets(self, data: bytes) -> bool:
+        """Whether the peer may be beginning with a SETTINGS frame, as it must; a client's preamble is h2's to check."""
+        self._greeting += data[:_PREAMBLE_BYTES + _HEAD_BYTES]
+        frame = self._greeting[0 if self.h2_config.client_side else _PREAMBLE_BYTES:]
+        return frame[:1] in (b"", b"\0") and frame[3:4] in (b"", b"\4")
+
+    def _give_up(self) -> None:
+        if len(self._greeting) < _HEAD_BYTES:
+            self.processor.close("nothing was said")
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
         super().connection_lost(exc)
         if not self.over.done():
             self.over.set_result(None)
