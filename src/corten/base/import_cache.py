@@ -26,7 +26,7 @@ MODULE, PACKAGE, LIBRARY = range(3)
 _FOLDER = __file__.rpartition("/base/")[0]
 _OFTEN = ("create", "start", "state", "kill", "delete", "exec", "run")  # commands with a file of their own
 # what is taken of the standard library; its own way goes through one folder after another
-_BORROWED = frozenset(("ctypes", "struct", "types", "__future__", "_ctypes", "_json", "resource"))
+_BORROWED = frozenset(("struct", "__future__", "_ctypes", "_json", "resource"))
 _ModuleSpec: "Any" = type(sys.__spec__)
 _Module: "Any" = type(sys)
 _Function: "Any" = type(lambda: None)
@@ -40,7 +40,8 @@ class _Cache:
     """A finder and loader of `sys.meta_path`, and what it has to give: names -> entries."""
 
     def __init__(self, command: str) -> None:
-        self.path = f"{_FOLDER}/__pycache__/oci-{command}.{sys.implementation.cache_tag}"
+        tag = f"{sys.implementation.cache_tag}-{sys.hexversion:x}"  # two interpreters may share a clone
+        self.path = f"{_FOLDER}/__pycache__/oci-{command}.{tag}"
         self.first: dict[str, Entry] = {}
         self._others: dict[str, Entry] = {}
         self._packed = b""  # the others, as long as nobody asks for them

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import struct
 
+from corten.linux import foreign
 from corten.linux.libc import libc, raise_errno, syscall
 from corten.linux.process import prctl
 
@@ -67,7 +67,7 @@ def names(bits: int) -> list[str]:
 def own() -> tuple[int, int, int]:
     """(effective, permitted, inheritable) of this process. capget(2)."""
     data = bytearray(24)
-    buffer = (ctypes.c_char * 24).from_buffer(data)
+    buffer = (foreign.c_char * 24).from_buffer(data)
     syscall("capget", _HEADER, buffer)
     low = struct.unpack("6I", data)
     return tuple(low[i] | low[i + 3] << 32 for i in range(3))
@@ -94,7 +94,7 @@ def drop_bounding(keep: int) -> None:
     drop = libc.prctl
     for number in range(64):
         if not keep >> number & 1 and drop(PR_CAPBSET_DROP, number, 0, 0, 0) < 0:
-            if ctypes.get_errno() == errno.EINVAL:  # past the last one the kernel knows
+            if foreign.get_errno() == errno.EINVAL:  # past the last one the kernel knows
                 return
             raise_errno("prctl")
 

@@ -144,15 +144,15 @@ def _rule_block(rule: dict[str, Any]) -> bytes:
 
 def apply_v2(place: str, rules: list[dict[str, Any]]) -> None:
     """Load and attach the rules' program to a v2 group. bpf(2). Raises InvalidArgument, OSError."""
-    import ctypes
     import struct
 
+    from corten.linux import foreign
     from corten.linux.libc import syscall
 
-    code = ctypes.create_string_buffer(program(rules))
-    licence = ctypes.create_string_buffer(b"Apache")
+    code = foreign.create_string_buffer(program(rules))
+    licence = foreign.create_string_buffer(b"Apache")
     attributes = struct.pack(
-        "IIQQIIQII16s", _TYPE_CGROUP_DEVICE, (len(code) - 1) // 8, ctypes.addressof(code), ctypes.addressof(licence),
+        "IIQQIIQII16s", _TYPE_CGROUP_DEVICE, (len(code) - 1) // 8, foreign.addressof(code), foreign.addressof(licence),
         0, 0, 0, 0, 0, b"corten_devices",
     )
     loaded = syscall("bpf", _PROG_LOAD, attributes, len(attributes))

@@ -14,11 +14,10 @@ OVERLAYFS_SUPER_MAGIC = 0x794C7630
 
 def filesystem_type(descriptor: int) -> int:
     """The magic number of the file system a descriptor is on. fstatfs(2)."""
-    import ctypes
-
+    from corten.linux import foreign
     from corten.linux.libc import check, libc
 
-    found = ctypes.create_string_buffer(256)
+    found = foreign.create_string_buffer(256)
     check(libc.fstatfs(descriptor, found), "fstatfs")
     return int.from_bytes(found.raw[:8], "little")
 

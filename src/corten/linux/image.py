@@ -1,8 +1,8 @@
 """A program's image: what execve(2) takes, made ready, so that the call itself changes no memory of the caller's."""
 
-import ctypes
 import os
 
+from corten.linux import foreign
 from corten.linux.libc import libc
 
 _execve = libc.execve
@@ -18,11 +18,11 @@ class Image:
     def execute(self, path: str) -> int:
         """Become the program; returns the errno when that fails."""
         _execve(os.fsencode(path), self._arguments, self._environment)
-        return ctypes.get_errno()
+        return foreign.get_errno()
 
 
-def _strings(words: list[str]) -> "ctypes.Array[ctypes.c_char_p]":
+def _strings(words: list[str]) -> "foreign.Array[foreign.c_char_p]":
     encoded = [os.fsencode(word) for word in words]
     if any(b"\0" in word for word in encoded):
         raise ValueError("embedded null byte")
-    return (ctypes.c_char_p * (len(encoded) + 1))(*encoded, None)
+    return (foreign.c_char_p * (len(encoded) + 1))(*encoded, None)

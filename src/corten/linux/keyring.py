@@ -1,8 +1,8 @@
 """The session keyring: keys a process finds with the kernel, and hands to its children. keyctl(2)."""
 
-import ctypes
 import errno
 
+from corten.linux import foreign
 from corten.linux.libc import syscall
 
 KEYCTL_JOIN_SESSION_KEYRING = 1
@@ -28,7 +28,7 @@ def join_session(name: str, search: int = 0) -> None:
         raise
     if not search:
         return
-    text = ctypes.create_string_buffer(256)
+    text = foreign.create_string_buffer(256)
     syscall("keyctl", KEYCTL_DESCRIBE, ring, text, len(text))
     permissions = int(text.value.split(b";")[3], 16)  # type;uid;gid;permissions;description
     syscall("keyctl", KEYCTL_SETPERM, ring, permissions | search)

@@ -1,13 +1,14 @@
-"""The way into the kernel: libc by ctypes, and system calls by number where libc has no function for them.
+"""The way into the kernel: libc by foreign.py, and system calls by number where libc has no function for them.
 
 Calls keep the GIL (PyDLL): a raw clone returns twice, and the child must come back holding it. Blocking calls
-do not belong here. A ctypes call costs 0.27 us.
+do not belong here. A call costs 0.27 us.
 """
 
-import ctypes
 import os
 
-libc = ctypes.PyDLL(None, use_errno=True)
+from corten.linux import foreign
+
+libc = foreign.PyDLL(None, use_errno=True)
 
 MACHINE = os.uname().machine
 
@@ -60,10 +61,10 @@ _COLUMN = {"x86_64": 0, "aarch64": 1}[MACHINE]
 SYS = {name: numbers[_COLUMN] for name, numbers in _NUMBERS.items()}
 
 _syscall = libc.syscall
-_syscall.restype = ctypes.c_long
-_long = ctypes.c_long
+_syscall.restype = foreign.c_long
+_long = foreign.c_long
 
-libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]  # converted in C: a start calls it some forty times
+libc.prctl.argtypes = [foreign.c_int, *[foreign.c_ulong] * 4]  # converted in C: a start calls it some forty times
 
 
 def syscall(name: str, *arguments: object) -> int:
@@ -77,7 +78,7 @@ def syscall(name: str, *arguments: object) -> int:
 
 def raise_errno(what: str, path: str | None = None) -> None:
     """Raise the OSError of the last call; `strerror` begins with the call's name, `filename` is the path."""
-    number = ctypes.get_errno()
+    number = foreign.get_errno()
     raise OSError(number, f"{what}: {os.strerror(number)}", path)
 
 

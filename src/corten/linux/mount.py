@@ -4,12 +4,11 @@ The new mount API (Linux 5.2, mount_setattr 5.12): a mount is built detached, ch
 attached to a target that is a descriptor too. So a target swapped under us cannot lead elsewhere.
 """
 
-import ctypes
 import errno
 import os
 import struct
 
-from corten.linux import remount
+from corten.linux import foreign, remount
 from corten.linux.libc import SYS, _syscall, raise_errno, syscall
 from corten.linux.probe import kernel
 
@@ -157,7 +156,7 @@ def try_change(mount: int, asked: Change) -> bool:
     packed = struct.pack("4Q", asked.set, asked.clear, asked.propagation, asked.userns)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if asked.recursive else 0)
     if _syscall(SYS["mount_setattr"], mount, b"", flags, packed, 32) < 0:
-        if ctypes.get_errno() != errno.ENOSYS:
+        if foreign.get_errno() != errno.ENOSYS:
             raise_errno("mount_setattr")
         kernel.mount_setattr = False
     return kernel.mount_setattr

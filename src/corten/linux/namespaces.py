@@ -5,13 +5,13 @@ nothing of the interpreter's after-fork work has been done in it. Only a single-
 """
 
 import _socket
-import ctypes
 import errno
 import fcntl
 import os
 import struct
 
-from corten.linux.libc import SYS, raise_errno, syscall
+from corten.linux import foreign
+from corten.linux.libc import SYS, _syscall, raise_errno, syscall
 
 CLONE_NEWTIME = 0x00000080
 CLONE_NEWNS = 0x00020000
@@ -41,8 +41,8 @@ FLAGS = {
     "mnt": CLONE_NEWNS,
 }
 
-_pidfd = ctypes.c_int(-1)
-_arguments = ctypes.create_string_buffer(88)
+_pidfd = foreign.c_int(-1)
+_arguments = foreign.create_string_buffer(88)
 
 
 def clone3(flags: int, cgroup_fd: int = -1) -> tuple[int, int]:
@@ -55,19 +55,17 @@ def clone3(flags: int, cgroup_fd: int = -1) -> tuple[int, int]:
     if cgroup_fd >= 0:
         flags |= CLONE_INTO_CGROUP
     struct.pack_into(
-        "11Q", _arguments, 0, flags, ctypes.addressof(_pidfd), 0, 0, 0 if flags & CLONE_PARENT else SIGCHLD,
+        "11Q", _arguments, 0, flags, foreign.addressof(_pidfd), 0, 0, 0 if flags & CLONE_PARENT else SIGCHLD,
         0, 0, 0, 0, 0, max(cgroup_fd, 0),
     )
-    pid = _clone3(_number, _arguments, _size)
+    pid: int = _syscall(_number, _arguments, _size)
     if pid < 0:
         raise_errno("clone3")
     return (pid, _pidfd.value) if pid else (0, -1)
 
 
-_clone3 = ctypes.PyDLL(None, use_errno=True).syscall
-_clone3.restype = ctypes.c_long
-_number = ctypes.c_long(SYS["clone3"])
-_size = ctypes.c_long(88)
+_number = foreign.c_long(SYS["clone3"])
+_size = foreign.c_long(88)
 
 
 def setns(descriptor: int, flags: int) -> None:

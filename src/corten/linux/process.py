@@ -47,10 +47,10 @@ def set_no_new_privs() -> None:
 
 def set_name(name: str) -> None:
     """What ps shows as the command; 15 bytes."""
-    import ctypes
+    from corten.linux import foreign
 
-    data = ctypes.create_string_buffer(name.encode()[:15])
-    prctl(PR_SET_NAME, ctypes.addressof(data))
+    data = foreign.create_string_buffer(name.encode()[:15])
+    prctl(PR_SET_NAME, foreign.addressof(data))
 
 
 def pidfd_open(pid: int) -> int:
@@ -174,8 +174,7 @@ def overwrite_arguments(proc: int, text: bytes) -> None:
 
 def set_personality(persona: int) -> None:
     """The execution domain, e.g. PER_LINUX32. personality(2). Raises OSError."""
-    import ctypes
-
+    from corten.linux import foreign
     from corten.linux.libc import check, libc
 
-    check(libc.personality(ctypes.c_ulong(persona)), "personality")
+    check(libc.personality(foreign.c_ulong(persona)), "personality")

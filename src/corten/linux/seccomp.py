@@ -11,11 +11,11 @@ arguments hang below their number. Three decisions differ from a naive compilati
 
 from __future__ import annotations
 
-import ctypes
 import marshal
 import struct
 
 from corten.base.errors import InvalidArgument, Unsupported
+from corten.linux import foreign
 from corten.linux.libc import MACHINE, syscall
 from corten.linux.seccomp_tables import ARCHITECTURES, INT_ARGUMENTS, NATIVE, X32_BIT, numbers
 
@@ -343,6 +343,6 @@ def install(program: bytes, flags: int = 0) -> int:
 
     Takes CAP_SYS_ADMIN or no_new_privs. seccomp(2). Raises OSError.
     """
-    buffer = ctypes.create_string_buffer(program, len(program))
-    head = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
+    buffer = foreign.create_string_buffer(program, len(program))
+    head = struct.pack("HxxxxxxQ", len(program) // 8, foreign.addressof(buffer))
     return syscall("seccomp", _SET_MODE_FILTER, flags, head)

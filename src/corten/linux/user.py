@@ -1,11 +1,10 @@
 """Becoming a user, by numbers, and mapping users. Names are no matter of this layer: no NSS, no /etc/passwd."""
 
-import ctypes
 import errno
 import os
 
 from corten.base.errors import InvalidArgument
-from corten.linux import namespaces
+from corten.linux import foreign, namespaces
 from corten.linux.fd import write_file
 from corten.linux.libc import check, libc
 
@@ -34,13 +33,13 @@ def become(uid: int, gid: int, groups: list[int]) -> None:
 def set_hostname(name: str) -> None:
     """sethostname(2). Raises OSError (EINVAL: longer than 64 bytes)."""
     data = name.encode()
-    check(libc.sethostname(ctypes.c_char_p(data), len(data)), "sethostname")
+    check(libc.sethostname(foreign.c_char_p(data), len(data)), "sethostname")
 
 
 def set_domainname(name: str) -> None:
     """The NIS domain. setdomainname(2). Raises OSError."""
     data = name.encode()
-    check(libc.setdomainname(ctypes.c_char_p(data), len(data)), "setdomainname")
+    check(libc.setdomainname(foreign.c_char_p(data), len(data)), "setdomainname")
 
 
 def id_map(entries: "list[dict[str, Any]] | None") -> str:
