@@ -23,6 +23,13 @@ if [ ${#missing[@]} -gt 0 ]; then
     rm -f /usr/sbin/policy-rc.d.corten; [ -z "${ours:-}" ] || rm -f /usr/sbin/policy-rc.d
 fi
 
+# a browser for the gateway's page (tests/gateway/test_gateway_ui.py); some systems have none as a package
+if ! command -v chromium-headless-shell >/dev/null && [ "$(id -u)" = 0 ]; then
+    apt-get update -qq || true
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium-headless-shell \
+        fonts-dejavu-core >/dev/null || echo "test.sh: no chromium-headless-shell here" >&2
+fi
+
 # the docker CLI, and its daemon where no service and no PATH finds it (tests/callers)
 callers=/usr/local/lib/corten-callers
 if ! command -v docker >/dev/null || [ ! -x $callers/dockerd ]; then

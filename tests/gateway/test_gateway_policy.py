@@ -195,6 +195,8 @@ def test_an_authorizer_decides_and_adds_headers(world, echo, serve):
     assert "x-seat: 12" in answer.text and "x-seat: 99" not in answer.text
     refused = world.curl("/x/1", "-H", "X-Team: red")
     assert (refused.status, refused.text) == (403, "not your team")
+    served(world, echo, {"authorizer": {"url": f"http://{judge.address}/check/x"}}, "/bare", "bare")
+    assert "x-seat" not in world.until(200, "/bare", "-H", "X-Team: blue").text  # nothing to pass on
     dead.append(True)
     assert world.curl("/x/1", "-H", "X-Team: blue").status == 403  # nobody to ask: nobody passes
 

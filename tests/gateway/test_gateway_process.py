@@ -103,6 +103,24 @@ def test_the_command_that_installs_envoy(monkeypatch):
         raise AssertionError("found where there is none")
 
 
+def test_what_envoy_complains_of_is_its_reason(tmp_path):
+    from corten.gateway.envoy import Envoy
+
+    envoy = Envoy(str(tmp_path))
+    assert envoy.last_words() == "no log"
+    (tmp_path / "envoy.log").write_text(
+        "[2026-12-01 09:41:05.1][7][warning][config] [a.cc:81] Filesystem config update rejected: missing ): /(\n"
+        "[2026-12-01 09:41:05.2][7][info][config] [a.cc:81] fine\n")
+    assert envoy.last_words() == "missing ): /("
+    size = envoy.log_size()
+    with open(tmp_path / "envoy.log", "a") as log:
+        log.write("[2026-12-01 09:41:05.3][7][warning][config] [a.cc:81] Filesystem config update rejected: goo.gle/debugproto\n"
+                  "http_service {\n  uri: \"x\"\n}\n: Proto constraint validation failed (A.B: embedded message failed validation | "
+                  "caused by C.Patterns: value must contain at least 1 item(s))\n[2026-12-01 09:41:05.4][7][info][main] [b.cc:1] more\n")
+    assert envoy.last_words(size) == "C.Patterns: value must contain at least 1 item(s)"
+    assert envoy.log_size() > size
+
+
 def test_nothing_is_left_at_the_end():
     world = World().start()
     try:

@@ -67,6 +67,10 @@ async def rates(_request: Request, engine: Any) -> Response:
     return json_response(await engine.gateway.rates())
 
 
+async def backends(_request: Request, engine: Any) -> Response:
+    return json_response(await engine.gateway.backends())
+
+
 async def audit(request: Request, engine: Any) -> Response:
     count = request.query.number("tail", 100)
     if not 0 <= count <= 100_000:
@@ -98,6 +102,7 @@ ROUTES = [
     Route("POST", f"{PREFIX}/test", test),
     Route("GET", f"{PREFIX}/metrics", metrics),
     Route("GET", f"{PREFIX}/rates", rates),
+    Route("GET", f"{PREFIX}/backends", backends),
     Route("GET", f"{PREFIX}/audit", audit),
     Route("GET", f"{PREFIX}/versions", versions),
     Route("GET", f"{PREFIX}/authority", authority),

@@ -196,6 +196,10 @@ class Client:
         self.version = pinned or ".".join(map(str, DEFAULT_VERSION))
         self._settled = bool(pinned)
 
+    def another(self) -> "Client":
+        """A client of the same daemon, for another thread."""
+        return Client(self.endpoint, tls=self._tls)
+
     def _connection(self) -> Connection:
         return self._idle.pop() if self._idle else self.dial()
 

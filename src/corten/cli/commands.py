@@ -96,6 +96,7 @@ COMMANDS: dict[str, tuple[str, str, str, int, int, tuple[str, ...], str]] = {
     "gateway status": ("gateway.status", "", "Show where the gateway listens and whether it runs", 0, 0, (), ""),
     "gateway test": ("gateway.test", "[OPTIONS] URL", "Send a request and show what became of it", 1, 1, (), G),
     "gateway top": ("gateway.top", "[OPTIONS]", "Display a live stream of requests by route", 0, 0, (), G),
+    "gateway ui": ("gateway_ui.ui", "[OPTIONS]", "Show the gateway at work on a page for a browser", 0, 0, (), G),
     "gateway unregister": (
         "gateway.unregister", "[OPTIONS] API|KIND/NAME [...]", "Take registered documents away", 1, -1, (), G),
     "gateway versions": (

@@ -44,6 +44,9 @@ OPTIONS: dict[str, tuple[tuple[object, ...], ...]] = {
         _FORMAT,
         ("no-stream", "", "", "Show the numbers once"),
     ),
+    "gateway ui": (
+        ("listen", "", "string", "Where the page is, on this machine alone (default 127.0.0.1 and a free port)"),
+    ),
     "gateway versions": (_FORMAT,),
     "trust ls": (
         _FORMAT,

@@ -151,10 +151,11 @@ class Envoy:
         try:
             with open(self.log_path, "rb") as file:
                 file.seek(since)
-                lines = file.read(1 << 20).decode(errors="replace").splitlines()
+                text = file.read(1 << 20).decode(errors="replace")
         except OSError:
             return "no log"
-        told = [line for line in lines if re.search(r"\]\[(warning|error|critical)\]", line)]
+        entries = re.split(r"\n(?=\[20)", text)
+        told = [one for one in entries if re.match(r"\[.*\]\[(warning|error|critical)\]", one)]
         return complaint(told[-1]) if told else "nothing in its log"
 
     def log_size(self) -> int:
@@ -220,6 +221,8 @@ class Envoy:
             self._again = asyncio.get_running_loop().call_later(MAX_DELAY_S, self._start_again)
 
 
-def complaint(line: str) -> str:
-    """A line of Envoy's log without its stamps."""
-    return re.sub(r"^(\[[^\]]*\]\s*)+(Filesystem config update rejected: )?", "", line)
+def complaint(said: str) -> str:
+    """What one entry of Envoy's log says without its stamps; of a resource printed in full only what is wrong in it."""
+    text = re.sub(r"^(\[[^\]]*\]\s*)+(Filesystem config update rejected: )?", "", said.strip())
+    _, broken, why = text.rpartition("Proto constraint validation failed ")
+    return why.strip().removeprefix("(").removesuffix(")").rpartition(" | caused by ")[2] if broken else text

@@ -289,6 +289,11 @@ class Gateway:
             self.mesh.identities.keep(())
             await self._commit(self._documents)
 
+    async def backends(self) -> list[dict[str, Any]]:
+        """What is behind the Apis and how it does: members, circuits, ejections."""
+        counters = await self.envoy.admin.counters(r"^cluster\.") if self.envoy.pid else {}
+        return views.backends(self.served, counters)
+
     # --- doing it
 
     def records(self) -> Iterable[ContainerRecord]:

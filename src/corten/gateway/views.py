@@ -85,3 +85,27 @@ def rates(served: Served, counters: dict[str, int]) -> list[dict[str, Any]]:
             sums[kind] = sum(value for key, value in counters.items() if key.endswith(ending))
         found.append({"Route": entry.name, "Api": entry.api, **{kind.capitalize(): n for kind, n in sums.items()}})
     return found
+
+
+_GAUGES = {"Active": "upstream_rq_active", "Healthy": "membership_healthy", "Members": "membership_total",
+           "Ejected": "outlier_detection.ejections_active", "Overflows": "upstream_rq_pending_overflow",
+           "Retries": "upstream_rq_retry", "Timeouts": "upstream_rq_timeout", "Requests": "upstream_rq_completed",
+           "Errors": "upstream_rq_5xx"}
+_BREAKERS = ("cx_open", "rq_open", "rq_pending_open", "rq_retry_open")
+
+
+def backends(served: Served, counters: dict[str, int]) -> list[dict[str, Any]]:
+    """What is behind the Apis, one for each version: members, circuit (Open: at its bounds now), ejections, since
+    Envoy started.
+    """
+    found = []
+    for name, cluster in sorted(served.clusters.items()):
+        prefix = f"cluster.{stat_name(name)}."
+        numbers = {label: counters.get(prefix + counter, 0) for label, counter in _GAUGES.items()}
+        open_ = any(counters.get(f"{prefix}circuit_breakers.default.{one}") for one in _BREAKERS)
+        api, _, rest = name.partition("|")
+        found.append({"Name": name, "Api": api, "Version": rest.partition("|")[2], "Open": open_,
+                      "Circuit": msgspec.to_builtins(cluster.circuit), "Outlier": msgspec.to_builtins(cluster.outlier),
+                      "Containers": sorted(set(cluster.instances)),
+                      "Endpoints": [f"{host}:{port}" for host, port in sorted(set(cluster.endpoints))], **numbers})
+    return found

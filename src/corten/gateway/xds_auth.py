@@ -139,11 +139,11 @@ def _authorizer(authorizer: Authorizer, owner: str) -> Json:
     if authorizer.grpc:
         service: Json = {"grpc_service": {"envoy_grpc": {"cluster_name": f"{target.name}|h2"}, "timeout": timeout}}
     else:
+        handed = [{"exact": name.lower(), "ignore_case": True} for name in authorizer.pass_]
         service = {"http_service": {
             "server_uri": {"uri": target.url, "cluster": target.name, "timeout": timeout},
             "path_prefix": target.path.rstrip("/"),
-            "authorization_response": {"allowed_upstream_headers": {
-                "patterns": [{"exact": name.lower(), "ignore_case": True} for name in authorizer.pass_]}},
+            **({"authorization_response": {"allowed_upstream_headers": {"patterns": handed}}} if handed else {}),
         }}
     return http_filter("ext_authz.v3.ExtAuthzPerRoute", check_settings=service)
 
