@@ -18,6 +18,7 @@ from corten.engine.db import Database
 from corten.engine.events import Events
 from corten.engine.networks import Networks
 from corten.engine.records import Config, ContainerRecord, EndpointConfig, HostConfig, PortBinding, encode
+from corten.engine.settings import NetworkSettings
 from corten.linux.libc import check, libc
 from corten.linux.netlink import CLONE_NEWNET, Batch, Socket
 
@@ -179,12 +180,14 @@ class Host:
         self.events = Events()
         self.table = Table()
         self.spaces = {}
-        self.options = options
+        self.settings = NetworkSettings()
+        for name, value in options.items():
+            setattr(self.settings, name, value)
         self.loop = asyncio.Runner()
         self.networks = self._open()
 
     def _open(self):
-        networks = Networks(self.layout, self.db, self.events, **self.options)
+        networks = Networks(self.layout, self.db, self.events, self.settings)
         networks.containers = self.table
         self.loop.run(networks.open())
         return networks

@@ -46,11 +46,11 @@ def test_junk_in_resolv_conf_is_passed_over():
 
 
 def test_extra_hosts():
-    assert etc_files.parse_extra_hosts(["a:1.2.3.4", "b=::1", "c:[fd00::1]", "d:host-gateway"], "172.17.0.1") == [
-        ("a", "1.2.3.4"), ("b", "::1"), ("c", "fd00::1"), ("d", "172.17.0.1")]
+    assert etc_files.parse_extra_hosts(["a:1.2.3.4", "b=::1", "c:[fd00::1]", "d:host-gateway"], ["172.17.0.1", "fd00::7"]) == [
+        ("a", "1.2.3.4"), ("b", "::1"), ("c", "fd00::1"), ("d", "172.17.0.1"), ("d", "fd00::7")]
     for bad in ("a", "a:", ":1.2.3.4", "a:1.2.3", "a b:1.2.3.4", "a:1.2.3.4\n0.0.0.0 x"):
         with pytest.raises(InvalidArgument):
-            etc_files.parse_extra_hosts([bad], "172.17.0.1")
+            etc_files.parse_extra_hosts([bad], ["172.17.0.1"])
 
 
 def test_hosts_file_has_localhost_extras_and_own_names_in_this_order():

@@ -1,15 +1,17 @@
 """The daemon's command line: dockerd's flags as a table."""
 
 import argparse
-import ipaddress
 import os
 import re
 
 from corten.base.errors import InvalidArgument
 from corten.base.units import parse_duration
+from corten.daemon import network_flags
 from corten.engine import log_drivers
+from corten.engine.default_settings import DefaultNetwork, network_options
 from corten.engine.records import LogConfig
 from corten.engine.settings import DaemonConfig
+from corten.network.ipam import parse_pool
 
 LEVELS = ("debug", "info", "warn", "error", "fatal")
 
@@ -27,10 +29,6 @@ FLAGS: tuple[tuple[tuple[str, ...], str, dict[str, object]], ...] = (
     (("--exec-root",), "exec_root", {"help": "Root folder of run-time state"}),
     (("-p", "--pidfile"), "pidfile", {"help": "Path of the PID file"}),
     (("-G", "--group"), "group", {"help": "Group that may use the socket besides root"}),
-    (("-b", "--bridge"), "bridge", {"help": "Name of the default network's bridge"}),
-    (("--bip",), "bip", {"help": "Address of the bridge with its prefix, 172.17.0.1/16"}),
-    (("--default-address-pool",), "address_pools",
-     {"action": "append", "help": "What automatic subnets are cut from: base=10.10.0.0/16,size=24; may be repeated"}),
     (("--registry-mirror",), "registry_mirrors",
      {"action": "append", "help": "Preferred mirror of docker.io: URL, or of any registry: NAME=URL; may be repeated"}),
     (("--registry-certs",), "registry_certs",
@@ -61,8 +59,10 @@ def parse(arguments: list[str]) -> DaemonConfig:
     parser = argparse.ArgumentParser(prog="corten daemon", description="The engine: serves the API on a unix socket.")
     for names, attribute, options in FLAGS:
         parser.add_argument(*names, dest=attribute, **options)  # type: ignore[arg-type]
+    network_flags.add(parser)
     given = parser.parse_args(arguments)
     config = DaemonConfig()
+    config.network = network_flags.settings(given)
     for _, attribute, _options in FLAGS:
         value = getattr(given, attribute)
         if value is not None and attribute != "tlsverify":
@@ -83,12 +83,16 @@ def parse(arguments: list[str]) -> DaemonConfig:
         raise InvalidArgument("invalid --trust-life: not between a minute and 30 days")
     if not re.fullmatch(r"[a-z0-9]([a-z0-9._-]{0,252}[a-z0-9])?", config.trust_domain):
         raise InvalidArgument(f"invalid --trust-domain: {config.trust_domain}")
-    if config.bip:
-        try:
-            ipaddress.ip_interface(config.bip)
-        except ValueError:
-            raise InvalidArgument(f"invalid --bip: {config.bip}") from None
+    _check_network(config)
     return config
+
+
+def _check_network(config: DaemonConfig) -> None:
+    """Before anything is made. Raises InvalidArgument, Unsupported, NotFound."""
+    DefaultNetwork(config.network, config.network.bridge)
+    network_options(config.network.network_options)
+    for text in config.network.address_pools:
+        parse_pool(text)
 
 
 def _log_options(driver: str, given: list[str]) -> dict[str, str]:

@@ -68,7 +68,7 @@ def fill(endpoint: EndpointConfig, network: Network, addresses: dict[int, Addres
     for version, address in addresses.items():
         pool = network.pool_of(address)
         prefix = pool.subnet.prefixlen if pool else address.max_prefixlen
-        gateway = str(pool.gateway) if pool and pool.gateway and not network.record.internal else ""
+        gateway = str(pool.router) if pool and pool.router and not network.record.internal else ""
         if version == 4:
             endpoint.ip_address, endpoint.ip_prefix_len, endpoint.gateway = str(address), prefix, gateway
         else:
@@ -104,7 +104,7 @@ def gateway_of(network: Network, endpoint: EndpointConfig, version: int) -> Addr
     """The router of the subnet an endpoint has its address of, None where there is none."""
     has = addresses_of(endpoint).get(version)
     pool = network.pool_of(has.ip) if has else None
-    return pool.gateway if pool else None
+    return pool.router if pool else None
 
 
 def addresses_of(endpoint: EndpointConfig) -> dict[int, IPv4Interface | IPv6Interface]:

@@ -26,7 +26,7 @@ def check_create(networks: Networks, record: ContainerRecord) -> list[str]:
     """Refuse what no start could do; warnings."""
     host, mode = record.host_config, record.host_config.network_mode
     links.check(networks, record)
-    parse_extra_hosts(host.extra_hosts or (), "0.0.0.0")  # noqa: S104 - any address will do to check the form
+    parse_extra_hosts(host.extra_hosts or (), ["::"])  # any address will do to check the form
     ports = port_requests(record, None)
     if mode.startswith("container:"):
         _check_joining(record)

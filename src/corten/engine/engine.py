@@ -48,7 +48,7 @@ class Engine:
     zygote: ZygoteClient
 
     def __init__(self, config: DaemonConfig) -> None:
-        """Raises InvalidArgument (bridge, bip), Internal (the data root is in use), OSError."""
+        """Raises InvalidArgument (settings of networks), Internal (the data root is in use), OSError."""
         self.config = config
         self.log = logging.getLogger("corten")
         self.started_ns = now_ns()
@@ -63,7 +63,7 @@ class Engine:
         self.images = Images(self, config.storage_driver)
         self.distribution = Distribution(self.images.store, self.events, settings_of(config))
         self.volumes = Volumes(self.layout, self.db, self.events)
-        self.networks = Networks(self.layout, self.db, self.events, config.bridge, config.bip, config.address_pools)
+        self.networks = Networks(self.layout, self.db, self.events, config.network)
         self.containers = Containers(self)
         self.networks.containers = self.containers
         self.execs = Execs(self)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,40 +10,13 @@ import msgspec
 from corten.base.errors import Forbidden, Internal, InvalidArgument, NotFound, Unsupported
 from corten.base.ids import new_id
 from corten.base.units import now_ns
+from corten.engine.default_network import free_subnet6
 from corten.engine.network_records import CreateNetwork, NetworkRecord, Pool
 from corten.network import driver, ipam
 from corten.network.driver import Options
-from corten.network.ruleset import ANY
 
 if TYPE_CHECKING:
     from corten.engine.networks import Networks
-
-
-def default_record(networks: Networks) -> NetworkRecord:
-    """The default network: it keeps its subnet unless `--bip` says otherwise or the host now routes it elsewhere."""
-    known = networks.named().get("bridge")
-    record = known.record if known else NetworkRecord(
-        id=new_id(), name="bridge", created_ns=now_ns(), driver="bridge",
-    )
-    around = [*networks.bridges.host_networks(networks.devices()), *networks.subnets(but="bridge")]
-    taken = [net for net in around if isinstance(net, IPv4Network)]
-    before = known.pools[4][0] if known and 4 in known.pools else None
-    subnet: ipam.Network
-    gateway: ipam.Address
-    there = networks.bip or networks.bridges.address_of(networks.bridge)
-    if there:
-        subnet, gateway = there.network, there.ip
-    elif before and before.gateway and not any(before.subnet.overlaps(other) for other in taken):
-        subnet, gateway = before.subnet, before.gateway
-    else:
-        subnet = ipam.default_subnet(taken, networks.pools)
-        gateway = ipam.gateway_of(subnet)
-    record.subnet, record.gateway, record.bridge = str(subnet), str(gateway), networks.bridge
-    record.options = {
-        driver.DEFAULT_BRIDGE: "true", driver.ICC: "true", driver.MASQUERADE: "true",
-        driver.HOST_BINDING: str(ANY), driver.NAME: networks.bridge, driver.MTU: "1500",
-    }
-    return record
 
 
 def refuse(request: CreateNetwork) -> None:
@@ -141,11 +114,7 @@ def _choose(networks: Networks, record: NetworkRecord) -> None:
 
 def _choose6(networks: Networks, record: NetworkRecord) -> None:
     taken = [*networks.bridges.host_networks(networks.devices()), *networks.subnets()]
-    if any(pool.base.version == 6 for pool in networks.pools):
-        record.subnet6 = str(ipam.user_subnet(taken, networks.pools, 6))
-        return
-    record.subnet6 = str(ipam.unique_local_subnet(
-        networks.seed, [net for net in taken if isinstance(net, IPv6Network)]))
+    record.subnet6 = str(free_subnet6(networks, taken))
 
 
 def _gateways(record: NetworkRecord) -> None:
@@ -163,7 +132,7 @@ def _check_pool(pool: Pool, record: NetworkRecord) -> None:
     try:
         subnet = ipam.parse_subnet(pool.subnet)
         within = ipam.parse_subnet(pool.ip_range, "ip-range") if pool.ip_range else None
-        if within and not _within(within, subnet):
+        if within and not ipam.contains(subnet, within):
             raise InvalidArgument(f"invalid ip-range {within}: parent subnet {subnet} doesn't contain ip-range")
         gateway = _inner_address(pool.gateway, f"gateway {pool.gateway}", subnet) if pool.gateway else None
         extra = {
@@ -201,10 +170,6 @@ def _inner_address(text: str, what: str, subnet: ipam.Network) -> ipam.Address:
     if address not in subnet:
         raise InvalidArgument(f"invalid {what}: parent subnet {subnet} doesn't contain this address")
     return address
-
-
-def _within(inner: ipam.Network, outer: ipam.Network) -> bool:
-    return inner.version == outer.version and inner.network_address in outer and inner.broadcast_address in outer
 
 
 def check_modes(options: Options, internal: bool) -> None:

@@ -76,11 +76,19 @@ def _write_resolv_conf(networks: Networks, record: ContainerRecord) -> None:
     elif any((network := networks.named().get(name)) and network.names for name in record.networking):
         kind = etc_files.INTERNAL
     found = _host_resolvers(stub=kind != etc_files.LEGACY)
-    text = etc_files.resolv_conf(found, host.dns or (), host.dns_search or (), host.dns_options or (), kind)
-    if kind == etc_files.HOST and not (host.dns or host.dns_search or host.dns_options):
+    servers, search, options = _given(networks, record)
+    six = any(endpoint.global_ipv6_address for endpoint in record.networking.values())
+    text = etc_files.resolv_conf(found, servers, search, options, kind, ipv6=six)
+    if kind == etc_files.HOST and not (servers or search or options):
         text = _read(etc_files.RESOLV_CONF) or text
     _overwrite(f"{where}/resolv.conf", text)
     record.network_settings.resolv_conf_digest = _digest(text)
+
+
+def _given(networks: Networks, record: ContainerRecord) -> tuple[list[str], list[str], list[str]]:
+    """Name servers, search domains and options of the container, else those of the daemon."""
+    host, settings = record.host_config, networks.config
+    return (host.dns or settings.dns, host.dns_search or settings.dns_search, host.dns_options or settings.dns_options)
 
 
 def _host_resolvers(*, stub: bool) -> etc_files.Resolvers:
@@ -89,11 +97,11 @@ def _host_resolvers(*, stub: bool) -> etc_files.Resolvers:
     return etc_files.host_resolvers(read)
 
 
-def asked_outside(record: ContainerRecord) -> tuple[list[tuple[str, bool]], bool]:
+def asked_outside(networks: Networks, record: ContainerRecord) -> tuple[list[tuple[str, bool]], bool]:
     """(servers the resolver asks for a container, whether names without a dot stay inside)."""
-    host = record.host_config
+    servers, _, options = _given(networks, record)
     found = _host_resolvers(stub=True)
-    return etc_files.outside_servers(found, host.dns or ()), etc_files.has_ndots(host.dns_options or found.options)
+    return etc_files.outside_servers(found, servers), etc_files.has_ndots(options or found.options)
 
 
 def addresses(endpoint: EndpointConfig) -> list[str]:
@@ -119,8 +127,8 @@ def _hosts_text(networks: Networks, record: ContainerRecord) -> str:
 
 def _extra(networks: Networks, record: ContainerRecord) -> list[tuple[str, str]]:
     route = uplink(networks, record) or "bridge"
-    gateway = networks.get(route).source_address
-    return etc_files.parse_extra_hosts(record.host_config.extra_hosts or (), gateway)
+    gateways = networks.config.host_gateways or networks.get(route).source_addresses
+    return etc_files.parse_extra_hosts(record.host_config.extra_hosts or (), gateways)
 
 
 def _host_file(networks: Networks, record: ContainerRecord) -> str:

@@ -136,7 +136,7 @@ class Resolver:
                 "id": network.record.id, "name": name, "names": dns_names(endpoint, record),
                 "links": links.endpoint_links(networks, endpoint), "addresses": network_etc.addresses(endpoint),
             })
-        servers, ndots = network_etc.asked_outside(record)
+        servers, ndots = network_etc.asked_outside(networks, record)
         return {
             "op": "put", "id": record.id, "endpoints": endpoints, "servers": servers,
             "outside": networks.reaches_outside(record), "ndots": ndots,

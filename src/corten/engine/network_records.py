@@ -1,7 +1,7 @@
 """What the database keeps of a network, what a request says of one, and docker's JSON of both. Data only."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_network
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ import msgspec
 from corten.engine.records import ContainerRecord, EndpointConfig
 from corten.engine.schema import Schema
 from corten.network.driver import Options
-from corten.network.ipam import Address
+from corten.network.ipam import ROUTER_NAMES, Address
 from corten.network.ipam import Network as Subnet
 from corten.network.ruleset import Rules
 
@@ -120,15 +120,20 @@ def decode_network(data: bytes) -> NetworkRecord:
 
 
 class AddressPool:
-    """The addresses of one IP version of a network, parsed once; `gateway` is None where there is none."""
+    """The addresses of one IP version of a network, parsed once; `gateway` is None where there is none.
 
-    __slots__ = ("gateway", "last", "range", "reserved", "subnet")
+    `router` is whom containers send to: the gateway, unless an auxiliary address has docker's name for another.
+    """
 
-    def __init__(self, subnet: str, within: str, gateway: str, auxiliary: Iterable[str]) -> None:
+    __slots__ = ("gateway", "last", "range", "reserved", "router", "subnet")
+
+    def __init__(self, subnet: str, within: str, gateway: str, auxiliary: Mapping[str, str], *, bridged: bool) -> None:
         self.subnet: Subnet = ip_network(subnet)
         self.range: Subnet | None = ip_network(within) if within else None
         self.gateway: Address | None = ip_address(gateway) if gateway else None
-        taken = (ip_address(address) for address in (gateway, *auxiliary) if address)
+        other = auxiliary.get(ROUTER_NAMES[self.subnet.version], "") if bridged else ""
+        self.router = ip_address(other) if other else self.gateway
+        taken = (ip_address(address) for address in (gateway, *auxiliary.values()) if address)
         self.reserved = frozenset(int(address) for address in taken if address.version == self.subnet.version)
         self.last = 0  # the address given last, as a number
 
@@ -151,7 +156,7 @@ class Network:
         self.options = Options(record.options, record.driver)
         self.pools: dict[int, list[AddressPool]] = {}
         for pool in _pools(record):
-            parsed = AddressPool(pool.subnet, pool.ip_range, pool.gateway, record.auxiliary.values())
+            parsed = AddressPool(pool.subnet, pool.ip_range, pool.gateway, record.auxiliary, bridged=self.bridged)
             self.pools.setdefault(parsed.subnet.version, []).append(parsed)
         self.ready = False  # the device and the rules are there
 
@@ -184,7 +189,7 @@ class Network:
         """The IP versions in which a container may have its default route here."""
         if self.record.internal:
             return []
-        return [version for version, pools in self.pools.items() if any(pool.gateway for pool in pools)]
+        return [version for version, pools in self.pools.items() if any(pool.router for pool in pools)]
 
     @property
     def bridge_addresses(self) -> list[IPv4Interface | IPv6Interface]:
@@ -197,9 +202,9 @@ class Network:
         return found
 
     @property
-    def source_address(self) -> str:
-        """The address that stands for the host in this network (`host-gateway`): IPv4 where there is one."""
-        return self.record.gateway or self.record.gateway6
+    def source_addresses(self) -> list[str]:
+        """The addresses that stand for the host in this network (`host-gateway`), of both IP versions."""
+        return [gateway for gateway in (self.record.gateway, self.record.gateway6) if gateway]
 
 
 class ContainerTable(Protocol):

@@ -32,6 +32,7 @@ def create(networks: Networks, request: CreateNetwork) -> Network:
         return network
     request = network_create.configured(networks, request)
     kind = driver.check_driver(request.driver)
+    request.options = {**networks.default_options.get(kind, {}), **request.options}
     options = driver.Options(request.options, kind)
     network_create.check_modes(options, request.internal)
     record = NetworkRecord(

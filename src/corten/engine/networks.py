@@ -7,7 +7,6 @@ Names are the resolver's (network_names.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from corten.base.errors import Conflict, Internal, InvalidArgument, NotFound
@@ -25,6 +24,8 @@ from corten.engine import (
     network_trace,
     network_verbs,
 )
+from corten.engine.default_network import default_record
+from corten.engine.default_settings import DefaultNetwork, network_options
 from corten.engine.network_names import Resolver
 from corten.engine.network_records import (
     ContainerTable,
@@ -39,6 +40,7 @@ from corten.engine.network_records import (
 from corten.engine.network_views import dns_names, settings_json
 from corten.engine.network_watch import Watch
 from corten.engine.records import ContainerRecord, EndpointConfig, encode
+from corten.engine.settings import NetworkSettings
 from corten.network import driver, ipam
 from corten.network.bridge import Bridges
 from corten.network.firewall import Firewall
@@ -67,22 +69,19 @@ class Networks:
     containers: ContainerTable
 
     def __init__(
-        self, layout: Layout, db: Database, events: Events, bridge: str = "", bip: str | None = None,
-        pools: Sequence[str] = (),
+        self, layout: Layout, db: Database, events: Events, settings: NetworkSettings | None = None,
     ) -> None:
-        """`bridge` is the default network's device (its name follows from the run root), `bip` its address,
-        `pools` are what automatic subnets are cut from (`base=…,size=…`).
-
-        Raises InvalidArgument for an impossible bridge name or address.
-        """
+        """Raises InvalidArgument for settings that cannot be."""
         self.layout = layout
         self.db = db
         self.events = events
-        self.bridge = bridge or bridge_name(layout.exec_root, EXEC_ROOT)
+        self.config = settings = settings or NetworkSettings()
+        self.bridge = settings.bridge or bridge_name(layout.exec_root, EXEC_ROOT)
         driver.check_link_name(self.bridge)
-        self.bip = ipam.parse_bridge_address(bip) if bip else None
-        self.pools = [ipam.parse_pool(text) for text in pools]
-        self.bridges = Bridges()
+        self.plan = DefaultNetwork(settings, self.bridge)
+        self.pools = [ipam.parse_pool(text) for text in settings.address_pools]
+        self.default_options = network_options(settings.network_options)
+        self.bridges = Bridges(forward=settings.ip_forward)
         self.firewall = Firewall(table_name(self.bridge))
         self.reserver = Reserver(self._port_holders)
         self.held: HeldPorts = {}  # host ports by container id
@@ -101,7 +100,7 @@ class Networks:
         for name, kind in _BUILTIN:
             if name not in self._networks:
                 self.store(NetworkRecord(id=new_id(), name=name, created_ns=now_ns(), driver=kind))
-        self.store(network_create.default_record(self))
+        self.store(default_record(self))
 
     async def reconcile(self, live: Records) -> None:
         """Make kernel and database agree with the containers that run: orphans go, what is missing is put back."""

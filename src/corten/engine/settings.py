@@ -3,15 +3,40 @@
 from corten.base.paths import DATA_ROOT, EXEC_ROOT, SOCKET
 
 
-class DaemonConfig:
-    """Names are those of dockerd's flags. `hosts` are unix:// addresses; `bip` is an address with prefix or None."""
+class NetworkSettings:
+    """What an operator chose for networks; names are those of dockerd's flags, texts as they were given."""
 
-    __slots__ = ("address_pools", "bip", "bridge", "data_root", "debug", "exec_root", "gateway_envoy",
+    __slots__ = ("address_pools", "bip", "bip6", "bridge", "default_gateway", "default_gateway_v6", "dns",
+                 "dns_options", "dns_search", "fixed_cidr", "fixed_cidr_v6", "host_gateways", "icc", "ip", "ip_forward",
+                 "ip_masq", "ipv6", "mtu", "network_options")
+
+    def __init__(self) -> None:
+        self.bridge = ""  # the default network's device; default: the networks choose
+        self.bip = self.bip6 = ""  # its addresses, with a prefix
+        self.fixed_cidr = self.fixed_cidr_v6 = ""  # what its containers get theirs from
+        self.default_gateway = self.default_gateway_v6 = ""  # whom they send to instead of the bridge
+        self.ipv6 = False  # whether it has both families
+        self.icc = self.ip_masq = True  # its containers reach each other, and pass for this host outside
+        self.ip = "0.0.0.0"  # noqa: S104 - docker's default: where its ports without an address are published
+        self.mtu = 1500
+        self.ip_forward = True  # switch forwarding on when a network is made
+        self.address_pools: list[str] = []  # base=10.10.0.0/16,size=24: what automatic subnets are cut from
+        self.network_options: list[str] = []  # bridge=KEY=VALUE: options of new networks that do not say otherwise
+        self.dns: list[str] = []  # of containers that name none; likewise the next two
+        self.dns_search: list[str] = []
+        self.dns_options: list[str] = []
+        self.host_gateways: list[str] = []  # what host-gateway stands for; default: the network's gateway
+
+
+class DaemonConfig:
+    """Names are those of dockerd's flags. `hosts` are unix:// and tcp:// addresses."""
+
+    __slots__ = ("data_root", "debug", "exec_root", "gateway_envoy",
                  "gateway_http", "gateway_https", "gateway_otlp", "group", "hosts",
                  "insecure_registries", "log_driver", "log_level", "log_options", "max_concurrent_downloads",
-                 "max_concurrent_uploads", "max_download_attempts", "pidfile", "read_only_hosts", "registry_certs",
-                 "registry_mirrors", "search_url", "storage_driver", "tls_ca", "tls_certificate", "tls_key",
-                 "trust_domain", "trust_life_s")
+                 "max_concurrent_uploads", "max_download_attempts", "network", "pidfile", "read_only_hosts",
+                 "registry_certs", "registry_mirrors", "search_url", "storage_driver", "tls_ca", "tls_certificate",
+                 "tls_key", "trust_domain", "trust_life_s")
 
     def __init__(self) -> None:
         self.hosts: list[str] = [f"unix://{SOCKET}"]
@@ -20,9 +45,7 @@ class DaemonConfig:
         self.data_root = DATA_ROOT
         self.exec_root = EXEC_ROOT
         self.pidfile = ""  # default: <exec root>/corten.pid
-        self.bridge = ""  # default: the networks choose
-        self.bip: str | None = None
-        self.address_pools: list[str] = []  # base=10.10.0.0/16,size=24: what automatic subnets are cut from
+        self.network = NetworkSettings()
         self.registry_mirrors: list[str] = []  # URLs, for docker.io, or REGISTRY=URL
         self.registry_certs: list[str] = []  # folders like /etc/docker/certs.d, asked before the usual ones
         self.search_url = ""  # default: docker.io's index

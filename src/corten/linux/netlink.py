@@ -74,6 +74,8 @@ def number(kind: int, value: int) -> bytes:
     return _ATTRIBUTE.pack(8, kind) + value.to_bytes(4, "little" if _LITTLE else "big")
 
 
+IPV6_LEAST_MTU, _IPV6 = 1280, "/proc/net/if_inet6"
+
 _PATIENCE = struct.pack("=qq", 30, 0)  # struct timeval
 _LITTLE = struct.pack("=H", 1) == b"\1\0"
 
@@ -151,13 +153,16 @@ class Batch:
         self.add(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"create veth {name}")
 
     def up(self, link: int | str, *, link_local: bool = True, mtu: int = 0) -> None:
-        """Bring a link (index or name) up; without `link_local` it gives itself no IPv6 address."""
+        """Bring a link (index or name) up; without `link_local` it gives itself no IPv6 address.
+
+        The kernel has no IPv6 on a link with an MTU below 1280, or where it was started without.
+        """
         body = LINK.pack(0, 0, link if isinstance(link, int) else 0, IFF_UP, IFF_UP)
         if isinstance(link, str):
             body += text(IFLA_IFNAME, link)
         if mtu:
             body += number(IFLA_MTU, mtu)
-        if not link_local:
+        if not link_local and (mtu or IPV6_LEAST_MTU) >= IPV6_LEAST_MTU and os.path.exists(_IPV6):
             mode = attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([ADDR_GEN_MODE_NONE]))
             body += nested(IFLA_AF_SPEC, nested(socket.AF_INET6, mode))
         self.add(RTM_NEWLINK, 0, body, f"set {link} up")

@@ -25,7 +25,9 @@ _SETTLE_ATTEMPTS, _SETTLE_PAUSE_S = 40, 0.0005
 class Bridges:
     """The devices of the caller's network namespace; one netlink socket, kept open."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, forward: bool = True) -> None:
+        """`forward`: switch the host's forwarding on with the first bridge."""
+        self._forward = forward
         self._socket: Socket | None = None
         self._index: dict[str, int] = {}
 
@@ -82,9 +84,13 @@ class Bridges:
             raise Internal(f"bridge {name}: {error.strerror}") from None
         self._index[name] = link.index
         _set(f"net/ipv4/conf/{name}/route_localnet", "1")  # 127.0.0.1:port of the host leads to a container
-        _set("net/ipv4/ip_forward", "1")
-        if any(interface.version == 6 for interface in addresses):
-            _forward_ipv6(name)
+        six = any(interface.version == 6 for interface in addresses)
+        if self._forward:
+            _set("net/ipv4/ip_forward", "1")
+            if six:
+                _forward_ipv6()
+        if six:
+            _set(f"net/ipv6/conf/{name}/accept_ra", "0")
 
     def ensure_parent(self, name: str, kind: str, made_name: str) -> bool:
         """The link below macvlan or ipvlan (`kind`) links is there and up; whether it had to be made: as a dummy when
@@ -208,14 +214,13 @@ def _link_local(addresses: Sequence[Interface], mac: str) -> list[Interface]:
     return [IPv6Interface((link_local(mac), 64))] if any(one.version == 6 for one in addresses) else []
 
 
-def _forward_ipv6(bridge: str) -> None:
-    """Forwarding on; the host goes on learning routes from its routers (accept_ra 2), the bridge learns none."""
+def _forward_ipv6() -> None:
+    """Forwarding on; the host goes on learning routes from its routers (accept_ra 2)."""
     if sysctl.read("net/ipv6/conf/all/forwarding") == "0":
         for name in os.listdir("/proc/sys/net/ipv6/conf"):
             if name != "all" and sysctl.read(f"net/ipv6/conf/{name}/accept_ra") == "1":
                 _set(f"net/ipv6/conf/{name}/accept_ra", "2")
         _set("net/ipv6/conf/all/forwarding", "1")
-    _set(f"net/ipv6/conf/{bridge}/accept_ra", "0")
 
 
 def _set(name: str, value: str) -> None:

@@ -13,6 +13,7 @@ RESOLV_CONF = "/etc/resolv.conf"
 RESOLVER = "127.0.0.11"
 RESOLVED_CONF = "/run/systemd/resolve/resolv.conf"  # what systemd-resolved itself asks
 FALLBACK = ("8.8.8.8", "8.8.4.4")  # docker's, when the host names no resolver a container could reach
+FALLBACK6 = ("2001:4860:4860::8888", "2001:4860:4860::8844")
 
 _LOCAL = (
     "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
@@ -60,11 +61,11 @@ def _address(text: str) -> bool:
     return True
 
 
-def reachable(servers: Sequence[str]) -> list[str]:
-    """The nameservers a container with its own network can reach: IPv4, not loopback, not bound to a host's link."""
+def reachable(servers: Sequence[str], *, ipv6: bool = False) -> list[str]:
+    """The nameservers a container with its own network can reach: not loopback, not bound to a host's link."""
     return [
         server for server in servers
-        if "%" not in server and ":" not in server and not ip_address(server).is_loopback
+        if "%" not in server and (ipv6 or ":" not in server) and not ip_address(server).is_loopback
     ]
 
 
@@ -72,9 +73,11 @@ HOST, LEGACY, INTERNAL = "", "legacy", "internal resolver"  # docker's words for
 
 
 def resolv_conf(
-    host: Resolvers, servers: Sequence[str], search: Sequence[str], options: Sequence[str], kind: str
+    host: Resolvers, servers: Sequence[str], search: Sequence[str], options: Sequence[str], kind: str, *,
+    ipv6: bool = False,
 ) -> str:
     """The file: `servers`, `search`, `options` replace the host's where given; search `.` means none at all.
+    `ipv6`: the container has an IPv6 address.
 
     Raises InvalidArgument when a server is not an address.
     """
@@ -82,9 +85,9 @@ def resolv_conf(
         if not _address(server):
             raise InvalidArgument(f"invalid IP address: {server}")
     notes = []
-    chosen = list(servers) or (reachable(host.servers) if kind == LEGACY else host.servers)
+    chosen = list(servers) or (reachable(host.servers, ipv6=ipv6) if kind == LEGACY else host.servers)
     if not chosen and kind == LEGACY:
-        chosen = list(FALLBACK)
+        chosen = [*FALLBACK, *(FALLBACK6 if ipv6 else ())]
         notes.append("Used default nameservers.")
     settled = list(options or host.options)
     ndots = ("override" if options else "host") if has_ndots(settled) else ""
@@ -145,8 +148,8 @@ def edited_hosts(text: str, gone: Sequence[str], new: Sequence[str]) -> str:
     return "".join([*kept, *(line for line in new if line not in kept)])
 
 
-def parse_extra_hosts(entries: Sequence[str], gateway: str) -> list[tuple[str, str]]:
-    """`--add-host name:address` (or name=address) -> (name, address); `host-gateway` is `gateway`.
+def parse_extra_hosts(entries: Sequence[str], gateways: Sequence[str]) -> list[tuple[str, str]]:
+    """`--add-host name:address` (or name=address) -> (name, address); `host-gateway` is each of `gateways`.
 
     Raises InvalidArgument with docker's text.
     """
@@ -157,9 +160,10 @@ def parse_extra_hosts(entries: Sequence[str], gateway: str) -> list[tuple[str, s
         if not given or not name or any(character.isspace() for character in entry):
             raise InvalidArgument(f"bad format for add-host: {entry!r}")
         if address == "host-gateway":
-            if not gateway:
+            if not gateways:
                 raise InvalidArgument("unable to derive the IP value for host-gateway")
-            address = gateway
+            found += [(name, gateway) for gateway in gateways]
+            continue
         address = address.removeprefix("[").removesuffix("]")
         if not _address(address):
             raise InvalidArgument(f"invalid IP address in add-host: {address!r}")

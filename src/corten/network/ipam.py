@@ -13,6 +13,7 @@ from ipaddress import (
     IPv4Interface,
     IPv4Network,
     IPv6Address,
+    IPv6Interface,
     IPv6Network,
     NetmaskValueError,
     ip_address,
@@ -29,6 +30,7 @@ DEFAULT_POOLS = tuple(IPv4Network((f"172.{second}.0.0", 16)) for second in range
     IPv4Network((f"192.168.{third}.0", 20)) for third in range(0, 256, 16)
 )
 USER_PREFIX = 24
+ROUTER_NAMES = {4: "DefaultGatewayIPv4", 6: "DefaultGatewayIPv6"}  # auxiliary addresses that are whom endpoints send to
 
 
 class Pool:
@@ -74,7 +76,7 @@ def default_subnet(taken: Collection[Network], pools: Sequence[Pool] = ()) -> Ne
     Raises PoolsExhausted.
     """
     for wide in DEFAULT_POOLS if not pools else ():
-        if not any(_overlap(wide, other) for other in taken):
+        if not any(overlap(wide, other) for other in taken):
             return wide
     return user_subnet(taken, pools or USER_POOLS)
 
@@ -189,14 +191,15 @@ def parse_address(text: str, what: str = "address") -> Address:
     return found
 
 
-def parse_bridge_address(text: str) -> IPv4Interface:
+def parse_bridge_address(text: str, version: int = 4) -> IPv4Interface | IPv6Interface:
     """`--bip`: the bridge's own address with its prefix, `10.1.0.1/16`. Raises InvalidArgument."""
     try:
-        found = IPv4Interface(text)
+        found = IPv4Interface(text) if version == 4 else IPv6Interface(text)
     except (AddressValueError, NetmaskValueError, ValueError):
         raise InvalidArgument(f"invalid CIDR address: {text}") from None
     first, last = hosts(found.network)
-    if "/" not in text or found.network.prefixlen > 30 or not first <= int(found.ip) <= last:
+    narrow = found.network.prefixlen > found.max_prefixlen - 2
+    if "/" not in text or "%" in text or narrow or not first <= int(found.ip) <= last:
         raise InvalidArgument(f"invalid CIDR address: {text}")
     return found
 
@@ -208,10 +211,16 @@ def mac_of(address: Address) -> str:
 
 def check_overlap(subnet: Network, others: Iterable[Network]) -> None:
     """Raises Forbidden with docker's text when `subnet` overlaps another network of ours."""
-    if any(_overlap(subnet, other) for other in others):
+    if any(overlap(subnet, other) for other in others):
         raise Forbidden("invalid pool request: Pool overlaps with other one on this address space")
 
 
-def _overlap(one: Network, other: Network) -> bool:
+def contains(outer: Network, inner: Network) -> bool:
+    """Whether all of `inner` is in `outer`."""
+    return inner.version == outer.version and inner.network_address in outer and inner.broadcast_address in outer
+
+
+def overlap(one: Network, other: Network) -> bool:
+    """Whether they share an address."""
     first, last = int(other.network_address), int(other.broadcast_address)
     return one.version == other.version and int(one.network_address) <= last and first <= int(one.broadcast_address)

@@ -64,7 +64,7 @@ class BridgePort(Plug):
         hairpin = self.published and _filters_bridged()
         if self.isolated or hairpin:
             batch.bridge_port(self.host_name, isolated=self.isolated, hairpin=hairpin)
-        batch.up(self.host_name, link_local=False)
+        batch.up(self.host_name, link_local=False, mtu=self.mtu)
 
 
 class SubLink(Plug):
@@ -114,7 +114,7 @@ def furnish(plugs: Sequence[Plug], netns_fd: int) -> None:
 
 def _addresses(batch: Batch, index: int, plug: Plug) -> None:
     """Without an IPv6 address the link gives itself none; with one, its link-local address is there at once."""
-    batch.up(index, link_local=False)
+    batch.up(index, link_local=False, mtu=plug.mtu)
     for interface in plug.interfaces:
         give(batch, index, interface)
         if interface.version == 6:
