@@ -3,11 +3,13 @@
     python tests/api/compat_fields.py >docs/compat.md
 
 Operations come from the router. A field has a value that asks for something and what becomes of it: HONOURED (a
-container made with it says so in inspect), STORED (kept and shown; nothing on this engine depends on it), REFUSED (an
+container made with it does so and says so in inspect), STORED (kept and shown; nothing on this engine depends on it), REFUSED (an
 error that names it). A field without an entry fails the tests.
 """
 
 import sys
+
+from field_effects import seen
 
 from corten.api.router import route_key
 from corten.api.routes import HANDLERS, OPERATIONS, SWARM_OPERATIONS
@@ -146,8 +148,11 @@ def page():
         *(f"| `{name}` | {status} |" for name, status in found), "",
     ]
     for title, _, table in TABLES:
-        out += [f"## {title} of a container", "", "| field | here | remarks |", "|---|---|---|",
-                *(f"| {name} | {status} | {note} |" for name, (_, status, note) in sorted(table.items())), ""]
+        out += [f"## {title} of a container", "",
+                "What it does is looked at by `tests/api/test_field_effects.py`; a refusal names the field.", "",
+                "| field | here | looked at | remarks |", "|---|---|---|---|",
+                *(f"| {name} | {status} | {seen(title, name)} | {note} |"
+                  for name, (_, status, note) in sorted(table.items())), ""]
     return "\n".join(out)
 
 

@@ -104,6 +104,8 @@ def _endpoints(request: CreateRequest, host: HostConfig) -> dict[str, EndpointCo
     mode = host.network_mode
     if not mode.startswith("container:") and not found:
         found = {mode: EndpointConfig()}
+    if request.network_disabled:
+        return {}
     if request.mac_address and mode in found and not found[mode].mac_address:
         found[mode].mac_address = request.mac_address
     return found

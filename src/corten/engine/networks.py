@@ -260,6 +260,8 @@ class Networks:
     def namespace_of(self, record: ContainerRecord) -> str:
         """"new", "host" or the path of the namespace to join. Raises NotFound, Conflict when X does not run."""
         mode = record.host_config.network_mode
+        if record.config.network_disabled:
+            return "new"
         if mode == "host":
             return "host"
         if not mode.startswith("container:"):
