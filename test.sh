@@ -8,7 +8,7 @@ cd "$(dirname "$0")"
 packages=(python3-venv busybox-static docker-registry nftables iptables iproute2 util-linux procps curl git gcc libc6-dev \
           bind9-dnsutils libseccomp2 skopeo umoci tmux vim-tiny make apache2-utils openssl ca-certificates \
           qemu-system-x86 user-mode-linux kmod e2fsprogs zstd xz-utils lz4 uidmap dbus systemd systemd-sysv \
-          podman containerd)
+          podman containerd tcpdump)
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")

@@ -4,7 +4,9 @@
 is a status, `answer` or `refused`. With trust full everything passes: that is the control.
 """
 
+import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -60,6 +62,116 @@ print(client.recv(100).decode())
 '''
 
 
+GREETER = r'''
+import socket, sys, threading
+server = socket.create_server(("0.0.0.0", 7000))
+print("ready", flush=True)
+def serve(peer):
+    try:
+        peer.sendall(b"220 hello\n")
+        while data := peer.recv(4096):
+            peer.sendall(data)
+    except OSError:
+        pass
+while True:
+    threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+'''
+
+# one line in, one line out, until the other side closes: then `closed`
+TALKER = r'''
+import socket, sys
+client = socket.create_connection((sys.argv[1], int(sys.argv[2])), 10)
+client.settimeout(None)
+if len(sys.argv) > 3:
+    client.sendall(sys.argv[3].encode().decode("unicode_escape").encode())
+try:
+    while data := client.recv(4096):
+        print(data.decode().replace("\n", " ").replace("\r", " "), flush=True)
+except OSError:
+    pass
+print("closed", flush=True)
+'''
+
+# requests on a connection that is kept, every fifth on a new one; how many went well is in a file
+ASKER = r'''
+import http.client, json, os, sys, time
+url, port, path, report = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+good, wrong, kept = 0, [], None
+while not os.path.exists(report + ".end"):
+    try:
+        if kept is None or (good + len(wrong)) % 5 == 0:
+            if kept: kept.close()
+            kept = http.client.HTTPConnection(url, port, timeout=20)
+        kept.request("GET", path)
+        answer = kept.getresponse()
+        answer.read()
+        if answer.status == 200: good += 1
+        else: wrong.append([time.time(), answer.status])
+    except (OSError, http.client.HTTPException) as error:
+        wrong.append([time.time(), repr(error)])
+        kept = None
+    with open(report + ".new", "w") as file:
+        json.dump({"good": good, "wrong": wrong[:20]}, file)
+    os.rename(report + ".new", report)
+'''
+
+
+class Asking:
+    """Traffic from a container's namespace, as it goes."""
+
+    def __init__(self, shop, name, address, path):
+        self.report = f"{shop.folder}/asked-{name}-{time.monotonic_ns()}"
+        self.program = subprocess.Popen(shop.inside(name, sys.executable, "-c", ASKER, address, "8080", path, self.report),
+                                        stdout=subprocess.PIPE)
+        shop.programs.append(self.program)
+        self.more(5)
+
+    @property
+    def now(self):
+        try:
+            with open(self.report) as file:
+                return json.load(file)
+        except FileNotFoundError:
+            return {"good": 0, "wrong": []}
+
+    def more(self, count, seconds=60):
+        """Wait for so many more good ones, or a wrong one."""
+        enough, deadline = self.now["good"] + count, time.monotonic() + seconds
+        while (found := self.now)["good"] < enough and not found["wrong"]:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.02)
+
+    def stop(self):
+        """What went wrong."""
+        with open(f"{self.report}.end", "w"):
+            pass
+        self.program.wait(60)
+        return self.now["wrong"]
+
+
+class Capture:
+    """What a link of the host carries, by tcpdump, while the block runs; `data` are the bytes afterwards."""
+
+    def __init__(self, shop, link):
+        self.path = f"{shop.folder}/wire-{time.monotonic_ns()}"
+        self.program = subprocess.Popen(["tcpdump", "-i", link, "-w", self.path, "-U", "-s", "0", "--immediate-mode", "-Z", "root"],
+                                        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+
+    def __enter__(self):
+        line = b""
+        while b"listening on" not in line:
+            line = self.program.stderr.readline()
+            assert line, "tcpdump ended"
+        return self
+
+    def __exit__(self, *_):
+        self.program.send_signal(signal.SIGINT)
+        self.program.stderr.read()
+        self.program.wait(30)
+        with open(self.path, "rb") as file:
+            self.data = file.read()
+
+
 class Shop:
     """Containers on a network of their own; `close` ends programs and takes the network away."""
 
@@ -76,6 +188,7 @@ class Shop:
             program.kill()
             program.wait()
             program.stdout.close()
+        self.programs.clear()
         self.world.clear()
         self.world.api("DELETE", f"/networks/{self.network}")
         for name in os.listdir(self.folder):
@@ -87,16 +200,30 @@ class Shop:
     def run(self, name, level="full", allow="", host=None, labels=None, **body):
         """A container with the level and rules; the id. It sleeps: what serves is put into its namespace."""
         said = {**({"corten.trust": level} if level != "full" else {}), **({"corten.allow": allow} if allow else {}), **(labels or {})}
-        made = self.world.run(name=name, Labels=said, ExposedPorts={"8080/tcp": {}},
-                              HostConfig={"NetworkMode": self.network, **(host or {})}, **body)
+        body = {"ExposedPorts": {"8080/tcp": {}}, **body}
+        made = self.world.run(name=name, Labels=said, HostConfig={"NetworkMode": self.network, **(host or {})}, **body)
         self.pids[name] = self.world.inspect(made)["State"]["Pid"]
         return made
 
-    def serve(self, name):
-        """HTTP on 8080 and 9999, UDP on 5353 in the container's network namespace."""
-        program = subprocess.Popen(self.inside(name, sys.executable, "-c", SERVER), stdout=subprocess.PIPE)
+    def serve(self, name, text=SERVER):
+        """HTTP on 8080 and 9999, UDP on 5353 in the container's network namespace; or another program."""
+        program = subprocess.Popen(self.inside(name, sys.executable, "-c", text), stdout=subprocess.PIPE)
         self.programs.append(program)
-        assert program.stdout.readline() == b"udp\n"
+        assert program.stdout.readline()
+
+    def talk(self, name, address, port, first=""):
+        """An open connection from a container's namespace; its lines can be read."""
+        program = subprocess.Popen(self.inside(name, sys.executable, "-c", TALKER, address, str(port), *([first] if first else [])),
+                                   stdout=subprocess.PIPE, text=True)
+        self.programs.append(program)
+        return program
+
+    @property
+    def bridge(self):
+        """The network's device on the host."""
+        found = subprocess.run(["ip", "-o", "-4", "addr"], capture_output=True, text=True, check=True).stdout
+        gateway = self.world.api("GET", f"/networks/{self.network}").json["IPAM"]["Config"][0]["Gateway"]
+        return next(line.split()[1] for line in found.splitlines() if f" {gateway}/" in line)
 
     def service(self, name, level="full", allow="", **more):
         """A container that serves; its address."""
@@ -105,6 +232,7 @@ class Shop:
         return self.address(name)
 
     def address(self, name, six=False):
+        """Of a container on this network."""
         of = self.world.inspect(name)["NetworkSettings"]["Networks"][self.network]
         return f"[{of['GlobalIPv6Address']}]" if six else of["IPAddress"]
 

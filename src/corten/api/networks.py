@@ -33,13 +33,16 @@ async def prune_networks(request: Request, engine: Any) -> Response:
 
 async def connect_network(request: Request, engine: Any) -> Response:
     asked = await request.json(ConnectRequest)
+    engine.gateway.check_connect(request.params["id"], asked.container)
     await engine.networks.connect(request.params["id"], asked.container, asked.endpoint_config)
+    await engine.gateway.moved(asked.container)
     return empty(200)
 
 
 async def disconnect_network(request: Request, engine: Any) -> Response:
     asked = await request.json(ConnectRequest)
     await engine.networks.disconnect(request.params["id"], asked.container, asked.force)
+    await engine.gateway.moved(asked.container)
     return empty(200)
 
 

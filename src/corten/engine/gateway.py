@@ -31,6 +31,12 @@ class Gateway(Protocol):
     async def leave(self, record: ContainerRecord) -> None:
         """It is about to be stopped, or has ended."""
 
+    def check_connect(self, network: str, container: str) -> None:
+        """A container is to be connected to a network. Raises Conflict."""
+
+    async def moved(self, container: str) -> None:
+        """It has been connected to a network, or taken off one."""
+
 
 class NoGateway:
     """An engine without one: labels that ask for it are an error."""
@@ -53,4 +59,10 @@ class NoGateway:
         """Nothing."""
 
     async def leave(self, record: ContainerRecord) -> None:
+        """Nothing."""
+
+    def check_connect(self, network: str, container: str) -> None:
+        """Nothing."""
+
+    async def moved(self, container: str) -> None:
         """Nothing."""

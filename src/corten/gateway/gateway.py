@@ -30,6 +30,7 @@ from corten.gateway.mesh import Mesh
 from corten.gateway.model import Api, Backend, Policy, Trust, Version, key_of, schema, to_document, to_plain
 from corten.gateway.probe import probe
 from corten.gateway.resolve import Served, check_conflicts, resolve
+from corten.gateway.trust import LEVELS
 from corten.gateway.watch import Watch
 from corten.gateway.xds_shapes import Target
 
@@ -140,6 +141,26 @@ class Gateway:
             else:
                 self._leaving.discard(record.id)
             await self._quietly(locked=True)
+
+    def check_connect(self, network: str, container: str) -> None:
+        """A running container gets no stricter by a network: its connections are there already. Raises Conflict."""
+        target, record = self.engine.networks.find(network), self._record(container)
+        asked = (target.record.labels or {}).get("corten.trust", "full") if target else "full"
+        if record is not None and record.running and LEVELS.index(self._level(record)) < LEVELS.index(asked):
+            raise Conflict(f"network {network} asks for trust {asked}, and container {record.name} runs with "
+                           f"{self._level(record)}: stop it, then connect it")
+
+    def _record(self, ref: str) -> ContainerRecord | None:
+        try:
+            return self.engine.containers.get(ref)
+        except (NotFound, InvalidArgument):
+            return None
+
+    async def moved(self, container: str) -> None:
+        """Its networks are others now."""
+        record = self._record(container)
+        if record is not None and record.running and self._concerns(record):
+            await self.refresh()
 
     def _concerns(self, record: ContainerRecord) -> bool:
         """Whether it registers itself, or is what a document calls a backend."""
@@ -329,7 +350,7 @@ class Gateway:
             if not self.envoy.pid:
                 find(self.engine.config.gateway_envoy)
                 os.makedirs(self.folder, mode=0o700, exist_ok=True)
-            self.mesh.enclose(found)
+            self.mesh.enclose(found, False)
             try:
                 await self.delivery.apply(files)
             except BaseException:

@@ -21,20 +21,20 @@ FORBIDDEN = frozenset({"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN", "CAP_SYS
 
 
 class Place:
-    """A network of a member: its name, subnet, the bridge's address, and the member's own."""
+    """A network of a member: name, subnet, the bridge's address, the member's own; `open`: who is on it may talk."""
 
-    __slots__ = ("address", "bridged", "gateway", "name", "subnet")
+    __slots__ = ("address", "gateway", "name", "open", "subnet")
 
-    def __init__(self, name: str, subnet: IPv4Network, gateway: str, address: str, bridged: bool) -> None:
-        self.name, self.subnet, self.address, self.bridged = name, subnet, IPv4Address(address), bridged
+    def __init__(self, name: str, subnet: IPv4Network, gateway: str, address: str, is_open: bool) -> None:
+        self.name, self.subnet, self.address, self.open = name, subnet, IPv4Address(address), is_open
         self.gateway = IPv4Address(gateway) if gateway else None
 
 
 class Member:
     """A running container at level half or zero. `service` is `project/service`; `rules` say who may call it."""
 
-    __slots__ = ("edge", "http", "id", "level", "name", "out", "places", "published", "revoked", "rules", "service",
-                 "tcp")
+    __slots__ = ("edge", "hops", "http", "id", "level", "name", "out", "places", "published", "revoked", "rules",
+                 "service", "tcp")
 
     def __init__(self, record: ContainerRecord, level: str, service: str) -> None:
         self.id, self.name, self.level, self.service = record.id, record.name, level, service
@@ -45,6 +45,7 @@ class Member:
         self.tcp: list[int] = []
         self.published: list[int] = []
         self.edge: set[int] = set()  # ports that the gateway itself calls, since a route leads there
+        self.hops: list[tuple[IPv4Address, int]] = []  # where its requests go by one hop
         self.revoked = False
 
     @property
@@ -213,7 +214,8 @@ def _places(record: ContainerRecord, networks: Networks) -> list[Place]:
         if network is None or not endpoint.ip_address:
             continue
         subnet = IPv4Network(f"{endpoint.ip_address}/{endpoint.ip_prefix_len or 32}", strict=False)
-        found.append(Place(name, subnet, endpoint.gateway, endpoint.ip_address, network.bridged))
+        found.append(Place(name, subnet, endpoint.gateway, endpoint.ip_address,
+                           network.bridged and network.options.icc))
     return found
 
 

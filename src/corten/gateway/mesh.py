@@ -7,19 +7,22 @@ a file, so that Envoy finds it again by name whatever becomes of process ids; th
 import logging
 import os
 from collections.abc import Iterable
+from ipaddress import IPv4Address
 
 from corten.base.errors import Internal
 from corten.engine.engine import Engine
 from corten.engine.records import ContainerRecord
 from corten.gateway import members as lookup
-from corten.gateway import trust, xds_mesh
+from corten.gateway import trust, xds_hops, xds_mesh
 from corten.gateway.certificates import Authority
 from corten.gateway.delivery import Files
 from corten.gateway.fields import Document
 from corten.gateway.identities import Identities
 from corten.gateway.members import Member
 from corten.gateway.resolve import Served
+from corten.gateway.xds_hops import Hop
 from corten.gateway.xds_mesh import Site
+from corten.gateway.xds_shapes import Json
 from corten.linux import mount
 from corten.linux.namespaces import check_type
 from corten.network import fence
@@ -72,8 +75,21 @@ class Mesh:
         found.update(xds_mesh.secret(name, one.chain, one.key) for name, one in held.items())
         found.update(xds_mesh.tables(members, self.site))
         found["cds"] = xds_mesh.clusters(members, self.site)
-        found["lds"] = xds_mesh.listeners(members, self.site)
+        found["lds"] = []
+        for member in members:
+            if not member.revoked:  # else what was open is closed with its listeners
+                found["lds"] += self._listeners(member, xds_hops.hops(member, members), found)
         return found
+
+    def _listeners(self, member: Member, hops: list[Hop], found: Files) -> list[Json]:
+        site = self.site
+        member.hops = sorted({(hop.address, hop.port) for hop in hops if hop.http})
+        made = [xds_hops.outward(member, hops, site), xds_mesh.inward(member, site),
+                *xds_mesh.published(member, site)]
+        if member.hops:
+            found[f"rds.{xds_hops.table_name(member)}"] = [xds_hops.table(member, hops, site)]
+            made.append(xds_hops.listener(member, site))
+        return made
 
     # --- doing it
 
@@ -92,10 +108,14 @@ class Mesh:
         finally:
             os.close(target)
 
-    def enclose(self, members: list[Member]) -> None:
-        """Put up every fence that is not up yet, or is another now. Raises Internal, naming the container."""
+    def enclose(self, members: list[Member], ready: bool) -> None:
+        """Put up every fence that is not up yet, or is another now. Raises Internal, naming the container.
+
+        Until the listeners are `ready` only hops that were there before are taken.
+        """
+        before = {member.short: set(member.hops) for member in self.members}
         for member in members:
-            wanted = fence_of(member)
+            wanted = fence_of(member, [hop for hop in member.hops if ready or hop in before.get(member.short, ())])
             if self._fences.get(member.short) == wanted.key:
                 continue
             try:
@@ -109,7 +129,8 @@ class Mesh:
             self._fences[member.short] = wanted.key
 
     def settle(self, members: list[Member]) -> None:
-        """These are the members now: take down what others had."""
+        """These are the members now, and Envoy has them: take down what others had. Raises Internal."""
+        self.enclose(members, True)
         self.members = members
         kept = {member.short for member in members}
         for short in set(self.held()) - kept:
@@ -174,9 +195,9 @@ class Mesh:
         raise AssertionError("not reached")
 
 
-def fence_of(member: Member) -> Fence:
+def fence_of(member: Member, hops: list[tuple[IPv4Address, int]]) -> Fence:
     """What its fence lets through."""
     return Fence(
         [place.subnet for place in member.places], out=[(one.network, one.port) for one in member.out],
         published=member.published, gateways=[place.gateway for place in member.places if place.gateway],
-        shut=member.revoked)
+        hops=hops, shut=member.revoked)

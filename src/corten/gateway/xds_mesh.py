@@ -5,21 +5,26 @@ it was sent; what comes must be TLS with a certificate of the mesh, and the rule
 HTTP by request, else by the name in the certificate. So a policy is where its callee is, and the listeners stay.
 """
 
+from collections.abc import Sequence
+
 from corten.gateway import trust
 from corten.gateway.members import Member
 from corten.gateway.xds_auth import path_match
 from corten.gateway.xds_listener import AUDIT, audit_log
 from corten.gateway.xds_policy import digest
 from corten.gateway.xds_shapes import Json, file_source, http_filter, secret_file, secret_source, typed
-from corten.network.fence import IN_PORT, MARK, OUT_PORT
+from corten.network.fence import IN_PORT, MARK, PUBLISHED_PORT
 
 _TLS = "envoy.extensions.transport_sockets.tls.v3."
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _SOL_SOCKET, _SO_MARK = 1, 36
 CALLER_HEADER = "x-corten-caller"
+TO_HEADER = "x-corten-to"  # where a connection of one hop was going; set by the gateway alone
 MESH = "mesh"
 EDGE = "identity gateway"  # the secret of the edge
 STATS = "mesh"  # one set of counters for all: a set each would be most of what a member costs
+# a program that closes a kept connection just as it is used again is nobody's failure
+RETRIES: Json = {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 2}
 # what an audit line of the mesh says besides
 PEER = "%DOWNSTREAM_PEER_URI_SAN%"
 STREAM_AUDIT: dict[str, str] = {
@@ -43,11 +48,6 @@ class Site:
 
 
 # --- what each member has
-
-
-def listeners(members: list[Member], site: Site) -> list[Json]:
-    """Two each; none for who is revoked: what was open is closed with them."""
-    return [one for member in members if not member.revoked for one in (_out(member, site), _in(member, site))]
 
 
 def clusters(members: list[Member], site: Site) -> list[Json]:
@@ -118,17 +118,24 @@ def identity(member: Member) -> str:
 # --- outward
 
 
-def _out(member: Member, site: Site) -> Json:
+def near(member: Member) -> list[Json]:
+    """The subnets in which it finds the mesh, as ranges."""
+    return [{"address_prefix": str(place.subnet.network_address), "prefix_len": place.subnet.prefixlen}
+            for place in member.places]
+
+
+def outward_stream(member: Member, site: Site) -> Json:
+    """What takes a connection to where it was going, in TLS; a line in the audit log when it fails."""
     says = {**STREAM_AUDIT, "caller": trust.uri(site.domain, member.service),
             "why": "%UPSTREAM_TRANSPORT_FAILURE_REASON%", "level": member.level}
-    proxy = typed("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", stat_prefix=STATS,
-                  cluster=f"out-{member.short}", idle_timeout="0s",
-                  access_log=[audit_log(site.audit, says, failed=True)])
-    near = [{"address_prefix": str(place.subnet.network_address), "prefix_len": place.subnet.prefixlen}
-            for place in member.places]
-    chain = {"name": "out", "filter_chain_match": {"prefix_ranges": near},
-             "filters": [{"name": "tcp", "typed_config": proxy}]}
-    return _listener(f"out-{member.short}", "127.0.0.1", OUT_PORT, [chain], member, site)
+    return stream(f"out-{member.short}", [audit_log(site.audit, says, failed=True)])
+
+
+def stream(cluster: str, logs: list[Json]) -> Json:
+    """A TCP proxy."""
+    return {"name": "tcp", "typed_config": typed(
+        "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", stat_prefix=STATS, idle_timeout="0s",
+        cluster=cluster, access_log=logs)}
 
 
 def _outward(member: Member, site: Site) -> Json:
@@ -150,7 +157,8 @@ def _cluster(name: str, site: Site, member: Member, **more: object) -> Json:
 # --- inward
 
 
-def _in(member: Member, site: Site) -> Json:
+def inward(member: Member, site: Site) -> Json:
+    """The listener that every call from elsewhere arrives at."""
     chains = []
     for port in member.http:
         chains.append(_chain(member, port, f"http-{port}", _anyone(site), _manager(member, port, site), site))
@@ -160,7 +168,19 @@ def _in(member: Member, site: Site) -> Json:
             chains.append(_chain(member, port, f"tcp-{port}-{digest(peers)}", peers, _stream(member, site), site))
     if not chains:  # whoever comes is refused, and that is told
         chains.append(_chain(member, 1, "nobody", [{"exact": "nobody"}], _stream(member, site), site))
-    return _listener(f"in-{member.short}", "0.0.0.0", IN_PORT, chains, member, site)  # noqa: S104  of its namespace
+    return member_listener(f"in-{member.short}", "0.0.0.0", IN_PORT, chains, member, site)  # noqa: S104  of its namespace
+
+
+def published(member: Member, site: Site) -> list[Json]:
+    """The listener for what was published: who comes from outside needs no identity, and is in the audit log."""
+    if not member.published:
+        return []
+    says = {**STREAM_AUDIT, "caller": "published", "callee": trust.uri(site.domain, member.service),
+            "level": member.level}
+    chains = [{"name": f"published-{port}", "filter_chain_match": {"destination_port": port},
+               "filters": [stream(f"in-{member.short}", [audit_log(site.audit, says)])]} for port in member.published]
+    name = f"published-{member.short}"
+    return [member_listener(name, "0.0.0.0", PUBLISHED_PORT, chains, member, site)]  # noqa: S104  of its namespace
 
 
 def _chain(member: Member, port: int, name: str, peers: list[Json], last: Json, site: Site) -> Json:
@@ -169,7 +189,10 @@ def _chain(member: Member, port: int, name: str, peers: list[Json], last: Json, 
             "transport_socket_connect_timeout": "5s"}
 
 
-def _listener(name: str, address: str, port: int, chains: list[Json], member: Member, site: Site) -> Json:
+def member_listener(
+    name: str, address: str, port: int, chains: list[Json], member: Member, site: Site,
+) -> Json:
+    """A listener in a member's namespace. Who is refused before a filter sees him is in the audit log."""
     inspectors = [{"name": "dst", "typed_config": typed(
         "envoy.extensions.filters.listener.original_dst.v3.OriginalDst")}]
     if name.startswith("in-"):
@@ -206,9 +229,7 @@ def _matcher(caller: str, site: Site) -> Json:
 
 def _stream(member: Member, site: Site) -> Json:
     says = {**STREAM_AUDIT, "caller": PEER, "callee": trust.uri(site.domain, member.service), "level": member.level}
-    proxy = typed("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", stat_prefix=STATS, idle_timeout="0s",
-                  cluster=f"in-{member.short}", access_log=[audit_log(site.audit, says)])
-    return {"name": "tcp", "typed_config": proxy}
+    return stream(f"in-{member.short}", [audit_log(site.audit, says)])
 
 
 def _inward(member: Member, site: Site) -> Json:
@@ -218,25 +239,28 @@ def _inward(member: Member, site: Site) -> Json:
 
 
 def _manager(member: Member, port: int, site: Site) -> Json:
-    """As strict as the edge's where parsers differ. Nothing is cut for taking long: that is the services' business."""
-    table = table_name(member, port)
     own = trust.uri(site.domain, member.service)
     says = {**AUDIT, "caller": PEER, "callee": own, "level": member.level}
     told = f"corten trust: {PEER} may not %REQ(:METHOD)% %PATH(NQ)% of {own}: no rule allows it\n"
     denied = {"filter": {"status_code_filter": {"comparison": {"op": "EQ", "value": {
         "default_value": 403, "runtime_key": "none"}}}}, "body_format_override": {
             "text_format_source": {"inline_string": told}}}
+    rules = {"name": "corten.rbac", "typed_config": http_filter("rbac.v3.RBAC")}
+    return manager(table_name(member, port), site, says, [rules], forward_client_cert_details="SANITIZE_SET",
+                   set_current_client_cert_details={"uri": True}, local_reply_config={"mappers": [denied]})
+
+
+def manager(table: str, site: Site, says: dict[str, str], filters: Sequence[Json] = (), **more: object) -> Json:
+    """As strict as the edge's where parsers differ. Nothing is cut for taking long: that is the services' business."""
     return {"name": "http", "typed_config": typed(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", stat_prefix=STATS,
         rds={"route_config_name": table, "config_source": file_source(f"{site.folder}/rds.{table}.json")},
-        http_filters=[{"name": "corten.rbac", "typed_config": http_filter("rbac.v3.RBAC")},
-                      {"name": "envoy.filters.http.router", "typed_config": http_filter("router.v3.Router")}],
+        http_filters=[*filters, {"name": "envoy.filters.http.router", "typed_config": http_filter("router.v3.Router")}],
         use_remote_address=False, server_header_transformation="PASS_THROUGH",
         normalize_path=True, merge_slashes=True, path_with_escaped_slashes_action="REJECT_REQUEST",
         common_http_protocol_options={"headers_with_underscores_action": "REJECT_REQUEST", "idle_timeout": "600s"},
         request_headers_timeout="10s", stream_idle_timeout="0s", upgrade_configs=[{"upgrade_type": "websocket"}],
-        forward_client_cert_details="SANITIZE_SET", set_current_client_cert_details={"uri": True},
-        local_reply_config={"mappers": [denied]}, access_log=[audit_log(site.audit, says)])}
+        access_log=[audit_log(site.audit, says)], **more)}
 
 
 def _table(member: Member, port: int, site: Site) -> Json:
@@ -252,9 +276,9 @@ def _table(member: Member, port: int, site: Site) -> Json:
     caller = {"header": {"key": CALLER_HEADER, "value": PEER}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
     return typed("envoy.config.route.v3.RouteConfiguration", name=table_name(member, port), virtual_hosts=[{
         "name": MESH, "domains": ["*"], "typed_per_filter_config": {"corten.rbac": rbac},
-        "request_headers_to_add": [caller],
+        "request_headers_to_add": [caller], "request_headers_to_remove": [TO_HEADER],
         "routes": [{"name": MESH, "match": {"prefix": "/"},
-                    "route": {"cluster": f"in-{member.short}", "timeout": "0s"}}]}])
+                    "route": {"cluster": f"in-{member.short}", "timeout": "0s", "retry_policy": RETRIES}}]}])
 
 
 def what(rule: trust.Rule) -> Json:

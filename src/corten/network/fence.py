@@ -26,6 +26,8 @@ _TCP = nft.is_protocol(socket.IPPROTO_TCP)
 _ICMP = _V4 + nft.is_protocol(socket.IPPROTO_ICMP)
 _REPLY = nft.conntrack(nft.CT_DIRECTION) + nft.compare(bytes([nft.CT_REPLY]))
 _REDIRECTED = nft.conntrack_has(nft.CT_STATUS, nft.CT_STATUS_DNAT)
+_ESTABLISHED = nft.conntrack_has(nft.CT_STATE, nft.CT_ESTABLISHED)
+_ENDING = _REDIRECTED + _ESTABLISHED
 _MARKED = nft.meta(nft.META_MARK) + nft.compare(struct.pack("=I", MARK))
 _ACCEPT, _RETURN = nft.verdict(nft.ACCEPT), nft.verdict(nft.RETURN)
 _SOURCE, _DESTINATION = 12, 16  # of addresses in the IPv4 header
@@ -36,7 +38,7 @@ class Fence:
 
     `near`: subnets in which the mesh is reached. `out`: (network, port or 0) reached directly. `published`: ports
     open to who comes from outside `near`, or from a `gateway` of it. `hops`: (address, port) the gateway carries over
-    by itself. `shut`: nothing passes but loopback.
+    by itself. `shut`: nothing begins any more; what the gateway has open it can still close.
     """
 
     __slots__ = ("gateways", "hops", "near", "out", "published", "shut")
@@ -100,7 +102,11 @@ def rules(fence: Fence) -> list[Line]:
     local_out = nft.meta(nft.META_OIFNAME) + nft.compare(_LO)
     found = [("inbound", local_in + _RETURN), ("outbound", local_out + _RETURN),
              ("in", local_in + _ACCEPT), ("out", local_out + _ACCEPT)]
-    if not fence.shut:
+    if fence.shut:
+        found += [("out", _ENDING + _ACCEPT), ("in", _ENDING + _ACCEPT), ("out", _MARKED + _ESTABLISHED + _ACCEPT),
+                  ("in", _REPLY + _ACCEPT), ("out", _REPLY + _ACCEPT),
+                  ("in", _TCP + nft.counter() + nft.reject(reset=True))]
+    else:
         found += _outward(fence) + _inward(fence)
     refuse = [_TCP + nft.counter() + nft.reject(reset=True), nft.counter() + nft.reject()]
     return [*found, ("in", nft.counter() + nft.verdict(nft.DROP)), *(("out", one) for one in refuse)]
@@ -109,15 +115,18 @@ def rules(fence: Fence) -> list[Line]:
 def _outward(fence: Fence) -> list[Line]:
     let = [_within(_DESTINATION, network) + (_TCP + _port(port) if port else _TCP) for network, port in fence.out]
     near = [_within(_DESTINATION, network) for network in fence.near]
+    node = [_within(_DESTINATION, IPv4Network(address)) for address in fence.gateways]
     hop = [_within(_DESTINATION, IPv4Network(address)) + _TCP + _port(port) for address, port in fence.hops]
     return [
         ("outbound", _MARKED + _RETURN),
         *(("outbound", one + _RETURN) for one in let),
+        *(("outbound", one + _RETURN) for one in node),
         *(("outbound", one + nft.redirect(HOP_PORT)) for one in hop),
         *(("outbound", one + _TCP + nft.redirect(OUT_PORT)) for one in near),
         ("out", _REDIRECTED + _ACCEPT), ("out", _REPLY + _ACCEPT),
-        *(("out", _MARKED + _TCP + one + _ACCEPT) for one in near),
         *(("out", one + _ACCEPT) for one in let),
+        *(("out", one + _TCP + nft.reject(reset=True)) for one in node),
+        *(("out", _MARKED + _TCP + one + _ACCEPT) for one in near),
         ("out", _ICMP + _ACCEPT),
     ]
 
