@@ -6,8 +6,9 @@ import re
 
 from corten.base.errors import InvalidArgument
 from corten.base.units import parse_duration
-from corten.daemon import network_flags
+from corten.daemon import config_file, network_flags
 from corten.engine import log_drivers
+from corten.engine.build_gc import read_fields
 from corten.engine.default_settings import DefaultNetwork, network_options
 from corten.engine.records import LogConfig
 from corten.engine.settings import DaemonConfig
@@ -17,6 +18,9 @@ LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 # flags, attribute, what argparse is told
 FLAGS: tuple[tuple[tuple[str, ...], str, dict[str, object]], ...] = (
+    (("--config-file",), "config_file", {"help": "Daemon configuration file, as dockerd's daemon.json"}),
+    (("--builder-gc",), "build_gc",
+     {"help": "Bounds of the build cache: max-used-space=, reserved-space=, min-free-space=; or enabled=false"}),
     (("-H", "--host"), "hosts",
      {"action": "append", "help": "Socket to listen on: unix:///path, tcp://host:port with --tlsverify; repeatable"}),
     (("--read-only-host",), "read_only_hosts",
@@ -61,12 +65,16 @@ def parse(arguments: list[str]) -> DaemonConfig:
         parser.add_argument(*names, dest=attribute, **options)  # type: ignore[arg-type]
     network_flags.add(parser)
     given = parser.parse_args(arguments)
+    if given.config_file:
+        config_file.merge(given, config_file.read(given.config_file))
     config = DaemonConfig()
     config.network = network_flags.settings(given)
     for _, attribute, _options in FLAGS:
         value = getattr(given, attribute)
-        if value is not None and attribute != "tlsverify":
+        if value is not None and attribute not in ("tlsverify", "config_file"):
             setattr(config, attribute, value)
+    if isinstance(given.build_gc, str):
+        config.build_gc = read_fields(given.build_gc)
     if given.exec_root and not given.hosts:
         config.hosts = [f"unix://{os.path.abspath(config.exec_root)}/corten.sock"]
     config.pidfile = config.pidfile or f"{os.path.abspath(config.exec_root)}/corten.pid"

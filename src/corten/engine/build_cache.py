@@ -7,7 +7,7 @@ records too, found on the disk. Source: moby/buildkit cache/manager.go (prune), 
 import asyncio
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,14 +16,13 @@ from corten.base.errors import InvalidArgument
 from corten.base.files import remove_tree
 from corten.base.ids import short_id
 from corten.base.units import now_ns
+from corten.engine import build_gc
 
 if TYPE_CHECKING:
     from corten.engine.engine import Engine
 
 REGULAR, CACHE_MOUNT = "regular", "exec.cachemount"
 _WRITE_AGAIN_NS = 60_000_000_000  # a use is written down when the one on the disk is older
-_SHARE_OF_DISK = 10  # a cache may take a tenth of it before the least recently used goes
-_LEAST_LIMIT_BYTES = 2 << 30
 
 
 class CacheRecord(msgspec.Struct):
@@ -69,7 +68,10 @@ class BuildCache:
     """One daemon's cache."""
 
     def __init__(self, engine: "Engine") -> None:
+        """Raises InvalidArgument for a rule of the daemon's that names a filter there is not."""
         self._engine = engine
+        for rule in engine.config.build_gc or ():
+            _check_filters(rule.filters)
         self._records: dict[str, CacheRecord] = {}
         self._written: dict[str, int] = {}
 
@@ -139,9 +141,7 @@ class BuildCache:
         What an image with a name or a container stands on stays an image (and, unless everything is to go, a record);
         what a build under way uses stays. Raises InvalidArgument for a filter that is not known.
         """
-        for name in asked.filters:
-            if name not in _FILTERS:
-                raise InvalidArgument(f"invalid filter {name}: the build cache knows {', '.join(_FILTERS)}")
+        _check_filters(asked.filters)
         found = await self.usage()
         total = sum(one.size for one in found if not one.shared)
         keep = self._keep_bytes(asked, total)
@@ -186,10 +186,14 @@ class BuildCache:
                 await asyncio.to_thread(remove_tree, one.path)
 
     async def bound(self) -> None:
-        """After a build: down to a tenth of the disk, the least recently used steps first."""
-        limit = max(shutil.disk_usage(self._engine.layout.data_root).total // _SHARE_OF_DISK, _LEAST_LIMIT_BYTES)
-        if sum(one.size for one in self._steps() if not one.shared) > limit:
-            await self.prune(Prune(most=limit))
+        """After a build: what the daemon's rules say, or down to a tenth of the disk; the least recently used first."""
+        rules, disk = self._engine.config.build_gc, shutil.disk_usage(self._engine.layout.data_root)
+        used, pruned = sum(one.size for one in self._steps() if not one.shared), False
+        for rule in build_gc.usual(disk.total) if rules is None else rules:
+            if not rule.is_kept(used, disk.free):
+                pruned = bool(await self.prune(Prune(rule.everything, rule.before_ns(), rule.filters, rule.reserved,
+                                                     rule.most, rule.free))) or pruned
+        if pruned:
             self._engine.images.store.collect()
 
 
@@ -221,6 +225,12 @@ def _matches(one: Usage, asked: Prune) -> bool:
     if asked.before_ns and one.used_ns >= asked.before_ns:
         return False
     return all(any(_FILTERS[name](one, value) for value in values) for name, values in asked.filters.items())
+
+
+def _check_filters(names: Iterable[str]) -> None:
+    for name in names:
+        if name not in _FILTERS:
+            raise InvalidArgument(f"invalid filter {name}: the build cache knows {', '.join(_FILTERS)}")
 
 
 def _is(flag: bool, value: str) -> bool:

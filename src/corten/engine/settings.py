@@ -1,6 +1,7 @@
 """What an operator chose for one daemon. Data; the command line is read in corten/daemon/config.py."""
 
 from corten.base.paths import DATA_ROOT, EXEC_ROOT, SOCKET
+from corten.engine.build_gc import GcRule
 
 
 class NetworkSettings:
@@ -31,7 +32,7 @@ class NetworkSettings:
 class DaemonConfig:
     """Names are those of dockerd's flags. `hosts` are unix:// and tcp:// addresses."""
 
-    __slots__ = ("data_root", "debug", "exec_root", "gateway_envoy",
+    __slots__ = ("build_gc", "data_root", "debug", "exec_root", "gateway_envoy",
                  "gateway_http", "gateway_https", "gateway_otlp", "group", "hosts",
                  "insecure_registries", "log_driver", "log_level", "log_options", "max_concurrent_downloads",
                  "max_concurrent_uploads", "max_download_attempts", "network", "pidfile", "read_only_hosts",
@@ -64,4 +65,5 @@ class DaemonConfig:
         self.gateway_envoy = ""  # default: the wheel's, or the system's
         self.trust_domain = "corten.internal"  # of identities: spiffe://<domain>/…
         self.trust_life_s = 6 * 3600.0  # of their certificates; half of it has passed when the next is made
+        self.build_gc: list[GcRule] | None = None  # how large the build cache may grow; []: nothing ends it
         self.group = ""  # who may use the socket besides root
