@@ -151,7 +151,47 @@ REFUSED = [
     ("FROM busybox\n", {"remote": "client-session"}, 400, None),
     ("FROM busybox\n", {"squash": "1"}, 400, "squash is only supported with experimental mode"),
     ("FROM busybox\n", {"platform": "linux/s390x"}, 501, None),
+    ("FROM busybox\n", {"platform": "a/b/c/d"}, 400, None),
+    ("FROM busybox\n", {"isolation": "hyperv"}, 400, 'unsupported isolation: "hyperv"'),
+    ("FROM busybox\n", {"t": "a@sha256:" + "0" * 64}, 400, "build tag cannot contain a digest"),
+    ("FROM busybox\n", {"dockerfile": "../x"}, 500, None),
+    ("FROM busybox\n", {"labels": '{"a":1}'}, 400, "error reading labels: values must be strings"),
+    ("FROM busybox\n", {"labels": "[]"}, 400, "error reading labels: not a JSON object"),
+    ("FROM busybox\n", {"buildargs": '{"a":1}'}, 400, "error reading build args: values must be strings"),
+    ("FROM busybox\n", {"buildargs": "[]"}, 400, "error reading build args: not a JSON object"),
+    ("FROM busybox\n", {"cachefrom": "[1]"}, 400, "error reading cache-from: not a list of strings"),
+    ("FROM busybox\n", {"ulimits": "{}"}, 400, None),
+    ("FROM busybox\n", {"outputs": '[{"Type":"tar"}]'}, 501, None),
+    ("FROM busybox\n", {"memory": "x"}, 400, "invalid memory: 'x'"),
 ]
+
+
+# parameter, what dockerd 28.5 says of it when the step begins; None: it builds
+AT_THE_STEP = [
+    ({"memory": "67108864", "memswap": "-1", "cpushares": "2", "shmsize": "1048576"}, None),
+    ({"rm": "0"}, None), ({"forcerm": "1"}, None), ({"q": "maybe"}, None), ({"zz": "unknown"}, None), ({"isolation": "default"}, None),
+    ({"platform": "linux/amd64"}, None), ({"networkmode": "none"}, None), ({"extrahosts": "a:1.2.3.4"}, None), ({"cachefrom": '["none:1"]'}, None),
+    ({"memory": "1"}, "Minimum memory limit allowed is 6MB"),
+    ({"memory": "67108864", "memswap": "1"}, "Minimum memoryswap limit should be larger than memory limit, see usage"),
+    ({"cpuperiod": "1"}, "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"),
+    ({"cpuquota": "1"}, "CPU cfs quota can not be less than 1ms (i.e. 1000)"),
+    ({"cpusetcpus": "a-b"}, "Invalid value a-b for cpuset cpus: invalid format: a-b"),
+    ({"shmsize": "-1"}, "SHM size can not be less than 0"),
+    ({"networkmode": "nothere"}, "failed to set up container networking: network nothere not found"),
+    ({"extrahosts": "a"}, 'bad format for add-host: "a"'), ({"extrahosts": "a:zz"}, 'invalid IP address in add-host: "zz"'),
+]
+
+
+@pytest.mark.parametrize(("query", "message"), AT_THE_STEP)
+def test_parameters_of_steps_as_dockerd_takes_them(engine, query, message):
+    done = build(engine, "FROM busybox\nRUN true\n", nocache="1", **query)
+    assert (done.status, done.error or None) == (200, message)
+
+
+def test_a_name_given_twice_is_told_once(engine):
+    done = build(engine, "FROM busybox\nLABEL twice=yes\n", t=["twice:1", "twice:1"])
+    assert done.text.count("Successfully tagged twice:1\n") == 1
+    engine.api("DELETE", "/images/twice:1")
 
 
 @pytest.mark.parametrize(("text", "query", "status", "message"), REFUSED)

@@ -23,16 +23,13 @@ from corten.engine.records import Ulimit
 if TYPE_CHECKING:
     from corten.engine.engine import Engine
 
-_REFUSED = ("outputs", "cgroupns", "isolation")
+_REFUSED = ("outputs", "cgroupns")
+_WHAT = {"buildargs": "build args", "cachefrom": "cache-from"}  # parameters as errors name them
 
 
 async def build(request: Request, engine: "Engine") -> Response:
     """Refusals before the first step are HTTP errors; later ones are the stream's last message."""
     asked = read_query(request.query, request.headers.get("x-registry-config", ""))
-    kind = request.headers.get("content-type", "")
-    if not asked.remote and kind and kind.partition(";")[0].strip() not in ("application/x-tar", "application/tar",
-                                                       "application/octet-stream"):
-        raise InvalidArgument(f"Content-Type header {kind!r} is not 'application/x-tar'")
     return streaming(_Lines(await engine.builds.prepare(asked, request.stream())), JSON)
 
 
@@ -54,13 +51,15 @@ def read_query(query: Query, registry_config: str) -> BuildRequest:
     """Raises InvalidArgument and Unsupported."""
     _refuse(query)
     asked = BuildRequest()
-    asked.tags = [name for name in query.all("t") if name]
+    asked.tags = list(dict.fromkeys(name for name in query.all("t") if name))
     asked.dockerfile = query.get("dockerfile")
     asked.remote = query.get("remote")
     asked.build_id = query.get("buildid")
     options = asked.options
     options.arguments = arguments_from(_mapping(query, "buildargs"))
-    options.labels = {name: str(value) for name, value in _mapping(query, "labels").items()}
+    options.labels = _mapping(query, "labels")
+    if not all(isinstance(value, str) for value in options.labels.values()):
+        raise InvalidArgument("error reading labels: values must be strings")
     options.target = query.get("target")
     options.platform = query.get("platform")
     check_platform(options.platform)
@@ -84,8 +83,10 @@ def _refuse(query: Query) -> None:
         raise InvalidArgument("experimental session with v1 builder is no longer supported, use builder version v2 "
                               "(BuildKit) instead")
     for name in _REFUSED:
-        if query.get(name) and (name, query.get(name)) != ("isolation", "default"):
+        if query.get(name):
             raise Unsupported(f"the build option {name}={query.get(name)} is not done yet")
+    if query.get("isolation") not in ("", "default"):
+        raise InvalidArgument(f'unsupported isolation: "{query.get("isolation")}"')
     if query.flag("squash"):
         raise InvalidArgument("squash is only supported with experimental mode")
 
@@ -110,12 +111,19 @@ def _read_limits(query: Query, asked: BuildRequest) -> None:
 
 def _mapping(query: Query, name: str) -> dict[str, Any]:
     text = query.get(name)
-    value = parse_json(text, limit_bytes=1 << 20, limit_depth=2) if text else {}
+    value = _parsed(name, text) if text else {}
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise InvalidArgument(f"error reading {name}: not a JSON object")
+        raise InvalidArgument(f"error reading {_WHAT.get(name, name)}: not a JSON object")
     return value
+
+
+def _parsed(name: str, text: str) -> Any:
+    try:
+        return parse_json(text, limit_bytes=1 << 20, limit_depth=2)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"error reading {_WHAT.get(name, name)}: {error}") from None
 
 
 def _strings(query: Query, name: str) -> list[str]:
@@ -125,9 +133,9 @@ def _strings(query: Query, name: str) -> list[str]:
         if not text.startswith(("[", "null")):
             found += text.split(",") if text else []
             continue
-        value = parse_json(text, limit_bytes=1 << 20, limit_depth=2)
+        value = _parsed(name, text)
         if value is not None and not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
-            raise InvalidArgument(f"error reading {name}: not a list of strings")
+            raise InvalidArgument(f"error reading {_WHAT.get(name, name)}: not a list of strings")
         found += value or []
     return found
 

@@ -158,7 +158,7 @@ def parse_extra_hosts(entries: Sequence[str], gateways: Sequence[str]) -> list[t
         separator = "=" if "=" in entry and (":" not in entry or entry.index("=") < entry.index(":")) else ":"
         name, given, address = entry.partition(separator)
         if not given or not name or any(character.isspace() for character in entry):
-            raise InvalidArgument(f"bad format for add-host: {entry!r}")
+            raise InvalidArgument(f'bad format for add-host: "{entry}"')
         if address == "host-gateway":
             if not gateways:
                 raise InvalidArgument("unable to derive the IP value for host-gateway")
@@ -166,7 +166,7 @@ def parse_extra_hosts(entries: Sequence[str], gateways: Sequence[str]) -> list[t
             continue
         address = address.removeprefix("[").removesuffix("]")
         if not _address(address):
-            raise InvalidArgument(f"invalid IP address in add-host: {address!r}")
+            raise InvalidArgument(f'invalid IP address in add-host: "{address}"')
         found.append((name, address))
     return found
 
