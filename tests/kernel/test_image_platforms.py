@@ -202,6 +202,8 @@ def test_a_container_of_another_platform(engine):
     assert asyncio.run(engine.images.resolve("multi:1", f"linux/{OTHER}")) is other
     assert asyncio.run(engine.images.resolve("multi:1", f"linux/{HERE}")).id == ids[HERE]
     assert engine.images.list(True) == listed
+    (row, *_), total = engine.images.usage()
+    assert row["Size"] == total, "its unpacked platform is counted with it"
     assert {ids[HERE], ids[OTHER]} <= engine.images.descendants("multi:1")
     engine.containers.records.append(container_of(other))
     assert engine.images.inspect("multi:1", manifests=True)["Manifests"][0]["ImageData"]["Containers"] == ["c" * 64]

@@ -305,10 +305,11 @@ class ImageStore:
         return self.content.disk_bytes() + sum(layer.disk for layer in self.layers.values())
 
     def disk_bytes(self, image: Image, shared: bool = False) -> int:
-        """What an image's layers and blobs take on the disk; `shared`: only those that other images have too."""
-        chains, blobs = set(image.record.chain_ids), _blobs_of(image)
+        """What an image's layers and blobs take on the disk, unpacked other platforms too; `shared`: only those that other images have too."""
+        own = [image, *(other for other in self.images.values() if other.record.among == image.id and not other.names)]
+        chains, blobs = {chain for one in own for chain in one.record.chain_ids}, _blobs_of(image)
         if shared:
-            others = [other for other in self.images.values() if other is not image]
+            others = [other for other in self.images.values() if other not in own]
             chains &= {chain for other in others for chain in other.record.chain_ids}
             blobs &= {digest for other in others for digest in _blobs_of(other)}
         return (sum(self.layers[chain].disk for chain in chains)
