@@ -150,3 +150,15 @@ def test_parts_and_none_for_this_machine(registry, local):
     _, error = local.push(name, "1")
     assert isinstance(error, Conflict)
     assert str(error) == "multiple matching manifests found but no specific platform requested"
+
+
+@pytest.mark.skipif("DOCKERD_SOCKET" not in os.environ, reason="machine: DOCKERD_SOCKET names no dockerd to compare with")
+def test_dockerd_pulls_each_platform_of_what_we_push(registry, local):
+    name = loaded(local, registry, "dockerd/multi", layout()[0])
+    assert local.push(name, "1")[1] is None
+    docker = ["docker", "-H", f"unix://{os.environ['DOCKERD_SOCKET']}"]
+    for wanted in (OTHER, HERE):
+        subprocess.run([*docker, "pull", "--platform", f"linux/{wanted}", f"{name}:1"], check=True, capture_output=True, timeout=60)
+        shown = subprocess.run([*docker, "image", "inspect", "--platform", f"linux/{wanted}", "-f", "{{.Architecture}}", f"{name}:1"], check=True, capture_output=True, text=True)
+        subprocess.run([*docker, "rmi", f"{name}:1"], check=True, capture_output=True)
+        assert shown.stdout.strip() == wanted
