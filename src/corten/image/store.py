@@ -305,7 +305,10 @@ class ImageStore:
         return self.content.disk_bytes() + sum(layer.disk for layer in self.layers.values())
 
     def disk_bytes(self, image: Image, shared: bool = False) -> int:
-        """What an image's layers and blobs take on the disk, unpacked other platforms too; `shared`: only those that other images have too."""
+        """What an image's layers and blobs take on the disk, those of its other platforms too.
+
+        `shared`: only what other images have as well.
+        """
         own = [image, *(other for other in self.images.values() if other.record.among == image.id and not other.names)]
         chains, blobs = {chain for one in own for chain in one.record.chain_ids}, _blobs_of(image)
         if shared:
