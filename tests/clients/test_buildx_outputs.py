@@ -5,6 +5,7 @@ import subprocess
 import tarfile
 
 import pytest
+import registry_server
 from registry_server import running_registry
 
 TEXT = "FROM scratch AS files\nCOPY data /folder/data\nCOPY --chmod=755 data /tool\n"
@@ -72,13 +73,19 @@ def test_here_in_a_file_and_pushed_at_once(files, tmp_path):
 
 
 @pytest.mark.parametrize(("flags", "text"), [
-    (("-o", "type=oci,dest=/dev/null,compression=zstd"), "compression=zstd is not done yet"),
-    (("-o", "type=image,oci-mediatypes=true", "-t", "x"), "oci-mediatypes=true of the exporter image is not done yet"),
-    (("-o", "type=image,store=false", "-t", "x"), "store=false of the exporter image is not done yet"),
-    (("-o", "type=oci,dest=/dev/null,force-compression=true"), "force-compression=true of the exporter oci"),
+    (("-o", "type=oci,dest=/dev/null,compression=estargz"), "compression=estargz is not done"),
+    (("-o", "type=oci,dest=/dev/null,compression=lzma"), "unsupported compression type lzma"),
+    (("-o", "type=oci,dest=/dev/null,compression=gzip,compression-level=10"), "invalid compression-level 10"),
+    (("-o", "type=image,oci-mediatypes=false,compression=zstd", "-t", "x"), "conflicts with \"oci-mediatypes=false\""),
+    (("-o", "type=image,store=maybe", "-t", "x"), "non-bool value specified for store"),
+    (("-o", "type=image,oci-artifact=true", "-t", "x"), "oci-artifact=true of the exporter image is not done yet"),
+    (("-o", "type=oci,dest=/dev/null,source-date-epoch=5"), "source-date-epoch=5 of an exporter is not done"),
     (("-o", "type=image", "-t", "x", "--annotation", "index:a=b"), "index annotations not supported for single platform export"),
-    (("--sbom=true",), "ttestation"),
-    (("--platform", "linux/amd64,linux/arm64"), "several platforms"),
+    (("--sbom=true",), "attestations of kind sbom are not made"),
+    (("--attest", "type=provenance,mode=much"), 'invalid mode "much"'),
+    (("--platform", "linux/amd64,linux/arm64", "-o", "type=docker,dest=/dev/null"), "does not support exporting manifest lists"),
+    (("--platform", "linux/amd64,linux/arm64", "-o", "type=tar,dest=/dev/null,platform-split=false"), "platform-split=false"),
+    (("--platform", "windows/amd64"), "only images of linux are built"),
 ])
 def test_what_cannot_be_made_is_refused_before_anything_is_built(files, flags, text):
     told = files.build("FROM busybox\nRUN echo begun\n", *flags, code=1)
@@ -94,3 +101,75 @@ def test_the_same_image_twice_with_a_time_for_all(files, tmp_path):
     assert ids[0] == ids[1]
     created = files.engine.api("GET", f"/images/{ids[0]}/json").json["Created"]
     assert created == "2001-09-09T01:46:40Z"
+
+
+def blob(registry, name, descriptor):
+    return registry.get_blob(name, descriptor["digest"])
+
+
+@pytest.mark.parametrize(("flags", "kind", "start"), [
+    ("compression=uncompressed", "tar", b""), ("compression=gzip,compression-level=9", "tar+gzip", b"\x1f\x8b"),
+    ("compression=zstd,compression-level=19", "tar+zstd", b"\x28\xb5\x2f\xfd"),
+])
+def test_layers_are_compressed_as_asked(files, flags, kind, start):
+    with running_registry() as registry:
+        files.build(TEXT, "-o", f"type=image,name={registry.host}/a/b:1,push=true,{flags}")
+        index, _ = registry.get_manifest("a/b", "1")
+        manifest, _ = registry.get_manifest("a/b", index["manifests"][0]["digest"])
+        assert {layer["mediaType"] for layer in manifest["layers"]} == {f"application/vnd.oci.image.layer.v1.{kind}"}
+        assert all(blob(registry, "a/b", layer).startswith(start) for layer in manifest["layers"])
+        files.engine.docker("rmi", f"{registry.host}/a/b:1")
+        files.engine.docker("pull", f"{registry.host}/a/b:1")
+
+
+def test_only_force_compresses_what_came_compressed(files):
+    """The base's layer stays as it was pulled; with force-compression it is another blob."""
+    with running_registry() as registry:
+        registry.put_image("base", "1", [registry_server.layer({"f": b"x" * 5000})], {})
+        base = registry.get_manifest("base", "1")[0]["layers"][0]
+        text = f"FROM {registry.host}/base:1\nCOPY data /\n"
+        kinds = []
+        for force in ("false", "true"):
+            files.build(text, "--provenance=false",
+                        "-o", f"type=image,name={registry.host}/a/b:{force},push=true,compression=zstd,force-compression={force}")
+            layers = registry.get_manifest("a/b", force)[0]["layers"]
+            kinds.append([layer["mediaType"].rpartition("+")[2] for layer in layers])
+            assert (layers[0]["digest"] == base["digest"]) == (force == "false")
+        assert kinds == [["gzip", "zstd"], ["zstd", "zstd"]]
+
+
+def test_names_of_all_kinds(files):
+    with running_registry() as registry:
+        one, two = f"{registry.host}/a/b", f"{registry.host}/c/d"
+        files.build(TEXT, "--provenance=false", "-o", f'type=image,"name={one}:1,{two}:2",push=true,name-canonical=true,oci-mediatypes=true')
+        _, data = registry.get_manifest("a/b", "1")
+        assert registry.get_manifest("c/d", "2")[1] == data
+        digest = registry_server.digest_of(data)
+        assert files.engine.api("GET", f"/images/{one}@{digest}/json").status == 200
+        files.build(TEXT, "-o", f"type=image,name={registry.host}/not/here,push=true,store=false")
+        assert registry.get_manifest("not/here", "latest")[0]["manifests"]
+        assert files.engine.api("GET", f"/images/{registry.host}/not/here/json").status == 404
+    files.build(TEXT, "-o", "type=image,dangling-name-prefix=loose")
+    assert any(digest.startswith("loose@") for image in files.engine.api("GET", "/images/json").json for digest in image["RepoDigests"] or ())
+
+
+def test_docker_media_types_when_asked(files):
+    with running_registry() as registry:
+        files.build(TEXT, "-o", f"type=image,name={registry.host}/a/b:1,push=true,oci-mediatypes=false,force-compression=true")
+        manifest, _ = registry.get_manifest("a/b", "1")
+    assert manifest["mediaType"] == registry_server.MANIFEST_V2
+    assert {layer["mediaType"] for layer in manifest["layers"]} == {"application/vnd.docker.image.rootfs.diff.tar.gzip"}
+
+
+def test_annotations_have_four_places(files, tmp_path):
+    files.build("FROM scratch\nCOPY data /\n", "--platform", "linux/amd64,linux/arm64", "-o", f"type=oci,tar=false,dest={tmp_path}/l",
+                "--annotation", "index:a=b", "--annotation", "index-descriptor:c=d", "--annotation", "manifest-descriptor:e=f",
+                "--annotation", "manifest[linux/arm64]:only=arm", "--annotation", "k=v")
+    described = json.loads((tmp_path / "l/index.json").read_text())["manifests"][0]
+    index = json.loads((tmp_path / "l/blobs/sha256" / described["digest"][7:]).read_text())
+    manifests = [json.loads((tmp_path / "l/blobs/sha256" / entry["digest"][7:]).read_text()) for entry in index["manifests"]]
+    assert described["annotations"].items() >= {"c": "d"}.items() and index["annotations"] == {"a": "b"}
+    assert [entry["annotations"] for entry in index["manifests"]] == [{"e": "f"}] * 2
+    assert [manifest["annotations"] for manifest in manifests] == [{"k": "v"}, {"k": "v", "only": "arm"}]
+    told = files.build("FROM scratch\nCOPY data /\n", "-o", "type=oci,dest=/dev/null", "--annotation", "manifest[linux/s390x]:a=b", code=1)
+    assert "no platform linux/s390x found in source" in told

@@ -15,7 +15,7 @@ from corten.api.router import Route
 from corten.base.errors import InvalidArgument, Unsupported
 from corten.base.files import parse_json
 from corten.base.units import parse_time
-from corten.build.classic import arguments_from, check_platform
+from corten.build.classic import arguments_from, build_platform
 from corten.engine.build_cache import Prune
 from corten.engine.builds import Build, BuildRequest
 from corten.engine.records import Ulimit
@@ -62,7 +62,7 @@ def read_query(query: Query, registry_config: str) -> BuildRequest:
         raise InvalidArgument("error reading labels: values must be strings")
     options.target = query.get("target")
     options.platform = query.get("platform")
-    check_platform(options.platform)
+    build_platform(options.platform)
     options.use_cache = not query.flag("nocache")
     options.pull = query.flag("pull")
     options.quiet = query.flag("q")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from corten.build.variables import Expander
+from corten.oci.platform import Platform, host_platform
 
 if TYPE_CHECKING:
     from corten.build.instructions import Plan
@@ -20,16 +21,17 @@ PREDEFINED = frozenset(
 )
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "riscv64": "riscv64"}.get(
     os.uname().machine, os.uname().machine)
-PLATFORM = f"linux/{ARCHITECTURE}"
 
 
-def platform_arguments(target: str = "") -> dict[str, str]:
-    """The arguments every build has in its global scope: one platform, the machine's own, and the stage's name."""
+def platform_arguments(target: str = "", platform: Platform | None = None) -> dict[str, str]:
+    """The arguments every build has in its global scope: the machine's platform, the one that is built for (None: the
+    same), and the name of the stage that is built."""
+    own = host_platform()
     found = {
         f"{side}{what}": value
-        for side in ("TARGET", "BUILD")
-        for what, value in (("PLATFORM", PLATFORM), ("OS", "linux"), ("OSVERSION", ""), ("ARCH", ARCHITECTURE),
-                            ("VARIANT", ""))
+        for side, one in (("TARGET", platform or own), ("BUILD", own))
+        for what, value in (("PLATFORM", str(one)), ("OS", one.os), ("OSVERSION", ""), ("ARCH", one.architecture),
+                            ("VARIANT", one.variant))
     }
     return {**found, "TARGETSTAGE": target or "default"}
 
@@ -55,10 +57,10 @@ class BuildArguments:
 
     __slots__ = ("_allowed", "_given", "_global", "_referenced")
 
-    def __init__(self, given: Mapping[str, str | None], target: str = "") -> None:
-        """target: the name of the stage that is built."""
+    def __init__(self, given: Mapping[str, str | None], target: str = "", platform: Platform | None = None) -> None:
+        """target: the name of the stage that is built; platform: what it is built for, None for the machine's own."""
         self._given = dict(given)
-        known = platform_arguments(target)
+        known = platform_arguments(target, platform)
         self._global: dict[str, str | None] = {name: self._given.get(name) or text for name, text in known.items()}
         self._allowed: dict[str, str | None] = {}
         self._referenced: set[str] = set()

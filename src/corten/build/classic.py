@@ -14,8 +14,8 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from corten.base.errors import Error, InvalidArgument, NotFound, Unsupported
-from corten.build import changes, history
-from corten.build.arguments import ARCHITECTURE, BuildArguments
+from corten.build import changes, history, provenance
+from corten.build.arguments import BuildArguments
 from corten.build.context import Tree, select
 from corten.build.copying import copy_operation
 from corten.build.dockerfile import parse
@@ -29,7 +29,7 @@ from corten.build.stage import BuildImage, StageState, scratch
 from corten.build.stages import Stages, needed_stages
 from corten.build.teller import Options, Teller
 from corten.build.variables import Expander
-from corten.oci.platform import parse_platform
+from corten.oci.platform import Platform, host_platform, parse_platform
 from corten.oci.reference import parse as parse_reference
 
 _BUILDKIT = ("the --{} option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ "
@@ -52,9 +52,12 @@ class ClassicBuild:
                  teller: Teller) -> None:
         self.plan, self.options, self.backend, self.teller = plan, options, backend, teller
         self._open_context = context  # the tree of a context by name, "" the main one, unpacked when first asked for
-        self._arguments = BuildArguments(options.arguments, plan.stages[-1].name)
+        self._platform = build_platform(options.platform)
+        self._arguments = BuildArguments(options.arguments, plan.stages[-1].name, self._platform)
         self.failed_at: tuple[int, int] | None = None  # the lines of the first command that failed
         self._stage_arguments: dict[int, BuildArguments] = {}
+        self.done: list[provenance.Step] = []
+        self.bases: dict[tuple[str, Platform], str] = {}  # all that is built on or copied from: its id
         self._stages = Stages(self._stage)
         self._step = 0
         self._total = len(plan.meta_args) + sum(1 + len(stage.commands) for stage in plan.stages)
@@ -98,7 +101,7 @@ class ClassicBuild:
 
     async def _stage(self, index: int) -> BuildImage:
         stage = self.plan.stages[index]
-        teller = self.teller.stage(index, stage, len(self.plan.stages))
+        teller = self.teller.stage(index, stage, len(self.plan.stages), str(self._platform_of(stage)))
         self._next_step(teller, stage.code)
         try:
             return await self._build_stage(index, stage, teller)
@@ -137,20 +140,29 @@ class ClassicBuild:
         found = [index for index in range(at) if name and self.plan.stages[index].name == name.lower()]
         return self._stage_arguments.get(found[-1]) if found and self.options.buildkit else None
 
+    def _platform_of(self, stage: Stage) -> Platform:
+        words = Expander(self._arguments.global_values(), self.plan.escape)
+        return build_platform(words.word(stage.platform)) if stage.platform else self._platform
+
     async def _base(self, at: int, stage: Stage) -> BuildImage:
         words = Expander(self._arguments.global_values(), self.plan.escape)
         name = words.word(stage.base)
         if not name:
             raise InvalidArgument(f"base name ({stage.base}) should not be blank")
-        check_platform(words.word(stage.platform) or self.options.platform)
+        platform = self._platform_of(stage)
         for index in range(at - 1, -1, -1):
             if self.plan.stages[index].name == name.lower():
                 return await self._stages.image(index)
         if (named := await self._named_image(name)) is not None:
             return named
         if name.lower() == "scratch":
-            return scratch()
-        return await self.backend.resolve(name, self.options.pull)
+            return scratch(platform)
+        return await self._resolve(name, self.options.pull, platform)
+
+    async def _resolve(self, name: str, pull: bool, platform: Platform) -> BuildImage:
+        image = await self.backend.resolve(name, pull, platform)
+        self.bases[name, platform] = image.id
+        return image
 
     async def _triggers(self, work: StageWork) -> None:
         """ONBUILD of the base image."""
@@ -180,8 +192,10 @@ class ClassicBuild:
         operation = await self._operation(work, command)
         if self.options.buildkit:
             history.reword(work.state, command, operation)
-        vertex = Vertex(source(work.state.image), operation, epoch=self.options.epoch)
-        work.state.adopt(await work.solver.solve(vertex, work.teller))
+        below = work.state.image
+        vertex = Vertex(source(below), operation, epoch=self.options.epoch)
+        work.state.adopt(image := await work.solver.solve(vertex, work.teller))
+        self.done.append(provenance.Step(operation, below.id, image.id, (command.line, command.end_line)))
 
     async def _operation(self, work: StageWork, command: Command) -> Operation:
         name, state = command.name, work.state
@@ -259,16 +273,21 @@ class ClassicBuild:
 
     def _is_named(self, name: str) -> bool:
         """Whether a context besides the main one has this name."""
-        return context_name(name) in self.options.named_images or context_name(name) in self.options.named_folders
+        return self._given(name) is not None or context_name(name) in self.options.named_folders
+
+    def _given(self, name: str) -> str | None:
+        """The image of this build's platform that a caller gives in the place of `name`."""
+        given, known = self.options.named_images, context_name(name)
+        return given.get(f"{known}::{self._platform}", given.get(known))
 
     async def _named_image(self, name: str) -> BuildImage | None:
         """The image a context given by the caller puts in the place of `name`."""
         if not name or not self._is_named(name):
             return None
-        found = self.options.named_images.get(context_name(name))
+        found = self._given(name)
         if found is None:
             raise Unsupported(f"FROM {name}: a folder as a build context can be copied from, but is no base image yet")
-        return await self.backend.resolve(found, False)
+        return await self._resolve(found, False, self._platform)
 
     async def _image(self, at: int, name: str) -> BuildImage:
         index = self.plan.stage_index(name)
@@ -279,7 +298,7 @@ class ClassicBuild:
         if (named := await self._named_image(name)) is not None:
             return named
         try:
-            return await self.backend.resolve(name, False)
+            return await self._resolve(name, False, self._platform)
         except Error as error:
             raise NotFound(f"invalid from flag value {name}: {error}") from None
 
@@ -292,16 +311,14 @@ def context_name(name: str) -> str:
         return name.lower()
 
 
-def check_platform(text: str) -> None:
-    """Only the machine's own platform is built. Raises InvalidArgument, Unsupported."""
-    if not text:
-        return
-    parse_platform(text)
-    parts = text.lower().split("/")
-    architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(parts[-1] if len(parts) < 3 else parts[1])
-    architecture = architecture or (parts[1] if len(parts) > 1 else parts[0])
-    if (len(parts) > 1 and parts[0] != "linux") or architecture not in (ARCHITECTURE, "linux"):
-        raise Unsupported(f"platform {text} is not supported: this machine builds linux/{ARCHITECTURE} only")
+def build_platform(text: str) -> Platform:
+    """What a build is for; "" is the machine's own. Raises InvalidArgument, Unsupported for other systems."""
+    platform = parse_platform(text) if text else host_platform()
+    if platform.os != "linux":
+        raise Unsupported(f"platform {text} is not supported: only images of linux are built")
+    if platform.architecture == "arm" and not platform.variant:
+        return Platform("linux", "arm", "v7")  # as docker takes it
+    return platform
 
 
 def failure(error: BaseException) -> dict[str, Any]:

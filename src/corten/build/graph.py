@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from corten.oci.platform import host_platform, platform_of
+
 if TYPE_CHECKING:
     from corten.build.ops import Operation
     from corten.build.stage import BuildImage
@@ -28,7 +30,7 @@ class Vertex:
         self.parent, self.operation, self.image = parent, operation, image
         if operation is None:
             assert image is not None
-            self.digest = image.id or "scratch"
+            self.digest = _name(image)
         else:
             assert parent is not None
             text = f"{parent.identity}\0{operation.key()}" + ("" if epoch is None else f"\0{epoch}")
@@ -37,7 +39,13 @@ class Vertex:
     @property
     def identity(self) -> str:
         """What a child's digest is made of: the image once it is known (as docker's cache goes), else the digest."""
-        return (self.image.id or "scratch") if self.image is not None else self.digest
+        return _name(self.image) if self.image is not None else self.digest
+
+
+def _name(image: BuildImage) -> str:
+    """An image's id; the empty one has none, and is another for each platform."""
+    platform = platform_of(image.document)
+    return image.id or ("scratch" if platform in (None, host_platform()) else f"scratch {platform}")
 
 
 def source(image: BuildImage) -> Vertex:

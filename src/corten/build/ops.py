@@ -21,6 +21,7 @@ from corten.build.remotes import GitRef
 from corten.build.run_mounts import RunMount
 from corten.build.stage import BuildImage, Layer
 from corten.linux.path import open_in_root
+from corten.oci.platform import Platform
 
 if TYPE_CHECKING:
     from corten.build.solver import Flight
@@ -87,8 +88,11 @@ class Backend(Protocol):
     @property
     def remotes(self) -> Remotes: ...
 
-    async def resolve(self, reference: str, pull: bool) -> BuildImage:
-        """An image by name or id, pulled when it is missing or `pull` is set. Raises NotFound, registry errors."""
+    async def resolve(self, reference: str, pull: bool, platform: Platform) -> BuildImage:
+        """An image by name or id, pulled when it is missing, of another platform, or `pull` is set.
+
+        Raises NotFound, registry errors.
+        """
 
     async def run(self, image: BuildImage, step: RunStep, observer: Observer) -> Layer | None:
         """Run in a container; what it changed as a layer, None when nothing. Raises CommandFailed, Error."""

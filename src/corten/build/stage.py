@@ -10,6 +10,7 @@ from typing import Any
 
 from corten.base.units import format_time, now_ns
 from corten.build.arguments import ARCHITECTURE, BuildArguments
+from corten.oci.platform import Platform, host_platform
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ["/bin/sh", "-c"]
@@ -33,9 +34,9 @@ class Layer:
         self.name, self.diff_id = name, diff_id
 
 
-def scratch() -> BuildImage:
-    """The empty image: no layers, no configuration."""
-    document = {"architecture": ARCHITECTURE, "os": "linux", "config": {}, "history": [],
+def scratch(platform: Platform | None = None) -> BuildImage:
+    """The empty image of a platform (None: this machine's): no layers, no configuration."""
+    document = {**(platform or host_platform()).json(), "config": {}, "history": [],
                 "rootfs": {"type": "layers", "diff_ids": []}}
     return BuildImage("", document, [])
 

@@ -17,13 +17,15 @@ class Options:
     """What the caller asks of one build."""
 
     __slots__ = ("arguments", "buildkit", "entitlements", "epoch", "force_remove", "labels", "named_folders",
-                 "named_images", "platform", "pull", "quiet", "remove", "target", "uncached_stages", "use_cache")
+                 "named_images", "platform", "platforms", "pull", "quiet", "remove", "target", "uncached_stages",
+                 "use_cache")
 
     def __init__(self) -> None:
         self.arguments: dict[str, str | None] = {}
         self.labels: dict[str, str] = {}
         self.target = ""
         self.platform = ""
+        self.platforms: list[str] = []  # when several are built for at once; `platform` is then one of them
         self.use_cache, self.pull, self.quiet = True, False, False
         self.uncached_stages: frozenset[str] = frozenset()  # names, lower case, of stages that do without the cache
         self.remove, self.force_remove = True, False
@@ -64,8 +66,8 @@ class Teller:
         if not self._options.quiet:
             self._write({"aux": {"ID": image_id}})
 
-    def stage(self, index: int, stage: Stage, total: int) -> Teller:
-        """A stage begins, one of `total`; who tells of it."""
+    def stage(self, index: int, stage: Stage, total: int, platform: str) -> Teller:
+        """A stage begins, one of `total`, for a platform; who tells of it."""
         return self
 
     def step(self, number: int, total: int, code: str) -> None:

@@ -25,17 +25,22 @@ from corten.build.ops import CommandFailed, Observer, RunStep
 from corten.build.run_mounts import RunMount
 from corten.build.stage import BuildImage, Layer
 from corten.build.teller import Options
+from corten.engine import emulation
 from corten.engine.build_cache_remote import Imported
 from corten.engine.build_context import Context
 from corten.engine.build_mounts import Lent, StepMounts, step_mounts
 from corten.engine.build_remotes import Remotes
 from corten.engine.build_upper import clamp_times, drop_stubs
 from corten.engine.records import CreateRequest, HealthConfig, HostConfig, LogConfig, Ulimit
+from corten.image import platforms
 from corten.image.content import Lease
 from corten.image.diff import add_layer
+from corten.image.records import Image
 from corten.image.snapshot import copy_folder
 from corten.image.worker import in_thread
 from corten.linux.overlay import new_overlay
+from corten.oci.image_spec import OCI_INDEX, Descriptor
+from corten.oci.platform import Platform, host_platform, platform_of, runs_on
 from corten.zygote.log_format import LOG_NAME
 
 if TYPE_CHECKING:
@@ -87,6 +92,7 @@ class EngineBackend:
         self.lent = Lent()
         self.imports: list[Imported] = []
         self.steps: dict[str, str] = {}  # of this build: vertex's digest -> image
+        self.origins: dict[str, str] = {}  # of images that have no name here: the digest their name has elsewhere
 
     def cancel(self) -> None:
         """Have threads that work for this build stop."""
@@ -108,15 +114,47 @@ class EngineBackend:
 
     # --- images
 
-    async def resolve(self, reference: str, pull: bool) -> BuildImage:
+    async def resolve(self, reference: str, pull: bool, platform: Platform) -> BuildImage:
         images = self._engine.images
+        known: Image | None = None
         if not pull:
             try:
-                return self._image(await images.resolve(reference))
+                known = await images.resolve(reference)
+                here = await self._of_platform(known, reference, platform)
             except NotFound:
-                pass
+                here = None
+            if here is not None:
+                return self._image(here)
+        if platform not in runs_on(host_platform()):  # the name goes on meaning what this machine runs
+            return self._image(await self._foreign(known, reference, platform))
         await self._engine.distribution.bring(reference, self._auths)
         return self._image(await images.resolve(reference))
+
+    async def _foreign(self, known: Image | None, reference: str, platform: Platform) -> Image:
+        try:
+            image, digest = await self._engine.distribution.fetch(reference, self._auths, platform)
+        except Error as error:
+            if known is None:
+                raise
+            raise NotFound(f"{reference}: the image here is one for {platform_of(known.config)}, and none for "
+                           f"{platform} can be had: {error}") from error
+        self.origins[image.id] = digest
+        return image
+
+    async def _of_platform(self, image: Image, reference: str, platform: Platform) -> Image | None:
+        """What an image here is, or brought along, for a platform."""
+        own = platform_of(image.config)
+        by_id = image.id[7:].startswith(reference.removeprefix("sha256:"))
+        if image.is_host or own is None or own in runs_on(platform) or by_id:
+            return image
+        if not image.record.kept:
+            return None
+        content = self._store.content
+        found = platforms.choose(platforms.images_of(content, Descriptor(OCI_INDEX, image.record.kept[0], 0)), platform)
+        if found is None:
+            return None
+        self.origins[found.manifest.config.digest] = image.record.kept[0]
+        return await self._store.register_image(found.data, found.manifest.config.digest, found.manifest.layers)
 
     def _image(self, image: Any) -> BuildImage:
         if image.is_host:
@@ -244,6 +282,7 @@ class EngineBackend:
                                   "failed: runc create failed: unable to start container process: error during "
                                   f'container init: exec: "{step.program[0]}": stat {step.program[0]}: no such file or '
                                   "directory")
+        await emulation.check(platform_of(image.document))
         async with step_mounts(self._engine.layout, step, self, self.lent) as mounts:
             return await self._run_step(image, step, mounts, observer)
 

@@ -25,6 +25,7 @@ class Context:
     def __init__(self, path: str) -> None:
         self.path = path
         self.size = 0
+        self.fetched: dict[str, str] = {}  # what came from elsewhere: address -> "sha256:…", or a commit as "sha1:…"
         self._tree: Tree | None = None
         self._kept: list[Tree] = []
         self._lock = asyncio.Lock()

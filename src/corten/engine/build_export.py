@@ -5,19 +5,22 @@ Nothing here speaks to clients; api/buildkit/export.py does.
 
 import asyncio
 import contextlib
-import json
 import os
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator
 from typing import TYPE_CHECKING
 
 from corten.base.files import remove_tree
 from corten.base.ids import new_id
+from corten.engine.build_manifest import Made
 from corten.engine.image_transfer import save_images
 from corten.image.pack import Packer
-from corten.image.platforms import oci_manifest
+from corten.image.platforms import closure
 from corten.image.records import Image
-from corten.image.save import Saved, saved
+from corten.image.save import Saved
+from corten.image.tar_reader import DIRECTORY
+from corten.image.tar_writer import END, header, member
 from corten.linux.overlay import new_overlay
+from corten.oci.platform import Platform
 
 if TYPE_CHECKING:
     from corten.engine.engine import Engine
@@ -25,23 +28,13 @@ if TYPE_CHECKING:
 _PIECE_BYTES = 1 << 20
 
 
-def annotate(engine: "Engine", image: Image, annotations: Mapping[str, str]) -> str:
-    """Give the image a manifest with these annotations, kept for saving and pushing; the manifest's digest."""
-    store = engine.images.store
-    with store.content.lease() as lease:
-        described = [blob.descriptor() for blob in image.record.blobs]
-        manifest = oci_manifest(store.content, image.id, described).json()
-        data = json.dumps({**manifest, "annotations": dict(sorted(annotations.items()))}).encode()
-        lease.add(digest := store.content.add(data))
-        image.record.manifest = digest
-        store.put_image(image.record)
-    return digest
-
-
-def saved_image(engine: "Engine", image: Image, names: list[str]) -> Saved:
-    """An image as it goes out, under these full references."""
-    found = saved(engine.images.store.content, image, names, None)
-    assert found is not None
+def saved_image(engine: "Engine", image: Image, names: list[str], made: Made, platform: Platform) -> Saved:
+    """What was made as it goes out, under these full references; `image` is that of `platform`."""
+    content = engine.images.store.content
+    manifest = content.read(made.manifests[platform].digest)
+    found = Saved(names, image.id, image.config, made.blobs[platform], manifest)
+    found.top = made.top
+    found.kept = closure(content, made.top.digest) if made.index else []
     return found
 
 
@@ -58,6 +51,18 @@ async def archive(engine: "Engine", image: Image, found: Saved) -> AsyncGenerato
                 raise OSError(f"{image.id}: a blob ended early")
             yield data
             at += len(data)
+
+
+class Part:
+    """A tree on its way out: `root` a descriptor, `folder` where the client finds it ("": at the top).
+
+    `files`: what is beside the tree's own at its top, by name.
+    """
+
+    __slots__ = ("files", "folder", "root")
+
+    def __init__(self, root: int, folder: str, files: dict[str, bytes]) -> None:
+        self.root, self.folder, self.files = root, folder, files
 
 
 @contextlib.contextmanager
@@ -82,18 +87,18 @@ def tree(engine: "Engine", image: Image) -> Iterator[int]:
             remove_tree(empty)
 
 
-async def tar(root: int) -> AsyncGenerator[bytes]:
-    """A tar of the tree behind a descriptor. Leaving early ends the thread that writes it."""
+async def tar(parts: list[Part]) -> AsyncGenerator[bytes]:
+    """A tar of the parts. Leaving early ends the thread that writes it."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
 
     def pack() -> None:
-        folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
         try:
-            Packer(writer, whiteouts=False).run(folder)
+            for part in parts:
+                _pack(part, writer)
+            os.write(writer, END)
         except BrokenPipeError:
             return  # nobody reads any more
         finally:
-            os.close(folder)
             os.close(writer)
 
     packing = asyncio.create_task(asyncio.to_thread(pack))
@@ -103,3 +108,23 @@ async def tar(root: int) -> AsyncGenerator[bytes]:
     finally:
         os.close(reader)
         await packing
+
+
+def _pack(part: Part, out: int) -> None:
+    """The members of one part, without an end mark."""
+    prefix = part.folder.encode()
+    if prefix:
+        os.write(out, header(prefix, DIRECTORY, 0o755))
+    for name, data in sorted(part.files.items()):
+        _write(out, member(f"{part.folder}/{name}" if prefix else name, data))
+    folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=part.root)
+    try:
+        Packer(out, whiteouts=False).add(folder, prefix)
+    finally:
+        os.close(folder)
+
+
+def _write(out: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(out, view):]

@@ -78,6 +78,7 @@ class Remotes:
             modified = _time(headers.get("last-modified", ""))
             os.utime(file.fileno(), (modified, modified))
         tree = self._tree(os.open(folder, _FOLDER))
+        self._context.fetched[url] = f"sha256:{digest.hexdigest()}"
         return Download(tree, name[:255], f"sha256:{digest.hexdigest()}", headers.get("content-type", ""))
 
     async def clone(self, ref: GitRef, keep_git_dir: bool) -> tuple[Tree, str]:
@@ -101,6 +102,7 @@ class Remotes:
         commit = (await self._git(folder, "rev-parse", "HEAD")).strip()
         if ref.checksum and not (_COMMIT.fullmatch(ref.checksum) and commit.startswith(ref.checksum)):
             raise InvalidArgument(f"expected checksum to match {ref.checksum}, got {commit}")
+        self._context.fetched[f"{ref.remote}#{ref.ref}" if ref.ref else ref.remote] = f"sha1:{commit}"
         if not keep_git_dir:
             await asyncio.to_thread(_remove_git, folder)
         root = os.open(folder, _FOLDER)

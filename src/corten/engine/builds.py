@@ -8,6 +8,7 @@ A build owns a folder (context, unpacked archives) and a lease on what it makes;
 """
 
 import asyncio
+import copy
 import functools
 import os
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +22,7 @@ from corten.build.context import Tree, drop_ignored_dockerfile, read_dockerfile
 from corten.build.files import Cancelled
 from corten.build.instructions import Plan
 from corten.build.ops import CommandFailed
+from corten.build.provenance import Step
 from corten.build.reading import read
 from corten.build.solver import Flight
 from corten.build.teller import Options, Teller
@@ -32,6 +34,7 @@ from corten.engine.build_folders import Folders, Listing
 from corten.engine.build_mounts import SECRETS, Lent
 from corten.engine.build_remotes import take_remote
 from corten.oci import reference
+from corten.oci.platform import Platform, host_platform
 
 if TYPE_CHECKING:
     from corten.engine.engine import Engine
@@ -146,10 +149,24 @@ def tag_name(text: str) -> str:
     return parsed.with_default_tag().full()
 
 
+class BuiltImage:
+    """What a build made for one platform: its id; `bases`: (name, platform) -> (id, digest elsewhere or "").
+
+    `fetched`: addresses whose content was taken, and its digest; `steps`: what was done, also where it was remembered.
+    """
+
+    __slots__ = ("bases", "fetched", "id", "platform", "steps")
+
+    def __init__(self, platform: Platform, image_id: str, bases: dict[tuple[str, Platform], tuple[str, str]],
+                 steps: list[Step], fetched: dict[str, str]) -> None:
+        self.platform, self.id, self.bases, self.steps, self.fetched = platform, image_id, bases, steps, fetched
+
+
 class Build:
     """One build under way: an asynchronous iterator of lists of messages. `aclose` it, whether it ran or not.
 
-    `image_id` is the result's, "" until there is one; `failed` why there will be none; `steps` by vertex's digest.
+    `image_id` is the result's, "" until there is one, `images` by platform; `failed` why there will be none; `steps`
+    by vertex's digest.
     """
 
     def __init__(self, builds: Builds, request: BuildRequest, context: Context, plan: Plan, names: list[str]) -> None:
@@ -157,6 +174,7 @@ class Build:
         self._names = names
         self._folders = {name: Context(f"{context.path}-{number}") for number, name in enumerate(request.folders)}
         self.image_id = ""
+        self.images: dict[Platform, BuiltImage] = {}
         self.failed: BaseException | None = None
         self.steps: dict[str, str] = {}
         self.failed_at = (0, 0)  # the first and last line of the command that failed
@@ -204,18 +222,14 @@ class Build:
         engine, options = self._builds.engine, self._request.options
         self._builds.running.add(self)
         backend = EngineBackend(engine, self._context, self._request.limits, options, self._request.auths)
-        build: classic.ClassicBuild | None = None
         try:
             with engine.images.store.content.lease() as lease:
                 backend.lease, backend.lent = lease, self._request.lent
                 backend.imports, self.steps = self._request.imports, backend.steps
-                teller = self._request.teller(self._write, options)
-                build = classic.ClassicBuild(self._plan, options, self._open_context, backend, teller)
-                self.image_id = await build.run()
-                self._name(teller)
+                await self._platforms(backend)
+                self._name(self._request.teller(self._write, options))
         except (Error, CommandFailed, OSError) as error:
             self.failed = error
-            self.failed_at = (build.failed_at if build else None) or (0, 0)
             self._write(classic.failure(error))
         except asyncio.CancelledError:
             backend.cancel()
@@ -228,10 +242,39 @@ class Build:
             engine.spawn(self._builds.cache.bound())
             engine.spawn(self._close())  # ten thousand files take a while to delete; nobody waits for that
 
+    async def _platforms(self, backend: EngineBackend) -> None:
+        """The image of each platform that is asked for; of several, the machine's own gives its id to the whole."""
+        wanted = self._request.options.platforms or [self._request.options.platform]
+        tasks = [asyncio.create_task(self._platform(text, backend)) for text in wanted]
+        try:
+            for task in asyncio.as_completed(tasks):
+                await task
+        finally:
+            for one in tasks:
+                one.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        built = [task.result() for task in tasks]
+        self.images = {one.platform: one for one in built}
+        self.image_id = self.images.get(host_platform(), built[0]).id
+
+    async def _platform(self, text: str, backend: EngineBackend) -> "BuiltImage":
+        options = copy.copy(self._request.options)
+        options.platform = text
+        teller = self._request.teller(self._write, options)
+        build = classic.ClassicBuild(self._plan, options, self._open_context, backend, teller)
+        try:
+            image_id = await build.run()
+        except (Error, CommandFailed, OSError):
+            self.failed_at = build.failed_at or (0, 0)
+            raise
+        bases = {base: (one, backend.origins.get(one, "")) for base, one in build.bases.items()}
+        return BuiltImage(classic.build_platform(text), image_id, bases, build.done, self._context.fetched)
+
     async def _open_context(self, name: str) -> Tree:
         """The main context, or a named one."""
         if name:
-            self._folders[name].fetch_later(self._request.folders[name])
+            if (tar := self._request.folders.pop(name, None)) is not None:  # platforms ask at the same time
+                self._folders[name].fetch_later(tar)
             return await self._folders[name].tree()
         tree = await self._context.tree()
         if self._request.dockerfile_text is None:

@@ -19,7 +19,15 @@ from corten.image.pull import Puller, mismatch, translate
 from corten.image.push import Pusher
 from corten.image.records import Image
 from corten.image.store import ImageStore
-from corten.oci.image_spec import CONFIG_LIMIT, INDEXES, OCI_INDEX, parse_config, parse_index, parse_manifest
+from corten.oci.image_spec import (
+    CONFIG_LIMIT,
+    INDEXES,
+    OCI_INDEX,
+    Descriptor,
+    parse_config,
+    parse_index,
+    parse_manifest,
+)
 from corten.oci.platform import Platform, parse_platform, platform_of
 from corten.oci.reference import DEFAULT_DOMAIN, Reference, parse, parse_with_tag
 from corten.registry.auth import Credentials, credentials_from
@@ -129,11 +137,30 @@ class Distribution:
         Raises as `pull` and its stream.
         """
         reference = parse(name).with_default_tag()
-        host = registry_host(reference.domain)
-        found = [fields for address, fields in logins.items() if _login_host(address) == host]
-        credentials = credentials_from(found[0]) if found else Credentials()
+        credentials = _login_of(logins, reference)
         async for _ in await self.pull(reference.full(), "", platform, credentials):
             pass
+
+    async def fetch(self, name: str, logins: dict[str, dict[str, str]], platform: Platform) -> tuple[Image, str]:
+        """(the image of a platform, the digest its name has at the registry), pulled without giving it a name here.
+
+        Raises as `pull` and its stream.
+        """
+        reference = parse(name).with_default_tag()
+        credentials = _login_of(logins, reference)
+        bases = self.registries.settings.bases(reference.domain)
+        for at, base in enumerate(bases):
+            try:
+                client = await self.registries.client(base, reference.path, credentials)
+                image, _ = await self._puller.pull(client, reference, platform, _silent, named=False)
+                top = await client.head_manifest(reference.digest or reference.tag)
+                break
+            except Error as error:
+                if at == len(bases) - 1:
+                    raise translate(error, reference) from error
+        if text := mismatch(image, reference, platform):
+            raise NotFound(text)
+        return image, top.digest if top else ""
 
     # --- push
 
@@ -155,6 +182,18 @@ class Distribution:
         async def work(emit: Emit) -> None:
             emit(plain(f"The push refers to repository [{reference.name}]"))
             await self._push(reference, credentials, platform, emit)
+
+        return await Stream(work).begin()
+
+    async def push_content(self, reference: Reference, top: Descriptor, credentials: Credentials) -> Messages:
+        """Messages of a push of a manifest or an index in the store, whatever names it has here.
+
+        A reference without a tag means: by its digest alone.
+        """
+        async def work(emit: Emit) -> None:
+            client = await self.registries.client(
+                registry_host(reference.domain), reference.path, credentials, "pull,push")
+            await self._pusher.push_content(client, reference.tag or top.digest, top, emit)
 
         return await Stream(work).begin()
 
@@ -247,6 +286,17 @@ class Distribution:
 def _attributes(image: Image, reference: Reference) -> dict[str, str]:
     labels = image.container_config.get("Labels") or {}
     return {**{key: str(value) for key, value in labels.items()}, "name": reference.familiar_name()}
+
+
+def _silent(_message: dict[str, Any]) -> None:
+    """For what nobody is shown."""
+
+
+def _login_of(logins: dict[str, dict[str, str]], reference: Reference) -> Credentials:
+    """The login (of address -> AuthConfig) for a reference's registry."""
+    host = registry_host(reference.domain)
+    found = [fields for address, fields in logins.items() if _login_host(address) == host]
+    return credentials_from(found[0]) if found else Credentials()
 
 
 def _login_host(address: str) -> str:

@@ -47,16 +47,17 @@ def parcel(content: ContentStore, image: Image, shown: str, platform: Platform |
         other = platforms.sibling(content, image, platform)
         if other is None:
             raise platforms.not_provided(shown, platform)
-        return _of(content, other.digest, OCI_MANIFEST)
+        return below(content, other.digest, OCI_MANIFEST)
     if platforms.complete(content, kept):
-        return _of(content, kept[0], OCI_INDEX)
+        return below(content, kept[0], OCI_INDEX)
     if own not in runs_on(host_platform()):
         raise Conflict("multiple matching manifests found but no specific platform requested")
-    found = _of(content, image.record.manifest, OCI_MANIFEST)
+    found = below(content, image.record.manifest, OCI_MANIFEST)
     return Parcel(found.blobs, found.documents, _described(content, kept[0], OCI_INDEX))
 
 
-def _of(content: ContentStore, digest: str, media_type: str) -> Parcel:
+def below(content: ContentStore, digest: str, media_type: str) -> Parcel:
+    """A document and all that it leads to. Raises NotFound for what is not here."""
     blobs: dict[str, Blob] = {}
     documents: dict[str, Blob] = {}
 

@@ -49,6 +49,11 @@ class Packer:
         self._write(END)
         self.flush()
 
+    def add(self, root: int, prefix: bytes = b"") -> None:
+        """The same without an end mark: more is to come."""
+        self._folder(root, prefix)
+        self.flush()
+
     def run_differences(self, root: int, base: int) -> None:
         """A layer of what makes the tree `root` differ from the tree `base`, both whole."""
         for difference in differences(root, base):

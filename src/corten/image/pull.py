@@ -69,9 +69,11 @@ class Puller:
         self._flights = Flights()
 
     async def pull(
-        self, client: Client, reference: Reference, platform: Platform | None, emit: Emit
+        self, client: Client, reference: Reference, platform: Platform | None, emit: Emit, *, named: bool = True
     ) -> tuple[Image, bool]:
         """(the image, whether anything was new). `reference` has a tag or a digest; both: the digest counts.
+
+        `named` False: what names mean here stays as it is, and the image has none.
 
         Raises NotFound (no such manifest), Unauthorized, InvalidArgument (hostile or broken content), Unsupported
         (schema 1, artifacts), Unreachable, OSError (the disk). Cancelled, what came so far stays for the next try.
@@ -89,8 +91,9 @@ class Puller:
             names = [Reference(reference.domain, reference.path, "", top.digest).full()]
             if not reference.digest:
                 names.append(reference.full())
+            names = names if named else []
             known = self._store.get(manifest.config.digest)
-            fresh = known is None or self._store.by_name(names[-1]) is not known
+            fresh = known is None or (named and self._store.by_name(names[-1]) is not known)
             if known is None:
                 await self._fetch(client, manifest, lease, emit)
             image = await self._store.register_image(data, manifest.config.digest, manifest.layers, names)

@@ -16,7 +16,7 @@ from corten.base.ids import short_id
 from corten.image.compressible import compressible
 from corten.image.content import Lease, Writer
 from corten.image.flights import Flights
-from corten.image.index_push import Parcel, parcel
+from corten.image.index_push import Parcel, below, parcel
 from corten.image.progress import Bar, Emit, plain
 from corten.image.records import Blob, Image, LayerRecord
 from corten.image.store import ImageStore
@@ -108,6 +108,25 @@ class Pusher:
             await client.put_manifest(reference.tag, media_type, data)
             digest = self._record(image, reference, data, pulled=kept is not None)
         return digest, len(data)
+
+    async def push_content(self, client: Client, target: str, top: Descriptor, emit: Emit) -> None:
+        """A manifest or an index and all below it, as they lie in the content store; `target`: a tag or its digest."""
+        content = self._store.content
+        with content.lease() as lease:
+            found = await asyncio.to_thread(below, content, top.digest, top.media_type)
+            for digest in found.digests():
+                lease.add(digest)
+            turn = asyncio.Semaphore(client.settings.parallel_uploads)
+
+            async def one(blob: Blob) -> None:
+                async with turn:
+                    await self._send(client, blob, emit, short_id(blob.digest))
+
+            await _all([one(blob) for blob in found.blobs])
+            for document in found.documents:
+                data = content.read(document.digest, MANIFEST_LIMIT)
+                name = target if document.digest == top.digest else document.digest
+                await client.put_manifest(name, document.media_type, data)
 
     def _kept(self, image: Image, lease: Lease) -> Manifest | None:
         """The manifest the image was pulled with, when all it names is here."""

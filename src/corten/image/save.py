@@ -127,9 +127,9 @@ def _index(wanted: list[Saved]) -> dict[str, Any]:
     entries = []
     for image in wanted:
         for name in image.names or [""]:
-            descriptor = Descriptor(image.top.media_type, image.top.digest, image.top.size)
+            descriptor = Descriptor(image.top.media_type, image.top.digest, image.top.size, dict(image.top.annotations))
             if name:
-                descriptor.annotations = {ANNOTATION_FULL_NAME: name, ANNOTATION_REF_NAME: reference.parse(name).tag}
+                descriptor.annotations |= {ANNOTATION_FULL_NAME: name, ANNOTATION_REF_NAME: reference.parse(name).tag}
             entries.append(descriptor.json())
     return {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
 

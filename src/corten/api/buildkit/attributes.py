@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from corten.api.buildkit.progress import VertexTeller
 from corten.base.errors import InvalidArgument, Unsupported
 from corten.base.units import parse_number
-from corten.build.classic import check_platform
+from corten.build.classic import build_platform
+from corten.build.provenance import Asked
 from corten.engine.builds import BuildRequest
 from corten.engine.records import Ulimit
 
 NETWORK_HOST = "network.host"
+_PLATFORMS_LIMIT = 32
+_DISABLED = "disabled=true"
 # read below or elsewhere, or of no effect on what is built
 _KNOWN = frozenset((
     "cmdline", "contextkey", "dockerfilekey", "contextsubdir", "frontend.caps", "force-network-mode", "local-sessionid",
@@ -38,7 +41,7 @@ def read_attributes(attributes: Mapping[str, str], entitlements: frozenset[str])
         elif kind == "label":
             options.labels[rest] = value
         elif kind == "attest":
-            _refuse_attestation(rest, value)
+            _check_attestation(rest, value)
         elif kind not in _KNOWN:
             raise Unsupported(f"the build attribute {name} is not done yet")
     uncached = attributes.get("no-cache")
@@ -46,20 +49,39 @@ def read_attributes(attributes: Mapping[str, str], entitlements: frozenset[str])
     options.use_cache = uncached is None or bool(options.uncached_stages)
     options.pull = attributes.get("image-resolve-mode") == "pull"
     options.target = attributes.get("target", "")
-    options.platform = attributes.get("platform", "")
-    if "," in options.platform:
-        raise Unsupported(f"building for several platforms at once ({options.platform}) is not done yet")
-    check_platform(options.platform)
+    _read_platforms(attributes, request)
     _read_limits(attributes, request)
     if request.limits.network_mode == "host" and NETWORK_HOST not in entitlements:
         raise InvalidArgument(f"{NETWORK_HOST} is not allowed")
     return request
 
 
-def _refuse_attestation(kind: str, value: str) -> None:
-    if value == "disabled=true" or "inline-only=true" in value.split(","):
-        return  # not wanted, or only where it costs nothing
-    raise Unsupported(f"attestations are not made yet: {kind} (--provenance=false --sbom=false)")
+def _read_platforms(attributes: Mapping[str, str], request: BuildRequest) -> None:
+    """`platform`: one, or several with commas. Raises InvalidArgument, Unsupported."""
+    found = [str(build_platform(text.strip())) for text in attributes.get("platform", "").split(",") if text.strip()]
+    found = list(dict.fromkeys(found))
+    if len(found) > _PLATFORMS_LIMIT:
+        raise InvalidArgument(f"more than {_PLATFORMS_LIMIT} platforms at once")
+    several = len(found) > 1 or attributes.get("multi-platform", "").lower() in ("true", "1")
+    request.options.platform = found[0] if found else ""
+    request.options.platforms = found if several else []
+
+
+def provenance_of(attributes: Mapping[str, str]) -> Asked | None:
+    """What provenance the client wants. Raises InvalidArgument, Unsupported."""
+    value = attributes.get("attest:provenance")
+    return None if value is None or _DISABLED in value.split(",") else Asked(value)
+
+
+def _check_attestation(kind: str, value: str) -> None:
+    if _DISABLED in value.split(","):
+        return
+    if kind == "sbom":
+        raise Unsupported("attestations of kind sbom are not made: the generator would be another image's program "
+                          "(--sbom=false)")
+    if kind != "provenance":
+        raise Unsupported(f"attestations of kind {kind} are not made: --attest type={kind}")
+    Asked(value)
 
 
 def _read_limits(attributes: Mapping[str, str], request: BuildRequest) -> None:

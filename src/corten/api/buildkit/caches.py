@@ -13,7 +13,7 @@ from corten.base.errors import Error, InvalidArgument, Unsupported
 from corten.base.files import parse_json
 from corten.engine import build_cache_remote as remote
 from corten.oci import reference
-from corten.oci.image_spec import MANIFEST_LIMIT, OCI_MANIFEST
+from corten.oci.image_spec import INDEXES, MANIFEST_LIMIT, OCI_MANIFEST, parse_index
 from corten.registry.auth import credentials_from
 from corten.registry.settings import registry_host
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from corten.engine.engine import Engine
 
 _TRUE = ("true", "1")
+_IMAGES = 16  # of an index, whose inline caches are read
 
 
 def check(exports: Iterable[Any]) -> None:
@@ -51,7 +52,7 @@ async def read(engine: "Engine", session: Session, progress: Progress, ref: str,
         name = str(attributes.get("ref" if kind == "registry" else "src", ""))
         vertex = Vertex(progress, f"importing cache manifest from {name}", f"{ref}import{number}")
         try:
-            found.append(await _read(engine, session, kind, name, attributes))
+            found += await _read(engine, session, kind, name, attributes)
         except (Error, OSError, GRPCError, StreamTerminatedError) as error:
             vertex.done(error=str(error))
             continue
@@ -60,14 +61,17 @@ async def read(engine: "Engine", session: Session, progress: Progress, ref: str,
 
 
 async def _read(engine: "Engine", session: Session, kind: str, name: str,
-                attributes: Mapping[str, Any]) -> remote.Imported:
+                attributes: Mapping[str, Any]) -> list[remote.Imported]:
     if kind == "local":
         store = ClientStore(session, f"local:{name}")
-        return await remote.read(store, await store.read(str(attributes.get("digest")), MANIFEST_LIMIT))
+        return [await remote.read(store, await store.read(str(attributes.get("digest")), MANIFEST_LIMIT))]
     parsed = reference.parse(name).with_default_tag()
     place = await _repository(engine, session, parsed, "pull")
-    manifest, _ = await place.client.manifest(parsed.digest or parsed.tag)
-    return await remote.read(place, manifest)
+    manifest, described = await place.client.manifest(parsed.digest or parsed.tag)
+    if described.media_type not in INDEXES:
+        return [await remote.read(place, manifest)]
+    images = [entry for entry in parse_index(manifest) if "vnd.docker.reference.type" not in entry.annotations]
+    return [await remote.read(place, (await place.client.manifest(entry.digest))[0]) for entry in images[:_IMAGES]]
 
 
 async def _repository(engine: "Engine", session: Session, parsed: reference.Reference,
@@ -85,7 +89,7 @@ def add_inline(engine: "Engine", image_id: str, steps: Mapping[str, str], export
     return remote.inline(engine, engine.images.find(image_id), kept).id
 
 
-async def write(engine: "Engine", session: Session, progress: Progress, ref: str, image_id: str,
+async def write(engine: "Engine", session: Session, progress: Progress, ref: str, image_ids: list[str],
                 steps: Mapping[str, str], exports: Iterable[Any]) -> dict[str, str]:
     """Write the caches asked for; what the client is told. Raises Error kinds."""
     response: dict[str, str] = {}
@@ -95,7 +99,9 @@ async def write(engine: "Engine", session: Session, progress: Progress, ref: str
         vertex = Vertex(progress, f"exporting cache to {'registry' if one.Type == 'registry' else 'client directory'}",
                         f"{ref}cache{number}")
         try:
-            kept = remote.steps_of(engine, steps, image_id, one.Attrs.get("mode") == "max")
+            kept: dict[str, Any] = {}
+            for image_id in image_ids:
+                kept |= remote.steps_of(engine, steps, image_id, one.Attrs.get("mode") == "max")
             response.update(await _write(engine, session, one, kept))
         except (Error, OSError, GRPCError, StreamTerminatedError) as error:
             vertex.done(error=str(error))

@@ -34,20 +34,20 @@ async def add_named(engine: "Engine", session: Session, attributes: Mapping[str,
         kind, _, rest = attribute.partition(":")
         if kind != "context" or not rest:
             continue
-        name = rest.partition("::")[0]
+        name, of_platform = rest.partition("::")[0], rest
         if value.startswith("local:"):
             folder = value.removeprefix("local:")
             rules = await read_file(session, folder, ".dockerignore") or b""
             exclude = read_patterns(rules.decode("utf-8", "replace"))
             request.folders[name] = receive(session, folder, exclude=exclude)
         elif value.startswith(_IMAGE):
-            request.options.named_images[name] = value.removeprefix(_IMAGE)
+            request.options.named_images[of_platform] = value.removeprefix(_IMAGE)
         elif value.startswith(_LAYOUT):
             where, _, digest = value.removeprefix(_LAYOUT).rpartition("@")
             store = ClientStore(session, f"oci:{where.rpartition('/')[2].partition(':')[0] if where else ''}")
             request.options.named_images[name] = await import_layout(engine, store, digest)
         elif value.startswith("input:"):
-            request.options.named_images[name] = input_image(inputs, value.removeprefix("input:"))
+            request.options.named_images[of_platform] = input_image(inputs, value.removeprefix("input:"))
         else:
             raise Unsupported(f"the build context {name}={value} is not done yet: --build-context")
 

@@ -4,6 +4,7 @@ buildx asks Control.Solve for the outer frame and Status for progress, then Ping
 the same ref. Source: moby/buildkit api/services/control, frontend/gateway/pb.
 """
 
+import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -19,9 +20,10 @@ from corten.api.buildkit.questions import BuildFailed
 from corten.api.buildkit.sessions import METHODS_HEADER, NAME_HEADER, Session, Sessions
 from corten.api.buildkit.solve import Solve
 from corten.base.errors import Error
-from corten.build.arguments import ARCHITECTURE
 from corten.build.buildkit.messages import MESSAGES, new
+from corten.engine import emulation
 from corten.engine.build_cache import Prune, Usage
+from corten.oci.platform import parse_platform
 
 if TYPE_CHECKING:
     from corten.engine.engine import Engine
@@ -32,7 +34,9 @@ _CAPABILITIES = ("solve.base", "solve.inlinereturn", "return", "returnmap", "pro
                  "gateway.solve.evaluate", "gateway.evaluate", "gateway.warnings", "reference.output",
                  "frontend.inputs", "frontend.caps")
 _LLB_CAPABILITIES = ("exporter.multiple", "source.image", "source.local", "source.http", "source.git",
-                     "exec.meta.base", "constraints", "meta.description", "meta.exportcache")
+                     "exec.meta.base", "constraints", "meta.description", "meta.exportcache",
+                     "exporter.image.attestations",
+                     "cache.gha", "cache.s3")  # those two are refused by name, where buildx would drop them in silence
 _DOCKERFILE = re.compile(r"(?:docker\.io/)?docker/dockerfile(?:-upstream)?(?:[:@].*)?$")  # what we do ourselves
 _EXECUTOR = "org.mobyproject.buildkit.worker.executor"
 _SNAPSHOTTER = "org.mobyproject.buildkit.worker.snapshotter"  # by it buildx knows that all exporters are there
@@ -84,10 +88,12 @@ class Service:
 
     # --- the machine
 
-    def _worker(self) -> Any:
+    async def _worker(self) -> Any:
+        runs = [new("Platform", Architecture=one.architecture, OS=one.os, Variant=one.variant)
+                for one in await emulation.platforms()]
         return new(
             "WorkerRecord", ID=self._engine.system.identity, Labels={_EXECUTOR: "corten", _SNAPSHOTTER: "overlayfs"},
-            platforms=[new("Platform", Architecture=ARCHITECTURE, OS="linux")], BuildkitVersion=self._version(),
+            platforms=runs, BuildkitVersion=self._version(),
         )
 
     @staticmethod
@@ -100,7 +106,7 @@ class Service:
 
     async def _workers(self, stream: Any) -> None:
         await stream.recv_message()
-        await stream.send_message(new("ListWorkersResponse", record=[self._worker()]))
+        await stream.send_message(new("ListWorkersResponse", record=[await self._worker()]))
 
     async def _empty(self, stream: Any) -> None:
         await stream.recv_message()
@@ -122,37 +128,40 @@ class Service:
         solve.session, solve.entitlements = request.Session, frozenset(request.Entitlements)
         solve.begun.set()
         try:
-            exporters.check(request.Exporters)
+            solve.exporters = list(request.Exporters)
             caches.check(request.Cache.Exports)
             if request.Definition.ops:
                 raise BuildFailed("only Dockerfiles are built")
             if request.Frontend:
-                image_id = await self._build(solve, request.Frontend, request.FrontendAttrs, request.FrontendInputs)
+                await self._build(solve, request.Frontend, request.FrontendAttrs, request.FrontendInputs)
             else:
-                image_id = await solve.returned
+                await solve.returned
             session = await self._sessions.get(solve.session)
-            response = await self._export(solve, session, image_id, request)
+            response = await self._export(solve, session, request)
         except (BuildFailed, Error) as error:
             raise GRPCError(Status.UNKNOWN, str(error), getattr(error, "details", None)) from None
         finally:
             solve.progress.end()
         await stream.send_message(new("SolveResponse", ExporterResponse=response))
 
-    async def _export(self, solve: Solve, session: Session, image_id: str, request: Any) -> dict[str, str]:
+    async def _export(self, solve: Solve, session: Session, request: Any) -> dict[str, str]:
         engine, told = self._engine, (solve.progress, solve.ref)
-        if not image_id:
+        if not solve.images:
             return {}  # a frame without a build, by which buildx learns what there is
         exports = request.Cache.Exports
-        shown = caches.add_inline(engine, image_id, solve.steps, exports)
-        response = await exporters.export(engine, session, *told, shown, request.Exporters, solve.epoch)
-        return response | await caches.write(engine, session, *told, image_id, solve.steps, exports)
+        ids = [built.id for built in solve.images.values()]
+        result = solve.result(engine)
+        result.images = {platform: caches.add_inline(engine, image_id, solve.steps, exports)
+                         for platform, image_id in result.images.items()}
+        response = await exporters.export(engine, session, *told, result, request.Exporters)
+        return response | await caches.write(engine, session, *told, ids, solve.steps, exports)
 
-    async def _build(self, solve: Solve, frontend: str, attributes: Any, inputs: Any) -> str:
+    async def _build(self, solve: Solve, frontend: str, attributes: Any, inputs: Any) -> None:
         foreign = frontend == "gateway.v0" and not _DOCKERFILE.match(attributes.get("source", ""))
         if foreign or frontend not in ("dockerfile.v0", "gateway.v0"):
             name = attributes.get("source", "") if foreign else frontend
             raise BuildFailed(f"the front end {name} is not there: only Dockerfiles are built (dockerfile.v0)")
-        return await solve.build(self._engine, self._sessions, dict(attributes), dict(inputs))
+        await solve.build(self._engine, self._sessions, dict(attributes), dict(inputs))
 
     async def _status(self, stream: Any) -> None:
         request = await stream.recv_message()
@@ -165,7 +174,7 @@ class Service:
         await stream.recv_message()
         capabilities = [new("APICap", ID=name, Enabled=True) for name in _CAPABILITIES]
         llb = [new("APICap", ID=name, Enabled=True) for name in _LLB_CAPABILITIES]
-        answer = new("PongResponse", FrontendAPICaps=capabilities, LLBCaps=llb, Workers=[self._worker()])
+        answer = new("PongResponse", FrontendAPICaps=capabilities, LLBCaps=llb, Workers=[await self._worker()])
         await stream.send_message(answer)
 
     async def _bridge_solve(self, stream: Any) -> None:
@@ -176,13 +185,12 @@ class Service:
                 found = await solve.answer(self._engine, self._sessions, dict(request.FrontendOpt))
                 await stream.send_message(new("BridgeSolveResponse", result=new("Result", metadata=found)))
                 return
-            image_id = await self._build(solve, request.Frontend, request.FrontendOpt, request.FrontendInputs)
+            await self._build(solve, request.Frontend, request.FrontendOpt, request.FrontendInputs)
         except (BuildFailed, Error) as error:
             raise GRPCError(Status.UNKNOWN, str(error), getattr(error, "details", None)) from None
-        config = self._engine.images.store.content.read(image_id)
-        result = new("Result", ref=new("Ref", id=image_id, **{"def": definition(image_id)}),
-                     metadata={"containerimage.config": config})
-        await stream.send_message(new("BridgeSolveResponse", ref=image_id, result=result))
+        result = _result({str(platform): one.id for platform, one in solve.images.items()}, solve.several,
+                         self._engine.images.store.content.read)
+        await stream.send_message(new("BridgeSolveResponse", ref=solve.image_id, result=result))
 
     async def _return(self, stream: Any) -> None:
         request = await stream.recv_message()
@@ -214,6 +222,19 @@ class Service:
         self._engine.images.store.collect()
         for one in gone:
             await stream.send_message(_usage(one))
+
+
+def _result(images: dict[str, str], several: bool, read: Callable[[str], bytes]) -> Any:
+    """What the client is handed of a build: a reference to its image, or one a platform."""
+    refs = {platform: new("Ref", id=image_id, **{"def": definition(image_id)})
+            for platform, image_id in images.items()}
+    if not several:
+        (image_id,), (ref,) = images.values(), refs.values()
+        return new("Result", ref=ref, metadata={"containerimage.config": read(image_id)})
+    told = [{"ID": platform, "Platform": parse_platform(platform).json()} for platform in images]
+    metadata = {f"containerimage.config/{platform}": read(image_id) for platform, image_id in images.items()}
+    metadata["refs.platforms"] = json.dumps({"Platforms": told}).encode()
+    return new("Result", refs=new("RefMap", refs=refs), metadata=metadata)
 
 
 def _usage(one: Usage) -> Any:

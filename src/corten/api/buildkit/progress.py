@@ -116,12 +116,14 @@ class VertexTeller(Teller):
     def confess(self) -> None:
         """A failed step's output was shown already."""
 
-    _label, _number, _total, _stage = "", 0, 0, -1
+    _label, _number, _total, _stage = "", 0, 0, ""
 
-    def stage(self, index: int, stage: Stage, total: int) -> "VertexTeller":
+    def stage(self, index: int, stage: Stage, total: int, platform: str) -> "VertexTeller":
         other = VertexTeller(self._write, self._options)  # stages are under way at the same time
-        other._stage = index
-        other._label = f"{stage.name or f'stage-{index}'} " if total > 1 else ""
+        several = bool(self._options.platforms)
+        other._stage = f"{self._options.platform} {index}"
+        other._label = f"{platform} " if several else ""
+        other._label += f"{stage.name or f'stage-{index}'} " if total > 1 or several else ""
         other._total = 1 + sum(command.name in _SHOWN for command in stage.commands)
         return other
 
@@ -152,12 +154,12 @@ class Steps:
 
     def __init__(self, progress: Progress, identity: str) -> None:
         self._progress, self._identity = progress, identity
-        self._vertices: dict[int, Vertex] = {}
-        self._cached: set[int] = set()
+        self._vertices: dict[str, Vertex] = {}
+        self._cached: set[str] = set()
 
     def take(self, message: dict[str, Any]) -> None:
         """One message."""
-        stage = message.get("stage", -1)
+        stage = message.get("stage", "")
         if "step" in message:
             self._vertices[stage] = Vertex(self._progress, message["step"], self._identity + message["step"])
             self._cached.discard(stage)

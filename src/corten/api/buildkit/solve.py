@@ -11,23 +11,27 @@ from typing import TYPE_CHECKING, Any
 
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 
-from corten.api.buildkit import caches
+from corten.api.buildkit import caches, export_attributes
 from corten.api.buildkit.agents import ClientAgents
-from corten.api.buildkit.attributes import read_attributes
+from corten.api.buildkit.attributes import provenance_of, read_attributes
 from corten.api.buildkit.contexts import add_named, is_upload, upload
+from corten.api.buildkit.export import Result
 from corten.api.buildkit.files import FolderListing, listed, read_file
 from corten.api.buildkit.progress import Progress, Steps, Vertex, failure_text
 from corten.api.buildkit.questions import BuildFailed, Place, located, warn
 from corten.api.buildkit.sessions import Session, Sessions
 from corten.base.errors import Error, InvalidArgument, NotFound, Unsupported
-from corten.base.units import parse_number
+from corten.base.units import now_ns, parse_number
 from corten.build import requests
 from corten.build.dockerignore import read_patterns
 from corten.build.line import LocatedError
+from corten.build.provenance import Asked
 from corten.engine import build_requests
+from corten.engine.build_attest import Record, provenance
 from corten.engine.build_mounts import Lent
-from corten.engine.builds import BuildRequest
+from corten.engine.builds import BuildRequest, BuiltImage
 from corten.oci import reference
+from corten.oci.platform import Platform
 
 if TYPE_CHECKING:
     from corten.engine.builds import Build
@@ -45,25 +49,46 @@ class Solve:
         self.session = ""
         self.names: list[str] = []
         self.image_id = ""
+        self.images: dict[Platform, BuiltImage] = {}
+        self.several = False
+        self.exporters: list[Any] = []
+        self.provenance: Asked | None = None
+        self.record = Record(ref, {})
         self.failure: BuildFailed | None = None
         self.epoch: int | None = None
         self.steps: dict[str, str] = {}
+        self.platforms: list[str] = []
         self.entitlements: frozenset[str] = frozenset()
         self.begun = asyncio.Event()  # the outer frame has come
         self.returned: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def build(self, engine: "Engine", sessions: Sessions, attributes: Mapping[str, str],
-                    inputs: Mapping[str, Any]) -> str:
-        """Build the Dockerfile that the attributes name; the image's id. Raises BuildFailed.
+                    inputs: Mapping[str, Any]) -> None:
+        """Build the Dockerfile that the attributes name. Raises BuildFailed.
 
         `inputs`: definitions of other builds' results, for contexts that are such.
         """
         await self._frame()
         try:
-            return await self._build(engine, sessions, attributes, inputs)
+            await self._build(engine, sessions, attributes, inputs)
         except BuildFailed as error:
             self.failure = error
             raise
+
+    def check_exporters(self) -> None:
+        """Refuse what cannot be done with the result. Raises Unsupported, InvalidArgument."""
+        attested = "" if self.provenance is None else "inline" if self.provenance.inline_only else "always"
+        export_attributes.check(self.exporters, len(self.platforms), self.epoch, attested)
+
+    def result(self, engine: "Engine") -> Result:
+        """What the exporters are given, once it is built."""
+        found = Result({platform: built.id for platform, built in self.images.items()})
+        found.several, found.epoch = self.several, self.epoch
+        if self.provenance is not None:
+            found.inline_only = self.provenance.inline_only
+            found.attestations = {platform: [provenance(engine, self.provenance, self.record, built)]
+                                  for platform, built in self.images.items()}
+        return found
 
     async def _frame(self) -> None:
         """Wait for the outer frame, which comes on its own, maybe later than the Dockerfile. Raises BuildFailed."""
@@ -93,12 +118,16 @@ class Solve:
             raise BuildFailed(failure_text(error)) from error
 
     async def _build(self, engine: "Engine", sessions: Sessions, attributes: Mapping[str, str],
-                     inputs: Mapping[str, Any]) -> str:
+                     inputs: Mapping[str, Any]) -> None:
         try:
             session = await sessions.get(self.session)
             request = read_attributes(attributes, self.entitlements)
             request.options.entitlements = self.entitlements
             self.epoch = request.options.epoch = _epoch(attributes)
+            self.platforms, self.several = request.options.platforms, bool(request.options.platforms)
+            self.provenance = provenance_of(attributes)
+            self.check_exporters()
+            self._begin_record(attributes)
             request.lent = Lent(session.secret, ClientAgents(session))
             await add_named(engine, session, attributes, inputs, request)
             text = attributes.get("cache-imports", "")
@@ -115,8 +144,15 @@ class Solve:
             place = Place(attributes.get("filename") or "Dockerfile", request.dockerfile_text or b"", *build.failed_at)
             raise BuildFailed(failure_text(build.failed), place)
         steps.take({"done": True})
-        self.image_id, self.steps = build.image_id, build.steps
-        return build.image_id
+        self.record.finished_ns = now_ns()
+        self.record.dockerfile = (attributes.get("filename") or "Dockerfile", request.dockerfile_text or b"")
+        self.image_id, self.steps, self.images = build.image_id, build.steps, build.images
+
+    def _begin_record(self, attributes: Mapping[str, str]) -> None:
+        self.record = Record(self.ref, attributes)
+        self.record.started_ns = now_ns()
+        if not attributes.get("context"):
+            self.record.locals = ["context", "dockerfile"]
 
     async def _prepare(self, engine: "Engine", session: Session, request: BuildRequest,
                        attributes: Mapping[str, str]) -> "Build":

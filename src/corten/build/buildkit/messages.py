@@ -44,7 +44,8 @@ DiskUsageResponse record:1@UsageRecord*
 APICap ID:1 Enabled:2?
 PongResponse FrontendAPICaps:1@APICap* LLBCaps:2@APICap* Workers:3@WorkerRecord*
 Ref id:1 def:2@Definition
-Result ref:3@Ref metadata:10%=
+RefMap refs:1%@Ref
+Result ref:3@Ref refs:4@RefMap metadata:10%=
 Any type_url:1 value:2=
 Status code:1# message:2 details:3@Any*
 BridgeSolveRequest Definition:1@Definition Frontend:2 FrontendOpt:3% CacheImports:12@CacheOptionsEntry* \
