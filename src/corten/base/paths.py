@@ -54,6 +54,11 @@ class Layout:
         return f"{self.data_root}/build"
 
     @property
+    def build_history(self) -> str:
+        """What was told of builds that have ended, a file each."""
+        return f"{self.data_root}/build-history"
+
+    @property
     def tmp(self) -> str:
         """Scratch space; emptied at each start of the daemon."""
         return f"{self.data_root}/tmp"

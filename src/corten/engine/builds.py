@@ -31,6 +31,7 @@ from corten.engine.build_cache import BuildCache, Prune
 from corten.engine.build_cache_remote import Imported
 from corten.engine.build_context import Context
 from corten.engine.build_folders import Folders, Listing
+from corten.engine.build_history import History
 from corten.engine.build_mounts import SECRETS, Lent
 from corten.engine.build_remotes import take_remote
 from corten.oci import reference
@@ -70,6 +71,7 @@ class Builds:
     def __init__(self, engine: "Engine") -> None:
         self.engine = engine
         self.cache = BuildCache(engine)
+        self.history = History(engine)
         self.folders = Folders(f"{engine.layout.build}/folders")
         self.flights: dict[str, Flight] = {}
         self.running: set[Build] = set()
@@ -77,6 +79,7 @@ class Builds:
     def load(self) -> None:
         """Read the cache's index; throw away what a killed daemon's builds left on the disk."""
         self.cache.load()
+        self.history.load()
         layout = self.engine.layout
         for path in (*_entries(layout.build, ""), *_entries(layout.exec_root, SECRETS)):
             remove_tree(path)

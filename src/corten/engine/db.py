@@ -16,8 +16,8 @@ VERSION = 1
 
 # tables of records: key -> JSON, with a unique name where there is one
 TABLES = frozenset((
-    "container", "exec", "image", "image_record", "network", "endpoint", "volume", "build_cache", "layer",
-    "gateway",
+    "container", "exec", "image", "image_record", "network", "endpoint", "volume", "build_cache", "build_history",
+    "layer", "gateway",
 ))
 
 _RECORDS = """CREATE TABLE IF NOT EXISTS {table} (

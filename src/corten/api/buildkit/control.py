@@ -16,6 +16,7 @@ from grpclib.exceptions import GRPCError
 from corten.api.buildkit import caches
 from corten.api.buildkit import export as exporters
 from corten.api.buildkit.contexts import definition
+from corten.api.buildkit.history import HistoryService, Recorder, send_log
 from corten.api.buildkit.questions import BuildFailed
 from corten.api.buildkit.sessions import METHODS_HEADER, NAME_HEADER, Session, Sessions
 from corten.api.buildkit.solve import Solve
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from corten.engine.engine import Engine
 
 _CONTROL, _BRIDGE = "/moby.buildkit.v1.Control/", "/moby.buildkit.v1.frontend.LLBBridge/"
+_CONTENT = "/containerd.services.content.v1.Content/"
 _BUILD_ID = "buildkit-controlapi-buildid"
 _CAPABILITIES = ("solve.base", "solve.inlinereturn", "return", "returnmap", "proto.refarray", "importcaches",
                  "gateway.solve.evaluate", "gateway.evaluate", "gateway.warnings", "reference.output",
@@ -50,6 +52,7 @@ class Service:
     def __init__(self, engine: "Engine", sessions: Sessions) -> None:
         self._engine, self._sessions = engine, sessions
         self._solves: dict[str, Solve] = {}
+        history = HistoryService(engine)
         unary, streaming = Cardinality.UNARY_UNARY, Cardinality.UNARY_STREAM
         table: list[tuple[str, Callable[[Any], Awaitable[None]], Cardinality, str, str]] = [
             (f"{_CONTROL}Info", self._info, unary, "Empty", "InfoResponse"),
@@ -59,8 +62,10 @@ class Service:
             (f"{_CONTROL}Status", self._status, streaming, "StatusRequest", "StatusResponse"),
             (f"{_CONTROL}DiskUsage", self._disk_usage, unary, "Empty", "DiskUsageResponse"),
             (f"{_CONTROL}Prune", self._prune, streaming, "PruneRequest", "UsageRecord"),
-            (f"{_CONTROL}ListenBuildHistory", self._nothing, streaming, "Empty", "Empty"),
-            (f"{_CONTROL}UpdateBuildHistory", self._empty, unary, "Empty", "Empty"),
+            (f"{_CONTROL}ListenBuildHistory", history.listen, streaming, "BuildHistoryRequest", "BuildHistoryEvent"),
+            (f"{_CONTROL}UpdateBuildHistory", history.update, unary, "UpdateBuildHistoryRequest", "Empty"),
+            (f"{_CONTENT}Info", history.info, unary, "ContentInfoRequest", "ContentInfoResponse"),
+            (f"{_CONTENT}Read", history.read, streaming, "ReadContentRequest", "ReadContentResponse"),
             (f"{_BRIDGE}Ping", self._ping, unary, "Empty", "PongResponse"),
             (f"{_BRIDGE}Solve", self._bridge_solve, unary, "BridgeSolveRequest", "BridgeSolveResponse"),
             (f"{_BRIDGE}Return", self._return, unary, "ReturnRequest", "Empty"),
@@ -112,9 +117,6 @@ class Service:
         await stream.recv_message()
         await stream.send_message(new("Empty"))
 
-    async def _nothing(self, stream: Any) -> None:
-        await stream.recv_message()
-
     async def _session(self, stream: Any) -> None:
         """A client's session within this very connection."""
         methods = stream.metadata.getall(METHODS_HEADER.lower(), ())
@@ -126,7 +128,10 @@ class Service:
         request = await stream.recv_message()
         solve = self._of(request.Ref)
         solve.session, solve.entitlements = request.Session, frozenset(request.Entitlements)
+        recorder = Recorder(self._engine.builds.history, request)
         solve.begun.set()
+        response: dict[str, str] = {}
+        failure: BaseException | None = None
         try:
             solve.exporters = list(request.Exporters)
             caches.check(request.Cache.Exports)
@@ -139,9 +144,15 @@ class Service:
             session = await self._sessions.get(solve.session)
             response = await self._export(solve, session, request)
         except (BuildFailed, Error) as error:
+            failure = error
             raise GRPCError(Status.UNKNOWN, str(error), getattr(error, "details", None)) from None
+        except BaseException as error:
+            failure = error
+            raise
         finally:
             solve.progress.end()
+            recorder.attach(solve.documents(self._engine, response))
+            recorder.end(solve.progress, response, failure)
         await stream.send_message(new("SolveResponse", ExporterResponse=response))
 
     async def _export(self, solve: Solve, session: Session, request: Any) -> dict[str, str]:
@@ -165,6 +176,9 @@ class Service:
 
     async def _status(self, stream: Any) -> None:
         request = await stream.recv_message()
+        if request.Ref not in self._solves and self._engine.builds.history.is_over(request.Ref):
+            await send_log(stream, self._engine.builds.history.log(request.Ref))
+            return
         async for update in self._of(request.Ref).progress.read():
             await stream.send_message(update)
 

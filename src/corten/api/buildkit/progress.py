@@ -24,10 +24,15 @@ def failure_text(error: BaseException) -> str:
     return "context canceled" if isinstance(error, asyncio.CancelledError) else str(error)
 
 
+def stamp(time_ns: int) -> Any:
+    """A Timestamp."""
+    seconds, rest = divmod(time_ns, 1_000_000_000)
+    return new("Timestamp", seconds=seconds, nanos=rest)
+
+
 def now() -> Any:
     """A Timestamp."""
-    seconds, rest = divmod(time.time_ns(), 1_000_000_000)
-    return new("Timestamp", seconds=seconds, nanos=rest)
+    return stamp(time.time_ns())
 
 
 class Progress:
@@ -42,6 +47,17 @@ class Progress:
         """Add a StatusResponse of these fields."""
         self._told.append(new("StatusResponse", **fields))
         self._wake()
+
+    def told(self) -> list[Any]:
+        """All StatusResponses so far."""
+        return list(self._told)
+
+    def counts(self) -> tuple[int, int, int, int]:
+        """How many vertices there were, how many of them were completed and how many remembered; warnings."""
+        last = {vertex.digest: vertex for response in self._told for vertex in response.vertexes}
+        completed = sum(vertex.HasField("completed") for vertex in last.values())
+        warnings = sum(len(response.warnings) for response in self._told)
+        return len(last), completed, sum(vertex.cached for vertex in last.values()), warnings
 
     @property
     def over(self) -> bool:

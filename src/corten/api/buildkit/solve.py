@@ -4,8 +4,10 @@
 """
 
 import asyncio
+import base64
 import contextlib
 import functools
+import json
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +27,15 @@ from corten.base.units import now_ns, parse_number
 from corten.build import requests
 from corten.build.dockerignore import read_patterns
 from corten.build.line import LocatedError
-from corten.build.provenance import Asked
+from corten.build.provenance import VERSIONS, Asked
 from corten.engine import build_requests
 from corten.engine.build_attest import Record, provenance
+from corten.engine.build_history import Attached
 from corten.engine.build_mounts import Lent
 from corten.engine.builds import BuildRequest, BuiltImage
 from corten.oci import reference
+from corten.oci.digest import digest_of
+from corten.oci.image_spec import DOCKER_CONFIG
 from corten.oci.platform import Platform
 
 if TYPE_CHECKING:
@@ -88,6 +93,21 @@ class Solve:
             found.inline_only = self.provenance.inline_only
             found.attestations = {platform: [provenance(engine, self.provenance, self.record, built)]
                                   for platform, built in self.images.items()}
+        return found
+
+    def documents(self, engine: "Engine", response: Mapping[str, str]) -> list[Attached]:
+        """What the history keeps of the result: what was made, and all of its provenance."""
+        found = []
+        for platform, built in self.images.items():
+            told = json.dumps(provenance(engine, Asked("mode=max"), self.record, built).predicate, indent=2).encode()
+            name = str(platform) if self.several else ""
+            found.append(Attached(VERSIONS["v0.2"], digest_of(told), len(told), name, told))
+        if text := response.get("containerimage.descriptor"):
+            described = json.loads(base64.b64decode(text))
+            found.append(Attached(described["mediaType"], described["digest"], described["size"], result=True))
+        elif self.image_id and any(one.Type in ("image", "moby") for one in self.exporters):
+            size = engine.images.store.content.size(self.image_id)
+            found.append(Attached(DOCKER_CONFIG, self.image_id, size, result=True))
         return found
 
     async def _frame(self) -> None:

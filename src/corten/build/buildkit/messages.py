@@ -1,8 +1,8 @@
 """The messages of BuildKit's protocol, as far as they are used here: fields that are not named are skipped.
 
-A line is a message and its fields `name:number`; `?` bool, `#` int64, `=` bytes, `%` map of strings, `@Message`, `*`
-repeated; a string otherwise. Source: moby/buildkit api/services/control, frontend/gateway/pb, session/{filesync,auth,
-secrets}, tonistiigi/fsutil types (their .proto files).
+A line is a message and its fields `name:number`; `?` bool, `#` int64, `=` bytes, `%` map of strings, `&` map by int64,
+`@Message`, `*` repeated; a string otherwise. Source: moby/buildkit api/services/control, frontend/gateway/pb,
+session/{filesync,auth,secrets}, tonistiigi/fsutil types (their .proto files).
 """
 
 from typing import Any
@@ -37,6 +37,14 @@ Range start:1@Position end:2@Position
 SourceInfo filename:1 data:2= language:4
 VertexWarning vertex:1 level:2# short:3= detail:4=* url:5 info:6@SourceInfo ranges:7@Range*
 StatusResponse vertexes:1@Vertex* statuses:2@VertexStatus* logs:3@VertexLog* warnings:4@VertexWarning*
+BuildHistoryRequest ActiveOnly:1? Ref:2 EarlyExit:3? Filter:4* Limit:5#
+BuildHistoryEvent type:1# record:2@BuildHistoryRecord
+Descriptor media_type:1 digest:2 size:3# annotations:5%
+BuildResultInfo Attestations:2@Descriptor* Results:3&@Descriptor
+BuildHistoryRecord Ref:1 Frontend:2 FrontendAttrs:3% Exporters:4@Exporter* error:5@Status CreatedAt:6@Timestamp \
+ CompletedAt:7@Timestamp logs:8@Descriptor ExporterResponse:9% Result:10@BuildResultInfo Results:11%@BuildResultInfo \
+ pinned:14? numCachedSteps:15# numTotalSteps:16# numCompletedSteps:17# externalError:18@Descriptor numWarnings:19#
+UpdateBuildHistoryRequest Ref:1 Pinned:2? Delete:3? Finalize:4?
 PruneRequest filter:1* all:2? keepDuration:3# reservedSpace:4# maxUsedSpace:5# minFreeSpace:6#
 UsageRecord ID:1 Mutable:2? InUse:3? Size:4# CreatedAt:6@Timestamp LastUsedAt:7@Timestamp UsageCount:8# \
  Description:9 RecordType:10 Shared:11? Parents:12*
@@ -77,10 +85,10 @@ def _field(message: Any, text: str) -> None:
     digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
     kind = rest[len(digits):]
     field = message.field.add(name=name, number=int(digits), label="LABEL_OPTIONAL")
-    if kind.startswith("%"):
+    if kind.startswith(("%", "&")):
         entry = message.nested_type.add(name=f"{name[0].upper()}{name[1:]}Entry")
         entry.options.map_entry = True
-        _field(entry, "key:1")
+        _field(entry, "key:1" if kind[0] == "%" else "key:1#")
         _field(entry, f"value:2{kind[1:]}")
         field.label, field.type = 3, 11  # LABEL_REPEATED, TYPE_MESSAGE
         field.type_name = f".{_PACKAGE}.{message.name}.{entry.name}"
