@@ -49,7 +49,9 @@ class Client:
         return done.stderr
 
     def run(self, image, *command):
-        return self.engine.docker("run", "--rm", image, *command).stdout
+        done = self.engine.docker("run", "--rm", image, *command)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
 
 @pytest.fixture

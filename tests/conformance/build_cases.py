@@ -86,6 +86,37 @@ CASES = {  # name: (Dockerfile, files besides FILES, build arguments)
     "scratch": ("FROM scratch\nCOPY a.txt /\nCOPY d /d\nENV A=1\nCMD [\"/a.txt\"]\n", {}, {}),
     "scratch_stage": ("FROM scratch AS s\nCOPY a.txt /x/y/z\nFROM s\nCOPY --from=s /x /copy\n", {}, {}),
     "json_copy": ('FROM busybox\nCOPY ["a.txt", "b.txt", "/j/"]\nADD ["d", "/k"]\nVOLUME ["/j"]\n', {}, {}),
+    "link_over": ("FROM busybox\nRUN mkdir -m 700 /m && chown 3:4 /m && ln -s /m /sym && touch /file && mkdir /dir && touch /dir/in\n"
+                  "COPY --link a.txt /m/a\nCOPY --link a.txt /sym/b\nCOPY --link a.txt /dir\nCOPY --link a.txt /file/c\nWORKDIR /w\n"
+                  "COPY --link a.txt .\nCOPY --link a.txt /again\nCOPY --link a.txt /again\nUSER 5\n"
+                  "COPY --link --chmod=711 a.txt /deep/er/f\nCOPY --link --exclude=*.md d /ex/\nADD --link a.txt /added\n"
+                  "COPY --link --chown=root:root --chmod=u+x <<H /here\ntext\nH\nUSER 0\nRUN stat -c '%n %F %a %u' /m /sym >/seen\n", {}, {}),
+    "unpack": ("FROM busybox\nADD --unpack=false t.tar /plain/\nADD --unpack=true t.tar.gz /out/\nADD --unpack=false --chmod=600 t.tar.bz2 /b\n",
+               {}, {}),
+    "add_flags": ("FROM busybox\nADD --chmod=750 --chown=1:2 --exclude=sub d /x/\nADD --link --chmod=go-r a.txt b.txt /y/\n"
+                  "ADD --link --exclude=*.md d /z/\n", {}, {}),
+    "cache_mounts": ("FROM busybox AS seed\nRUN mkdir /s && echo seed >/s/f\nFROM busybox\n"
+                     "RUN --mount=type=cache,target=/c,id=conf-modes,mode=0701,uid=5,gid=6,sharing=locked stat -c '%a %u %g' /c >/one\n"
+                     "RUN --mount=type=cache,target=/c,id=conf-seed,from=seed,source=/s,sharing=private cat /c/f >/two\n"
+                     "RUN --mount=type=cache,target=/c,id=conf-ro,readonly touch /c/x 2>/three || echo refused >/four\n"
+                     "RUN --mount=type=tmpfs,target=/t,size=1m df -k /t | tail -1 | tr -s ' ' | cut -d' ' -f2 >/five\n"
+                     "RUN rm -f /three\n", {}, {}),
+    "mount_variables": ("FROM busybox\nARG DIR=/there ID=conf-var\nRUN --mount=type=cache,id=$ID,target=$DIR/c touch $DIR/c/x && ls $DIR/c >/a\n"
+                        "RUN --mount=type=bind,source=d/sub,target=/s ls /s >/b\nWORKDIR /rel\nRUN --mount=target=here ls here/d >/c\n"
+                        "RUN --mount=type=bind,target=/one --mount=type=tmpfs,target=/two <<E\nls /one/d /two >/d\nE\n", {}, {}),
+    "lent_nothing": ("FROM busybox\nRUN --mount=type=secret,id=none,target=/s,mode=0444 test ! -e /s && echo absent >/f\n"
+                     "RUN --mount=type=secret,id=none,env=NONE echo \"[$NONE]\" >/g\nRUN --mount=type=ssh test -z \"$SSH_AUTH_SOCK\" "
+                     "|| echo set >/h\nRUN rm -f /h\n", {}, {}),
+    "step_flags": ("FROM busybox\nRUN --network=none ip -o link | wc -l >/a\nRUN --network=default echo b >/b\n", {}, {}),
+    "onbuild_flags": ("FROM busybox AS base\nONBUILD COPY --chown=7:8 --chmod=640 a.txt /o/\nONBUILD RUN --mount=target=/x cat /x/b.txt >/o/b\n"
+                      "ONBUILD HEALTHCHECK --retries=2 CMD true\nFROM base\nRUN echo more >/o/m\n", {}, {}),
+    "check_directive": ("# check=skip=all\nfrom busybox\nmaintainer x\nCMD a\nCMD b\n", {}, {}),
+    "health_flags": ("FROM busybox\nARG T=3s\nHEALTHCHECK --interval=0s --timeout=3s --start-interval=1s --retries=0 CMD [\"a\"]\n", {}, {}),
+    "many_arguments": ("ARG A=1 B C=$A\nFROM busybox\nARG A B C D=$C-$A E=\"x y\"\nENV ALL=\"$A,$B,$C,$D,$E\"\nARG A=2\nENV LAST=$A\n", {}, {"B": "b"}),
+    "stage_platform": ("FROM --platform=linux/amd64 busybox AS one\nRUN echo 1 >/1\nFROM --platform=$TARGETPLATFORM one\nCOPY --from=one /1 /2\n", {}, {}),
+    "user_forms": ("FROM busybox\nRUN echo web:x:33:44::/: >>/etc/passwd && echo staff:x:50: >>/etc/group && mkdir -m 777 /w\nUSER web:staff\n"
+                   "RUN id -un >/w/a && id -g >>/w/a\nUSER 33:50\nRUN id -u >/w/b && id -g >>/w/b\nUSER web\nWORKDIR /w/c\nRUN touch f\n", {}, {}),
+    "shell_heredoc": ("FROM busybox\nSHELL [\"/bin/sh\", \"-xec\"]\nRUN <<E\necho $0 >/a\nE\nRUN <<E cat >/b\nbody\nE\n", {}, {}),
     "variables_everywhere": ("FROM busybox\nENV S=a.txt D=/dest U=7 P=81 V=/vol SIG=SIGINT L=lab\nCOPY $S $D/\nADD ${S} ${D}2/x\n"
                              "WORKDIR $D\nUSER $U\nEXPOSE $P\nVOLUME $V\nSTOPSIGNAL $SIG\nLABEL $L=$L\nCMD $S\n", {}, {}),
 }
@@ -110,7 +141,7 @@ def packed(compression=""):
 def context_of(name):
     """The context's members, without the Dockerfile: {path: bytes | ("link", target)}."""
     members = {**FILES, **CASES[name][1]}
-    if name == "archives":
+    if name in ("archives", "unpack"):
         members |= {"t.tar": packed(), **{f"t.tar.{kind}": packed(kind) for kind in ("gz", "bz2")}, "not.gz": b"\x1f\x8bno"}
     return members
 

@@ -52,9 +52,9 @@ def label(state: StageState, command: Command) -> str:
 
 
 def argument(state: StageState, command: Command) -> str:
-    words = expander(state)
     said = []
     for name, default in command.pairs:
+        words = expander(state)  # each sees those before it, in the same instruction too
         name = words.word(name)
         value = None if default is None else words.word(default)
         state.arguments.declare(name, value)

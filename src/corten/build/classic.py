@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from corten.base.errors import Error, InvalidArgument, NotFound, Unsupported
-from corten.build import changes, history, provenance
+from corten.build import changes, history, link, provenance
 from corten.build.arguments import BuildArguments
 from corten.build.context import Tree, select
 from corten.build.copying import copy_operation
@@ -22,7 +22,7 @@ from corten.build.dockerfile import parse
 from corten.build.graph import Vertex, source
 from corten.build.heredocs import inline_path, script_of
 from corten.build.instructions import Command, Plan, Stage, read_plan
-from corten.build.ops import Backend, CommandFailed, MakeFolder, Operation, Run, RunStep
+from corten.build.ops import Backend, CommandFailed, Copy, MakeFolder, Operation, Run, RunStep
 from corten.build.run_mounts import parse_mount
 from corten.build.solver import Solver
 from corten.build.stage import BuildImage, StageState, scratch
@@ -95,8 +95,8 @@ class ClassicBuild:
         teller.step(self._step, self._total, code)
 
     def _global_argument(self, command: Command) -> None:
-        words = Expander(self._arguments.global_values(), self.plan.escape)
         for name, default in command.pairs:
+            words = Expander(self._arguments.global_values(), self.plan.escape)
             self._arguments.declare_global(words.word(name), None if default is None else words.word(default))
 
     async def _stage(self, index: int) -> BuildImage:
@@ -190,6 +190,10 @@ class ClassicBuild:
 
     async def _do(self, work: StageWork, command: Command) -> None:
         operation = await self._operation(work, command)
+        if self.options.buildkit and command.flag("link") == "true" and isinstance(operation, Copy):
+            commit, empty = operation.commit, link.alone(operation)
+            layer = Vertex(source(empty), operation, epoch=self.options.epoch)
+            operation = link.OnTop(operation, commit, await work.solver.solve(layer, work.teller))
         if self.options.buildkit:
             history.reword(work.state, command, operation)
         below = work.state.image

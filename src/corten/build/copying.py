@@ -70,6 +70,9 @@ async def copy_operation(state: StageState, command: Command, trees: Callable[[s
     given += "".join(f"--{flag}={value} " for flag, value in (("chown", asked.chown), ("chmod", asked.chmod)) if value)
     keep_owner = bool(asked.origin) and not asked.chown
 
+    if command.flag("link") == "true" and asked.chown.partition(":")[0] == "root":  # nobody else is known on nothing
+        asked.chown = "0" + asked.chown.removeprefix("root").replace(":root", ":0")
+
     def owner(root: int) -> tuple[int, int] | None:
         return parse_owner(asked.chown, root) if asked.chown else None if keep_owner else (0, 0)
 

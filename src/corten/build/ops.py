@@ -100,6 +100,9 @@ class Backend(Protocol):
     async def change(self, image: BuildImage, work: Callable[[int], None]) -> Layer | None:
         """Call `work(root)` in a thread, `root` a descriptor of the image's tree; what it changed as a layer."""
 
+    async def put_on_top(self, image: BuildImage, made: BuildImage) -> Layer | None:
+        """The one layer of `made`, None when it has none, as the image's next."""
+
     def tree(self, image: BuildImage) -> AbstractAsyncContextManager[Tree]:
         """The image's files, read-only."""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from corten.base.errors import InvalidArgument, Unsupported
 from corten.base.units import format_time
+from corten.build.link import OnTop
 from corten.build.ops import Copy, MakeFolder, Operation, Run
 from corten.oci import reference
 from corten.oci.platform import Platform, host_platform
@@ -197,6 +198,7 @@ def _steps(facts: Facts) -> dict[str, Any]:
 
 
 def _operation(operation: Operation) -> dict[str, Any] | None:
+    operation = operation.copied if isinstance(operation, OnTop) else operation
     if isinstance(operation, Run):
         step = operation.step
         meta = {"args": step.program, "env": step.environment, "cwd": step.working_dir}

@@ -29,6 +29,7 @@ from corten.engine import emulation
 from corten.engine.build_cache_remote import Imported
 from corten.engine.build_context import Context
 from corten.engine.build_mounts import Lent, StepMounts, step_mounts
+from corten.engine.build_on_top import put_on_top
 from corten.engine.build_remotes import Remotes
 from corten.engine.build_upper import clamp_times, drop_stubs
 from corten.engine.records import CreateRequest, HealthConfig, HostConfig, LogConfig, Ulimit
@@ -166,7 +167,11 @@ class EngineBackend:
         return BuildImage(image.id, image.config, image.layers)
 
     def register(self, document: dict[str, Any], layers: list[str], parent: str) -> BuildImage:
-        return self._image(self._store.register_document(msgspec.json.encode(document), (), parent))
+        image = self._store.register_document(msgspec.json.encode(document), (), parent)
+        if "created" not in document and not image.record.part:  # a layer alone (COPY --link)
+            image.record.part = True
+            self._store.put_image(image.record)
+        return self._image(image)
 
     def recall(self, key: str) -> BuildImage | None:
         cache = self._engine.builds.cache
@@ -269,6 +274,9 @@ class EngineBackend:
         below = list(image.document["rootfs"]["diff_ids"])
         record = await add_layer(self._store, upper, below, self.lease, move=True, keep_empty=False, **how)
         return Layer(record.snapshot, record.diff_id) if record else None
+
+    async def put_on_top(self, image: BuildImage, made: BuildImage) -> Layer | None:
+        return await put_on_top(self._store, self.lease, image, made)
 
     async def unpack(self, archive: int) -> int | None:
         return await self._context.archive(archive)

@@ -94,6 +94,8 @@ def list_images(images: "Images", everything: bool, filters: dict[str, list[str]
             if not names and not digests:
                 continue
         if not image.names and not image.digests:
+            if image.record.part:
+                continue
             if image.id in parents and (not everything or dangling is not None):
                 continue
             if dangling is False or is_shown_by_another(images, image):

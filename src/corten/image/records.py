@@ -42,6 +42,7 @@ class ImageRecord(msgspec.Struct):
     parent: str = ""  # the image it was built or committed on, here
     added_ns: int = 0
     tagged_ns: int = 0
+    part: bool = False  # one layer of a build alone, for images to be made with; shown to nobody
     kept: list[str] = []  # an index of several platforms that it came with, and all blobs below that (platforms.py)
     among: str = ""  # the image whose index it came in, when only a platform of that was asked for
 
