@@ -127,6 +127,9 @@ class Boxes:
         read, write = os.pipe()
         try:
             one = runtime_exec.spawn_exec(target, document, (0, write, write))
+        except BaseException:
+            os.close(read)
+            raise
         finally:
             os.close(write)
         one.start()

@@ -150,6 +150,42 @@ def test_seccomp_is_in_force_for_exec_too(engine):
     assert found["vsock with high bits"] != "did it"
 
 
+TRACER = """
+import json, os, signal
+seen = {"power": 0, "environ": 0}
+signal.signal(signal.SIGTERM, lambda *_: (print(json.dumps(seen), flush=True), os._exit(0)))
+print("looking", flush=True)
+while True:
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            try:
+                status = dict(line.split(":", 1) for line in open(f"/proc/{name}/status").read().splitlines())
+                seen["power"] |= int(status["CapPrm"], 16) | int(status["CapEff"], 16)
+                seen["environ"] = max(seen["environ"], len(open(f"/proc/{name}/environ").read()))
+            except OSError:
+                pass
+"""
+
+
+def test_execs_under_the_eyes_of_a_tracer(engine):
+    """With CAP_SYS_PTRACE all can be seen of an exec on its way in: it has no more than the container by then."""
+    made = engine.docker("run", "-d", "--cap-add", "SYS_PTRACE", "-e", "NUMBER=7", "host", "python3", "-IS", "-c", TRACER)
+    container_id = made.stdout.strip()
+    deadline = time.monotonic() + 60
+    while "looking" not in engine.docker("logs", container_id).stdout and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for number in range(10):
+        done = engine.docker("exec", container_id, "sh", "-c", f"echo $NUMBER; exit {number}")
+        assert (done.stdout, done.returncode) == ("7\n", number), done.stderr
+    assert engine.docker("exec", "-u", "1000:7", container_id, "id").stdout.startswith("uid=1000 gid=7")
+    assert engine.docker("exec", container_id, "nosuch").returncode == 127
+    assert engine.docker("exec", "-d", container_id, "sleep", "100").returncode == 0
+    engine.docker("stop", "-t", "60", container_id)
+    seen = json.loads(engine.docker("logs", container_id).stdout.splitlines()[-1])
+    assert seen["power"] & ~(MASK | 1 << 19) == 0  # CAP_SYS_PTRACE, linux/capability.h
+    assert seen["power"] and seen["environ"] < 200  # what the programs have
+
+
 def test_a_privileged_or_unconfined_container_is_asked_for(engine):
     done = engine.docker("run", "--rm", "--security-opt", "seccomp=unconfined", "busybox", "grep", "Seccomp:", "/proc/self/status")
     assert done.stdout.split() == ["Seccomp:", "0"]

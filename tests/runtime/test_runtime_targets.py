@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from runtime_box import read_console
 
-from corten.runtime.exec import may_trace
+from corten.runtime.exec import may_be_traced
 
 SWAPPER = """
 import ctypes, os, sys
@@ -252,9 +252,10 @@ def test_an_exec_of_the_runtime_cannot_be_looked_into(boxes, tracer):
 
 
 @pytest.mark.parametrize(("capabilities", "kinds", "may"), [
-    (["CAP_KILL"], ["pid"], False), (["CAP_SYS_PTRACE"], ["pid"], True), (["CAP_SYS_PTRACE"], ["pid", "user"], False),
+    (["CAP_KILL"], {"pid": None}, False), (["CAP_SYS_PTRACE"], {"pid": None}, True),
+    (["CAP_SYS_PTRACE"], {"pid": None, "user": None}, False), (["CAP_KILL"], {"pid": "/proc/1/ns/pid"}, True),
 ])
-def test_no_memory_is_lent_where_it_could_be_traced(capabilities, kinds, may):
+def test_where_an_exec_could_be_traced(capabilities, kinds, may):
     spec = {"process": {"capabilities": {"bounding": capabilities}},
-            "linux": {"namespaces": [{"type": kind} for kind in kinds]}}
-    assert may_trace(spec) is may
+            "linux": {"namespaces": [{"type": kind, "path": path} for kind, path in kinds.items()]}}
+    assert may_be_traced(spec) is may

@@ -15,6 +15,7 @@ MACHINE = os.uname().machine
 # number on x86_64, number on aarch64 (asm/unistd_64.h, asm-generic/unistd.h)
 _NUMBERS = {
     "pivot_root": (155, 41),
+    "clone": (56, 220),
     "sethostname": (170, 161),
     "setdomainname": (171, 162),
     "keyctl": (250, 219),

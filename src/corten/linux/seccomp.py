@@ -346,3 +346,32 @@ def install(program: bytes, flags: int = 0) -> int:
     buffer = foreign.create_string_buffer(program, len(program))
     head = struct.pack("HxxxxxxQ", len(program) // 8, foreign.addressof(buffer))
     return syscall("seccomp", _SET_MODE_FILTER, flags, head)
+
+
+def lets_through(program: bytes, calls: dict[str, tuple[int, ...]]) -> bool:
+    """Whether a filter allows all these system calls of this machine's, given by name with their first arguments."""
+    architecture = NATIVE[MACHINE]
+    table, code = numbers(architecture), list(struct.iter_unpack("=HBBI", program))
+    return all(
+        _value(code, struct.pack("=IIQ6Q", table[name], ARCHITECTURES[architecture], 0, *(*arguments, *[0] * 6)[:6]))
+        in (RET_ALLOW, RET_LOG) for name, arguments in calls.items() if name in table
+    )
+
+
+def _value(code: list[Any], data: bytes) -> int:
+    """What the filter returns for a `struct seccomp_data`: the instructions that `compile_profile` writes, run here."""
+    at = accumulator = 0
+    while True:
+        operation, yes, no, value = code[at]
+        at += 1
+        if operation == _RET:
+            return int(value)
+        if operation == _LD:
+            accumulator = struct.unpack_from("=I", data, value)[0]
+        elif operation == _AND:
+            accumulator &= value
+        elif operation == _JA:
+            at += value
+        else:
+            holds = {_JEQ: accumulator == value, _JGT: accumulator > value, _JGE: accumulator >= value}[operation]
+            at += yes if holds else no

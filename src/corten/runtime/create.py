@@ -40,8 +40,8 @@ class Child:
     """
 
     __slots__ = (
-        "_bundle", "_told", "agent", "channel", "console", "failure", "id", "lent", "pid", "pidfd", "start_time",
-        "state",
+        "_bundle", "_told", "agent", "channel", "console", "failure", "forerunner", "id", "lent", "pid", "pidfd",
+        "start_time", "state",
     )
 
     def __init__(self, id: str, pid: int, pidfd: int, channel: int, bundle: Bundle | None = None) -> None:
@@ -56,6 +56,7 @@ class Child:
         self._told = False
         self.agent: Agent | None = None  # whom the program's seccomp filter notifies
         self.lent = not pid
+        self.forerunner = -1  # the pidfd of whoever makes it, to be reaped (forerunner.py)
         self.start_time = process.start_time(pid) if pid else 0
 
     def receive(self) -> str:
@@ -67,17 +68,19 @@ class Child:
         except BlockingIOError:
             return self.state
         kind = message[:1]
-        if kind == sync.BORN:
+        if kind == sync.BORN and self.pidfd < 0 <= descriptor:
             self._take_birth(descriptor)
-        elif kind == sync.READY:
+        elif kind == sync.READY and self.state in (CREATING, BORN):
             self.console = descriptor
             self.state = CREATED
+        elif descriptor >= 0:
+            os.close(descriptor)  # who is traced may say anything
         elif kind == sync.FAILED:
             self._fail(sync.unpack_failure(message))
         elif kind == sync.HOOKS:
             self._run_hooks()
         elif kind == sync.LISTENER:
-            self._hand_over(int(message[1:]))
+            self._hand_over(message[1:])
         elif not kind and self.state == CREATED:
             self.state = RUNNING
         elif not kind and self.pidfd < 0:
@@ -142,11 +145,11 @@ class Child:
         else:
             sync.send(self.channel, sync.GO)
 
-
-    def _hand_over(self, number: int) -> None:
+    def _hand_over(self, number: bytes) -> None:
         try:
-            assert self.agent is not None
-            self.agent.hand_over(self.pid, self.pidfd, number)
+            if self.agent is None or not number.isdigit() or len(number) > 9:
+                raise StepFailed("confine the program", detail="a listener that nobody has asked for")
+            self.agent.hand_over(self.pid, self.pidfd, int(number))
         except StepFailed as failure:
             self._fail(failure)
             process.pidfd_send_signal(self.pidfd, 9)

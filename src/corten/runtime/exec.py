@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from corten.linux.vfork import Lender
+    from corten.runtime.seccomp_agent import Agent
 
 
 class Target:
@@ -57,12 +58,16 @@ def spawn_exec(
     `sub_cgroups` are existing groups below the container's, by v1 controller, "" for all others and for v2; `keyring`:
     join the container's session keyring. Raises InvalidArgument, Unsupported, OSError (ESRCH: the container is gone).
     """
-    plan = _plan(container, process)
+    plan = plan_of(container, process)
     plan.die_with_parent = die_with_parent
     plan.preserve_fds = preserve_fds
     plan.sub_cgroups = _check_below(sub_cgroups or {})
     if not keyring:
         plan.keyring = ""
+    if may_be_traced(container.spec):
+        from corten.runtime import forerunner
+
+        return forerunner.await_birth(forerunner.spawn(container, process, plan, stdio))
     ours, theirs = sync.make_pair()
 
     def clone(group: int) -> tuple[int, int]:
@@ -85,11 +90,16 @@ def spawn_exec(
         os.close(theirs)
     os.set_blocking(ours, False)
     child = Child(container.id, pid, pidfd, ours)
-    child.agent = agent_of(container.spec, {
+    child.agent = agent(container)
+    return child
+
+
+def agent(container: Target) -> Agent | None:
+    """Whom an exec's seccomp filter notifies."""
+    return agent_of(container.spec, {
         "ociVersion": VERSION, "id": container.id, "status": "running", "pid": container.pid,
         "bundle": container.bundle,
     })
-    return child
 
 
 def lend(lender: Lender, container: Target, process: dict[str, Any], fds: list[int]) -> bool:
@@ -99,10 +109,10 @@ def lend(lender: Lender, container: Target, process: dict[str, Any], fds: list[i
     False: it was killed in the middle of something, and our memory is not to be lent again. Where that cannot be done
     for a container there is no child. Raises as `spawn_exec`.
     """
-    plan = _plan(container, process)
+    plan = plan_of(container, process)
     if plan.joined & namespaces.CLONE_NEWTIME or plan.program.filter_flags & seccomp.NEW_LISTENER:
         return True  # setns(2) refuses the one to whoever shares memory; the other needs somebody who looks after it
-    if may_trace(container.spec):
+    if may_be_traced(container.spec):
         return True
     plan.lent = True
     channel, stdin, stdout, stderr = fds
@@ -120,19 +130,22 @@ def lend(lender: Lender, container: Target, process: dict[str, Any], fds: list[i
     return plan.left or lender.ended
 
 
-def may_trace(spec: dict[str, Any]) -> bool:
-    """Whether a container's root may trace all processes that it sees, undumpable or not: no memory is lent to it then.
+def may_be_traced(spec: dict[str, Any]) -> bool:
+    """Whether others in a container's pid namespace may trace an exec on its way in, undumpable or not.
 
-    CAP_SYS_PTRACE overrides that only in the user namespace in which a program was executed, ptrace(2): that of the
-    host is out of reach for a container with one of its own.
+    CAP_SYS_PTRACE overrides that, but only in the user namespace in which the program was executed, ptrace(2): that of
+    the host is out of reach for a container with one of its own. In a pid namespace that was joined others have a word.
     """
     linux, process = spec.get("linux") or {}, spec.get("process") or {}
-    if any(entry.get("type") == "user" for entry in linux.get("namespaces") or ()):
+    kinds = {entry.get("type"): entry.get("path") for entry in linux.get("namespaces") or ()}
+    if "user" in kinds:
         return False
-    return any("CAP_SYS_PTRACE" in (names or ()) for names in (process.get("capabilities") or {}).values())
+    return bool(kinds.get("pid")) or any(
+        "CAP_SYS_PTRACE" in (names or ()) for names in (process.get("capabilities") or {}).values()
+    )
 
 
-def _plan(container: Target, process: dict[str, Any]) -> ExecPlan:
+def plan_of(container: Target, process: dict[str, Any]) -> ExecPlan:
     plan = ExecPlan(container.id, container.spec, process, container.pidfd, container.pid)
     plan.cgroup = cgroup_path(container.id, container.spec)
     if plan.as_user and not cgroup.exists(plan.cgroup):
@@ -150,7 +163,7 @@ def _check_below(parts: dict[str, str]) -> dict[str, str]:
     return {controller: part.strip("/") for controller, part in parts.items()}
 
 
-def _birthplace(container: Target, plan: ExecPlan) -> int:
+def birthplace(container: Target, plan: ExecPlan) -> int:
     """The v2 group the process is born in: the one asked for, else the container's, else that of its init.
 
     An init may have moved itself and all into a group below, or elsewhere, and the container's own be gone.
@@ -169,7 +182,7 @@ def _birthplace(container: Target, plan: ExecPlan) -> int:
 
 
 def _clone(container: Target, plan: ExecPlan, clone: Callable[[int], tuple[int, int]]) -> tuple[int, int]:
-    group = _birthplace(container, plan)
+    group = birthplace(container, plan)
     try:
         try:
             return _in_pid_namespace(plan, clone, group)

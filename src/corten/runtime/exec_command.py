@@ -8,6 +8,7 @@ from corten.base.errors import Conflict, InvalidArgument
 from corten.base.files import parse_json, read_bytes
 from corten.linux import process, schedule
 from corten.runtime.commands import check_terminal, hand_over, passed_on, told, trace
+from corten.runtime.errors import StepFailed
 from corten.runtime.exec import Target, spawn_exec
 from corten.runtime.options import text, texts
 
@@ -39,11 +40,14 @@ def run(call: Call) -> int:
     preserved = passed_on(call, environment)
     document["env"] = [*(document.get("env") or ()), *environment]
     target = Target(record.id, record.pid, process.pidfd_open(record.pid), spec, record.bundle)
-    child = spawn_exec(
-        target, document, (0, 1, 2), preserve_fds=preserved, sub_cgroups=_sub_cgroups(texts(options, "cgroup")),
-        keyring=record.keyring,
-    )
-    while child.wait() == "creating":
+    try:
+        child = spawn_exec(
+            target, document, (0, 1, 2), preserve_fds=preserved, sub_cgroups=_sub_cgroups(texts(options, "cgroup")),
+            keyring=record.keyring,
+        )
+    except StepFailed as failure:
+        raise told(failure, _FAILED) from None
+    while child.wait() in ("creating", "born"):
         pass
     if child.failure is None:
         affinity = document.get("execCPUAffinity") or (spec["process"] or {}).get("execCPUAffinity") or {}

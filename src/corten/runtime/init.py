@@ -33,8 +33,8 @@ class Init:
     """The state of the one process that runs this page: its plan and the descriptors it has kept."""
 
     __slots__ = (
-        "asked", "candidates", "channel", "console", "devpts", "image", "in_cwd", "listener", "master", "plan", "proc",
-        "root", "stdio",
+        "asked", "candidates", "channel", "confined", "console", "devpts", "image", "in_cwd", "listener", "master",
+        "plan", "proc", "root", "stdio",
     )
 
     def __init__(self, plan: Plan, channel: int, stdio: tuple[int, int, int]) -> None:
@@ -48,7 +48,7 @@ class Init:
         self.master = self.console = -1
         self.asked: sources.Asked  # the mounts' sources that the parent opens
         self.candidates: list[str] = []
-        self.in_cwd = False
+        self.in_cwd = self.confined = False
         self.image = Image([], {})
 
 
@@ -242,7 +242,7 @@ def _fork_reaper(init: Init) -> None:
         reaper.split(init.plan.program, init.proc)
 
 
-def _become_user(init: Init) -> None:
+def become_user(init: Init) -> None:
     program.become_user(init.plan.program, (0, 1, 2))
     if init.plan.die_with_parent and init.plan.listener < 0:
         process.set_pdeathsig(_signal.SIGKILL)  # the change of user has cleared it
@@ -299,7 +299,7 @@ STEPS: tuple[Step, ...] = (
     ("look up the program", _look_up),
     ("wait for the start", _wait_for_start),
     ("fork the program off pid 1", _fork_reaper),
-    ("become the user", _become_user),
+    ("become the user", become_user),
     ("close the descriptors", _close_all),
     ("confine the program", _confine),
     ("run the startContainer hooks", _run_start_hooks),
@@ -368,14 +368,15 @@ EXEC_STEPS: tuple[Step, ...] = (
     ("open the console", _open_exec_console),
     ("look up the program", _look_up),
     ("wait for the start", _wait_for_word),
-    ("become the user", _become_user),
+    ("become the user", become_user),
     ("close the descriptors", _close_all),
     ("confine the program", _confine),
     ("execute the program", _execute),
 )
 
 
-def _run(init: Init, steps: tuple[Step, ...]) -> None:
+def run(init: Init, steps: tuple[Step, ...]) -> None:
+    """Take the steps. What fails is told on the channel; then the process ends, unless its memory is lent."""
     name = ""
     try:
         for step in steps:
@@ -390,9 +391,9 @@ def _run(init: Init, steps: tuple[Step, ...]) -> None:
 
 def main(plan: Plan, channel: int, stdio: tuple[int, int, int]) -> None:
     """The life of a container's first process, from clone3 on. Returns only in a launcher's memory, having failed."""
-    _run(Init(plan, channel, stdio), STEPS)
+    run(Init(plan, channel, stdio), STEPS)
 
 
 def main_exec(plan: ExecPlan, channel: int, stdio: tuple[int, int, int]) -> None:
     """The same for one more process in a running container."""
-    _run(Init(plan, channel, stdio), EXEC_STEPS)  # type: ignore[arg-type]
+    run(Init(plan, channel, stdio), EXEC_STEPS)  # type: ignore[arg-type]

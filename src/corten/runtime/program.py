@@ -201,6 +201,12 @@ def look_up(program: Program) -> list[str]:
     return found
 
 
+def refuse_magic_links(program: Program, candidates: list[str]) -> None:
+    """Once more, where /proc/self is what the kernel will see. Raises StepFailed."""
+    for candidate in candidates:
+        _refuse_magic(candidate, program.args[0])
+
+
 def _check_program(name: str) -> None:
     try:
         mode = os.stat(name).st_mode

@@ -110,6 +110,10 @@ def pack_failure(failure: StepFailed) -> bytes:
 
 
 def unpack_failure(message: bytes) -> StepFailed:
-    """The StepFailed of a FAILED message."""
-    step, syscall, errno, path, detail = (part.decode("utf-8", "surrogateescape") for part in message[1:].split(b"\0"))
-    return StepFailed(step, syscall, int(errno), path, detail)
+    """The StepFailed of a FAILED message, whoever wrote it."""
+    try:
+        parts = (part.decode("utf-8", "surrogateescape") for part in message[1:].split(b"\0"))
+        step, syscall, errno, path, detail = parts
+        return StepFailed(step, syscall, int(errno), path, detail)
+    except ValueError:
+        return StepFailed("start the process", detail="start the process: it did not say why it failed")

@@ -112,7 +112,7 @@ class LauncherKeeper:
         os.set_blocking(ours, False)
         child = entry.child = runtime.Child(container.id, 0, -1, ours)
         self._serves = entry
-        self.zygote.watch(ours, lambda _events: self._on_child(asked, child))
+        self.zygote.watch(ours, lambda _events: asked.on_birth(child, asked.fork))
         self._late_s = time.monotonic() + BIRTH_S
         if not self._timed:
             self._timed = True
@@ -144,21 +144,6 @@ class LauncherKeeper:
         finally:
             os.close(theirs)
         return ours
-
-    def _on_child(self, asked: "Exec", child: runtime.Child) -> None:
-        """The first word of a child that is under way."""
-        state = child.receive()
-        if state == runtime.CREATING:
-            return
-        self.zygote.unwatch(child.channel)
-        if state == runtime.BORN:
-            asked.begun(child)
-        elif state == runtime.UNBORN:
-            child.close()
-            asked.entry.child = None
-            asked.fork()
-        else:
-            asked.fail(child.failure)
 
     def _hear(self) -> None:
         """Its one message says that it works; the end of the channel, that it ends."""

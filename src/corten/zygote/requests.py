@@ -15,6 +15,7 @@ from corten.base.errors import Error
 from corten.linux import cgroup_oom
 from corten.runtime import create as runtime
 from corten.runtime import exec as runtime_exec
+from corten.runtime import forerunner
 from corten.runtime.bundle import load_bundle
 from corten.runtime.errors import go_strerror
 from corten.zygote.entry import CREATING, EXITED, FAILED, RUNNING, STARTING, Entry, entry_key
@@ -229,11 +230,43 @@ class Exec:
         try:
             spec = _spec_of(self.zygote, container)
             target = runtime_exec.Target(container.id, container.pid, container.fds["pidfd"], spec)
+            if runtime_exec.may_be_traced(spec):
+                plan = runtime_exec.plan_of(target, self.process)
+                self._await_birth(forerunner.spawn(target, self.process, plan, self.ends))
+                return
             child = runtime_exec.spawn_exec(target, self.process, self.ends)
         except Exception as error:
             self.fail(error)
             return
         self.begun(child)
+
+    def _await_birth(self, child: runtime.Child) -> None:
+        """A forerunner is on its way: it is reaped when it ends, whatever has come of it."""
+        zygote, ended = self.zygote, child.forerunner
+
+        def on_end(_events: int) -> None:
+            zygote.unwatch(ended)
+            os.waitid(os.P_PIDFD, ended, os.WEXITED)
+            os.close(ended)
+
+        self.entry.child = child
+        zygote.watch(ended, on_end)
+        zygote.watch(child.channel, lambda _events: self.on_birth(child, lambda: self.fail(forerunner.unborn())))
+
+    def on_birth(self, child: runtime.Child, unborn: "Callable[[], None]") -> None:
+        """The first word of a child that is under way; `unborn` is called when there will be none."""
+        state = child.receive()
+        if state == runtime.CREATING:
+            return
+        self.zygote.unwatch(child.channel)
+        if state == runtime.BORN:
+            self.begun(child)
+        elif state == runtime.UNBORN:
+            child.close()
+            self.entry.child = None
+            unborn()
+        else:
+            self.fail(child.failure)
 
     def begun(self, child: runtime.Child) -> None:
         """Its process is there: hold it, then let it go on, since nothing is left to be done from outside."""
