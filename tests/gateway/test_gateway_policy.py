@@ -201,6 +201,62 @@ def test_an_authorizer_decides_and_adds_headers(world, echo, serve):
     assert world.curl("/x/1", "-H", "X-Team: blue").status == 403  # nobody to ask: nobody passes
 
 
+def test_an_authorizer_by_grpc_decides_and_adds_headers(world, echo):
+    """Envoy's own service, Authorization/Check: here in its wire format, field by field."""
+    import asyncio
+
+    from grpclib.const import Cardinality
+    from grpclib.const import Handler as Handling
+    from grpclib.server import Server as GrpcServer
+
+    class Raw:
+        __content_subtype__ = "proto"
+
+        def encode(self, message, kind):
+            return message
+
+        def decode(self, data, kind):
+            return data
+
+    def field(number, data):
+        return bytes([number << 3 | 2, len(data)]) + data
+
+    seat = field(1, field(1, b"x-seat") + field(2, b"12"))  # HeaderValueOption.header
+    asked = []
+
+    class Judge:
+        async def check(self, stream):
+            request = await stream.recv_message()
+            asked.append(request)
+            if b"x-team\x12\x04blue" in request:
+                await stream.send_message(field(1, b"") + field(3, field(2, seat)))  # OkHttpResponse.headers
+            else:
+                denied = field(1, bytes([1 << 3, 0xAD, 0x03])) + field(3, b"not your team")  # 429, body
+                await stream.send_message(field(1, bytes([1 << 3, 7])) + field(2, denied))
+
+        def __mapping__(self):
+            return {"/envoy.service.auth.v3.Authorization/Check": Handling(self.check, Cardinality.UNARY_UNARY, None, None)}
+
+    async def main():
+        server = GrpcServer([Judge()], codec=Raw())
+        await server.start("127.0.0.1", 0)
+        port = server._server.sockets[0].getsockname()[1]
+        try:
+            await asyncio.to_thread(served, world, echo, {"authorizer": {"grpc": f"127.0.0.1:{port}"}})
+            answer = await asyncio.to_thread(world.until, 200, "/x/1", "-H", "X-Team: blue", "-H", "X-Seat: 99")
+            refused = await asyncio.to_thread(world.curl, "/x/1", "-H", "X-Team: red")
+        finally:
+            server.close()
+            await server.wait_closed()
+        return answer, refused
+
+    answer, refused = asyncio.run(main())
+    assert "x-seat: 12" in answer.text and "x-seat: 99" not in answer.text
+    assert (refused.status, refused.text) == (429, "not your team")
+    assert any(b"/x/1" in one and b"GET" in one for one in asked)
+    assert world.curl("/x/1", "-H", "X-Team: blue").status == 403  # nobody to ask: nobody passes
+
+
 # --- how much
 
 

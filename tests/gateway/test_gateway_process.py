@@ -1,12 +1,16 @@
 """Envoy's process: it heals, it outlives the daemon, it fails closed, it goes when nothing is served."""
 
+import json
 import os
 import signal
 import socket
+import subprocess
 import sys
+import threading
 import time
 from urllib.parse import quote
 
+from corten_command import COMMAND
 from gateway_world import Backend, Traffic, World, wait_until
 
 
@@ -27,6 +31,16 @@ def test_envoy_killed_fails_closed_and_heals(world):
     assert healed < 15, "it heals by itself"  # 0.2 s on an idle machine; a busy one may take longer
     world.echo("two", {"corten.gateway.path": "/two"})
     world.until(200, "/two")
+
+
+def test_envoy_has_no_more_rights_than_it_needs(world):
+    world.echo("one", {"corten.gateway.path": "/one"})
+    world.until(200, "/one")
+    with open(f"/proc/{pid_of(world)}/status") as file:
+        status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+    kept = 1 << 10 | 1 << 12 | 1 << 21  # NET_BIND_SERVICE, NET_ADMIN, SYS_ADMIN
+    assert int(status["CapEff"], 16) & ~kept == 0 and int(status["CapBnd"], 16) & ~kept == 0
+    assert status["NoNewPrivs"] == "1"
 
 
 def test_the_daemon_is_killed_and_started_and_no_request_fails(own_world):
@@ -214,3 +228,63 @@ def test_traces_go_to_a_collector():
             wait_until(lambda: any(line == "POST /v1/traces" and bytes.fromhex(trace) in raw for line, raw in spans), 30)
         finally:
             world.close()
+
+
+def test_a_killed_envoy_loses_only_what_was_not_yet_written(world):
+    """Lines are written every 100 ms by a clock: those that were seen stay, and what comes after begins a line."""
+    world.echo("one", {"corten.gateway.path": "/one"})
+    world.until(200, "/one")
+    log = f"{world.folder}/data/gateway/audit.log"
+
+    def told(mark):
+        with open(log) as file:
+            return [json.loads(line)["path"] for line in file if mark in line]
+
+    for number in range(10):
+        assert world.curl(f"/one/first/{number}").status == 200
+    wait_until(lambda: len(told("/one/first/")) == 10, 30)  # without another request that would push them out
+    for number in range(10):
+        world.curl(f"/one/second/{number}")
+    os.kill(pid_of(world), signal.SIGKILL)
+    world.until(200, "/one/third")
+    wait_until(lambda: told("/one/third"), 30)
+    assert told("/one/first/") == [f"/one/first/{number}" for number in range(10)]
+    assert len(told("/one/second/")) <= 10
+
+
+def test_the_audit_log_is_followed_over_its_turns(world):
+    """`gateway audit --follow` shows what was there, then what comes, also after the log was turned over."""
+    import asyncio
+
+    from corten.gateway import audit
+    from corten.gateway.admin import Admin
+
+    world.echo("one", {"corten.gateway.path": "/one"})
+    world.until(200, "/one")
+    log, admin = f"{world.folder}/data/gateway/audit.log", Admin(f"{world.folder}/run/gateway/admin.sock")
+    world.curl("/one/before")
+    wait_until(lambda: os.path.exists(log) and b"/one/before" in b"".join(audit.tail(log, 100)), 30)
+    following = subprocess.Popen([*COMMAND, "-H", f"unix://{world.socket}", "gateway", "audit", "--follow", "--tail", "5", "--format", "json"],
+                                 stdout=subprocess.PIPE, text=True)
+    end = threading.Timer(60, following.kill)
+    end.start()
+    try:
+        read_until(following.stdout, "/one/before")
+        world.curl("/one/after")
+        read_until(following.stdout, "/one/after")
+        assert asyncio.run(audit.rotate(log, admin, limit_bytes=1))
+        world.curl("/one/turned")
+        read_until(following.stdout, "/one/turned")
+    finally:
+        end.cancel()
+        following.kill()
+        following.wait()
+        following.stdout.close()
+
+
+def read_until(lines, path):
+    """Lines are read up to the one about a path."""
+    for line in lines:
+        if json.loads(line).get("path") == path:
+            return
+    raise AssertionError(f"no line about {path}")

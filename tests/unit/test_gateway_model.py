@@ -147,14 +147,14 @@ def test_the_same_model_gives_the_same_files_and_hosts_with_client_certificates_
 def test_explaining_any_url_never_breaks(text):
     served = resolve(docs(api("a", "/a"), api("b", "/b", hosts=["b.example"])), [])
     try:
-        assert explain(served, {"Url": f"http://b.example/{text}", "Method": "GET", "Headers": {}}, place())["Steps"]
+        assert explain(served, {"Url": f"http://b.example/{text}", "Method": "GET", "Headers": []}, place())["Steps"]
     except InvalidArgument:
         pass
 
 
 def test_explain_says_why_not():
     served = resolve(docs({**api("a"), "routes": [{"path": "/a", "methods": ["PUT"]}, {"path": "/a", "headers": {"X": "1"}}]}), [])
-    steps = explain(served, {"Url": "http://any/a", "Method": "GET", "Headers": {"x": "2"}}, place())["Steps"]
+    steps = explain(served, {"Url": "http://any/a", "Method": "GET", "Headers": [("x", "2")]}, place())["Steps"]
     assert steps[1].endswith("the header X is '2'") and steps[2].endswith("the method is none of PUT") and steps[3] == "no route takes it: 404"
 
 

@@ -42,12 +42,12 @@ async def show(request: Request, engine: Any) -> Response:
 
 
 def _asked(request: Request) -> dict[str, Any]:
-    headers = {}
+    headers = []
     for line in request.query.all("header"):
         name, colon, value = line.partition(":")
         if not colon or not name.strip():
             raise InvalidArgument(f"invalid header: {line!r}: not NAME: VALUE")
-        headers[name.strip()] = value.strip()
+        headers.append((name.strip(), value.strip()))
     return {"Method": request.query.get("method", "GET"), "Url": request.query.get("url"), "Headers": headers}
 
 

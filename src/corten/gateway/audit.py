@@ -51,7 +51,7 @@ async def follow(path: str, count: int, on: bool) -> AsyncIterator[bytes]:
             descriptor, at = _open(path)
         for line in tail(path, count):
             yield line + b"\n"
-        rest = b""
+        rest, ended = b"", False
         while on:
             data = os.pread(descriptor, BLOCK, at) if descriptor >= 0 else b""
             if data:
@@ -61,6 +61,10 @@ async def follow(path: str, count: int, on: bool) -> AsyncIterator[bytes]:
                     yield whole + newline
                 continue
             if descriptor < 0 or not _same(descriptor, path):
+                if descriptor >= 0 and not ended:
+                    ended = True  # Envoy has gone on to the next: look once more at what it wrote here last
+                    continue
+                ended = False
                 if descriptor >= 0:
                     os.close(descriptor)
                 descriptor, _ = _open(path)

@@ -19,6 +19,8 @@ from corten.gateway.xds_shapes import Json
 
 Files = dict[str, list[Json]]  # name without .json -> resources
 VERDICT_S = 10.0
+INSTANCES = "/proc/sys/fs/inotify/max_user_instances"
+FEW_WATCHES, SPARE_WATCHES, MANY_WATCHES = 24, 512, 8192
 _JWT = "extension_config_discovery.http_filter.corten.jwt"
 log = logging.getLogger("corten.gateway")
 
@@ -62,6 +64,7 @@ class Delivery:
     async def apply(self, wanted: Files) -> None:
         """Envoy does as `wanted` says when this returns. Raises Refused, Unavailable, Internal: nothing changed."""
         before = dict(self.now)
+        allow_watches(len(wanted))
         try:
             if not self.envoy.pid:
                 self._write(wanted)
@@ -144,6 +147,26 @@ class Delivery:
             if waiting:
                 await asyncio.sleep(pause)
                 pause = min(0.05, pause * 1.5)
+
+
+def allow_watches(count: int) -> None:
+    """Let Envoy watch so many files: it takes an inotify instance for each, and ends when there is none left.
+
+    The kernel's usual 128 for all of a user are enough for a few only; they are raised, never lowered. inotify(7).
+    Raises Unavailable when they cannot be.
+    """
+    if count <= FEW_WATCHES:
+        return
+    with open(INSTANCES, encoding="ascii") as file:
+        limit = int(file.read())
+    if limit >= count + SPARE_WATCHES:
+        return
+    try:
+        with open(INSTANCES, "w", encoding="ascii") as file:
+            file.write(str(max(MANY_WATCHES, count + SPARE_WATCHES)))
+    except OSError:
+        raise Unavailable(f"Envoy would watch {count} files, and fs.inotify.max_user_instances is {limit}: "
+                          f"raise it with  sysctl fs.inotify.max_user_instances={MANY_WATCHES}") from None
 
 
 def _grown(now: Files, wanted: Files) -> Files:

@@ -25,6 +25,9 @@ READY_S = 20.0
 STEADY_S = 5.0  # a process that lived this long is started again at once
 MAX_DELAY_S = 5.0
 LOG_LIMIT_BYTES = 4 << 20
+_CONFINED = [sys.executable, "-IS", "-c", "import sys; sys.path.insert(0, sys.argv[1]); "
+             "from corten.gateway.confine import main; main()",
+             os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))]
 log = logging.getLogger("corten.gateway")
 
 
@@ -178,7 +181,8 @@ class Envoy:
         workers = max(1, min(4, os.cpu_count() or 1))
         with open(self.log_path, mode) as out:
             self._child = subprocess.Popen(
-                [path, "-c", f"{self.folder}/envoy.json", "--disable-hot-restart", "--concurrency", str(workers),
+                [*_CONFINED, path, "-c", f"{self.folder}/envoy.json", "--disable-hot-restart", "--concurrency",
+                 str(workers),
                  "--log-level", "warning", "--drain-time-s", "2", "--drain-strategy", "immediate",
                  "--file-flush-interval-msec", "100", "--reject-unknown-dynamic-fields"],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd="/",

@@ -4,13 +4,22 @@
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from corten.base.errors import InvalidArgument
 from corten.gateway.render import Place
 from corten.gateway.resolve import Entry, Served, describe
 from corten.gateway.views import functions, route
+
+# what Envoy's parser takes; RFC 9110, section 9, and those that WebDAV and others have registered
+Found = dict[str, list[str]]
+METHODS = frozenset((
+    "ACL", "BIND", "CHECKOUT", "CONNECT", "COPY", "DELETE", "GET", "HEAD", "LINK", "LOCK", "M-SEARCH", "MERGE",
+    "MKACTIVITY", "MKCALENDAR", "MKCOL", "MOVE", "NOTIFY", "OPTIONS", "PATCH", "POST", "PROPFIND", "PROPPATCH", "PURGE",
+    "PUT", "REBIND", "REPORT", "SEARCH", "SOURCE", "SUBSCRIBE", "TRACE", "UNBIND", "UNLINK", "UNLOCK", "UNSUBSCRIBE"))
+MOST_HEADERS, MOST_BYTES, OWN_HEADERS = 100, 60 << 10, 1  # of a request; Host is one
 
 
 def explain(served: Served, asked: dict[str, Any], place: Place) -> dict[str, Any]:
@@ -18,13 +27,14 @@ def explain(served: Served, asked: dict[str, Any], place: Place) -> dict[str, An
     parts = urlsplit(asked["Url"])
     if parts.scheme not in ("http", "https") or not parts.hostname or not (parts.path or "/").startswith("/"):
         raise InvalidArgument(f"{asked['Url']!r} is no http:// or https:// URL")
-    headers = {name.lower(): value for name, value in (asked.get("Headers") or {}).items()}
-    host = re.sub(":[0-9]+$", "", headers.get("host", parts.hostname))
+    lines = [*(asked.get("Headers") or ())]
+    refused = _refused(asked.get("Method") or "GET", asked["Url"], parts.path, lines)
+    if refused:
+        return {"Route": None, "Steps": [refused], "Functions": []}
+    headers = _headers(lines)
+    host = re.sub(":[^:]*$", "", headers.get("host", [parts.netloc.rpartition("@")[2]])[0])
     table = _host(served, host.lower())
-    if re.search("%2f|%5c", parts.path, re.IGNORECASE):
-        return {"Route": None, "Steps": ["the path has an escaped slash: 400"], "Functions": []}
-    path = normal(parts.path or "/")
-    request = (asked.get("Method") or "GET", path, headers, dict(parse_qsl(parts.query, True)))
+    request = (asked.get("Method") or "GET", normal(parts.path or "/"), headers, _query(parts.query))
     steps = [f"host {host} is served by the routes of {'any host' if table == '*' else table}"]
     for entry in served.of_host(table):
         why = _against(entry, *request)
@@ -39,20 +49,61 @@ def explain(served: Served, asked: dict[str, Any], place: Place) -> dict[str, An
     return {"Route": None, "Steps": steps, "Functions": []}
 
 
+def _refused(method: str, url: str, path: str, lines: list[tuple[str, str]]) -> str:
+    """Why nobody looks for a route; empty: it is well formed."""
+    if method not in METHODS:
+        return f"the method {method} is none that HTTP knows: 400"
+    if len(lines) + OWN_HEADERS > MOST_HEADERS or sum(len(name) + len(value) for name, value in lines) > MOST_BYTES:
+        return "the headers are too many or too long: 431"
+    for name, _ in lines:
+        if "_" in name:
+            return f"the header {name} has an underscore in its name: 400"
+    if "#" in url:
+        return "the target has a fragment: 400"
+    port = re.search("(?:^|])[^]:]*:([^]]*)$", urlsplit(url).netloc.rpartition("@")[2])
+    if port and re.search("[^0-9]", port[1]):
+        return "the target's port is no number: 400"
+    if any("%00" in step for step in _steps(path) if step.partition(";")[0] not in (".", "..")):
+        return "the path has an escaped NUL: 400"
+    if re.search("%2f|%5c", path, re.IGNORECASE):
+        return "the path has an escaped slash: 400"
+    return ""
+
+
+def _headers(lines: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """By name in small letters, as often as they are there."""
+    found: dict[str, list[str]] = {}
+    for name, value in lines:
+        found.setdefault(name.lower(), []).append(value.strip())
+    return found
+
+
+def _query(text: str) -> dict[str, list[str]]:
+    """As Envoy takes it apart: nothing is unescaped, the first of a name counts."""
+    found: dict[str, list[str]] = {}
+    for part in text.split("&"):
+        name, _, value = part.partition("=")
+        found.setdefault(name, [value])
+    return found
+
+
 def normal(path: str) -> str:
     """A path as Envoy compares it: unreserved letters decoded, dots walked, slashes merged. RFC 3986, section 6.2.2."""
-    path = re.sub("%([0-9A-Fa-f]{2})", _unreserved, path).replace("\\", "/")
     walked: list[str] = []
-    steps = path.split("/")[1:]
+    steps = _steps(path)
     for at, step in enumerate(steps):
-        last = at == len(steps) - 1
-        if step == "..":
+        dots = step.partition(";")[0]  # what follows a semicolon is a parameter of the step
+        if dots == "..":
             walked = walked[:-1]
-        if step in (".", ".."):
-            walked += [""] if last else []
-        elif step or last:
+        if dots in (".", ".."):
+            walked += [""] if at == len(steps) - 1 else []
+        else:
             walked.append(step)
-    return "/" + "/".join(walked)
+    return re.sub("/+", "/", "/" + "/".join(walked))  # slashes last: an empty step is one that .. takes away
+
+
+def _steps(path: str) -> list[str]:
+    return re.sub("%([0-9A-Fa-f]{2})", _unreserved, path).replace("\\", "/").split("/")[1:]
 
 
 def _unreserved(found: re.Match[str]) -> str:
@@ -68,7 +119,7 @@ def _host(served: Served, host: str) -> str:
     return max(wild, key=len) if wild else "*"
 
 
-def _against(entry: Entry, method: str, path: str, headers: dict[str, str], query: dict[str, str]) -> str:
+def _against(entry: Entry, method: str, path: str, headers: Found, query: Found) -> str:
     """Why a route does not take it; empty: it does."""
     given = entry.route
     prefix = given.path.rstrip("/")
@@ -84,8 +135,8 @@ def _against(entry: Entry, method: str, path: str, headers: dict[str, str], quer
     for kind, wanted, found in (("header", given.headers, headers), ("query", given.query, query)):
         for name, value in wanted.items():
             has = found.get(name.lower() if kind == "header" else name)
-            if has is None or value not in ("*", has):
-                return f"the {kind} {name} is {'missing' if has is None else repr(has)}"
+            if has is None or (value != "*" and value not in has):
+                return f"the {kind} {name} is {'missing' if has is None else ', '.join(map(repr, has))}"
     return ""
 
 

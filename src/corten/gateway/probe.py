@@ -31,13 +31,15 @@ async def probe(asked: dict[str, Any], body: bytes, place: Place, authority: str
     host, port = place.https if context else place.http
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  any address of the host
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    headers = {"Host": parts.netloc, MARK: trace, "Connection": "close", "Content-Length": str(len(body)),
-               **asked["Headers"]}
+    own = {name.lower() for name, _ in asked["Headers"]}
+    headers = [(name, value) for name, value in (
+        ("Host", parts.netloc), (MARK, trace), ("Connection", "close"), ("Content-Length", str(len(body))))
+        if name.lower() not in own] + [tuple(pair) for pair in asked["Headers"]]
     try:
         reader, writer = await asyncio.wait_for(asyncio.open_connection(
             host, port, ssl=context, server_hostname=parts.hostname if context else None), TIMEOUT_S)
         try:
-            request = h11.Request(method=asked["Method"], target=target, headers=list(headers.items()))
+            request = h11.Request(method=asked["Method"], target=target, headers=headers)
             answer = await asyncio.wait_for(exchange(reader, writer, request, body, BODY_BYTES), TIMEOUT_S)
         finally:
             writer.close()
