@@ -99,6 +99,7 @@ def main():
             for at, client in order:
                 for case, times in measured(client, work, 1).items():
                     found[at].setdefault(case, []).extend(times)
+                    print(client.name, case, *(f"{time_s:.3f}" for time_s in times), file=sys.stderr, flush=True)
     width = max(len(client.name) for client in clients) + 2
     print("case".ljust(20) + "".join(client.name.rjust(width + 9) for client in clients))
     for case in found[0]:

@@ -21,6 +21,11 @@ from test_buildx import (  # noqa: F401 - each is run here by our client
     test_the_same_step_of_two_builds_is_done_once,
     test_what_cannot_be_done_is_said,
 )
+from test_buildx_attest import (  # noqa: F401
+    test_a_push_has_provenance_and_runs_everywhere,
+    test_all_of_it,
+    test_in_archives_and_folders_on_request_alone,
+)
 from test_buildx_cache import (  # noqa: F401
     test_checks_outline_and_targets,
     test_other_caches_are_refused_by_name,
@@ -35,6 +40,7 @@ from test_buildx_check import (  # noqa: F401
 )
 from test_buildx_contexts import (  # noqa: F401
     test_a_dockerfile_on_standard_input_with_a_context_and_without,
+    test_a_folder_is_a_base_and_takes_a_stage_s_place,
     test_a_folder_is_fetched_once_and_then_what_changed,
     test_a_stage_is_replaced_and_not_built,
     test_a_tar_behind_a_url,
@@ -49,7 +55,11 @@ from test_buildx_outputs import (  # noqa: F401
     test_a_folder_and_a_tar_of_the_files,
     test_a_layout_as_a_folder_is_a_context_again,
     test_an_archive_is_a_layout_and_can_be_loaded,
+    test_annotations_have_four_places,
+    test_docker_media_types_when_asked,
     test_here_in_a_file_and_pushed_at_once,
+    test_layers_are_compressed_as_asked,
+    test_names_of_all_kinds,
     test_the_same_image_twice_with_a_time_for_all,
     test_what_cannot_be_made_is_refused_before_anything_is_built,
 )

@@ -85,7 +85,7 @@ RUN --network=none ! ip route | grep -q .
 """, "-t", "mounts", "--secret", f"id=token,src={tmp_path}/token", "--secret", "id=word,env=TOKEN")
     assert client.run("mounts", "cat", "/lines", "/bound", "/staged", "/leaked", "/mode", "/word", "/changed", "/from_cache") == (
         "kept\nfrom the context\nfrom a stage\na secret400\nfrom the environment\nmine\nfrom the context\nfrom a stage\n")
-    assert client.run("mounts", "ls", "-d", "/cache", "/context", "/other", "/scratch", "/run/secrets") == ""
+    assert client.run("mounts", "sh", "-c", "ls -d /cache /context /other /scratch /run/secrets 2>/dev/null; true") == ""
 
 
 def test_a_secret_stays_nowhere(client, tmp_path):

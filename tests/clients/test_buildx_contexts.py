@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import json
+import shutil
 import socket
 import subprocess
 import threading
@@ -30,6 +31,26 @@ def test_a_stage_is_replaced_and_not_built(client):
     told = client.build("FROM busybox AS dear\nRUN exit 1\nFROM busybox\nCOPY --from=dear /bin/true /it\n",
                         "--build-context", "dear=docker-image://busybox")
     assert "exit 1" not in told
+
+
+def test_a_folder_is_a_base_and_takes_a_stage_s_place(client, tmp_path):
+    root = tmp_path / "root"
+    (root / "bin").mkdir(parents=True)
+    shutil.copy("/bin/busybox", root / "bin/busybox")
+    for name in ("sh", "cat"):
+        (root / "bin" / name).symlink_to("busybox")
+    (root / "own").write_text("of the folder\n")
+    flags = ("--build-context", f"rootfs={root}")
+    client.build("FROM rootfs\nRUN cat /own >/copy\nCMD [\"cat\", \"/copy\"]\n", "-t", "own:1", *flags)
+    assert client.run("own:1") == "of the folder\n"
+    image = client.engine.api("GET", "/images/own:1/json").json
+    assert len(image["RootFS"]["Layers"]) == 2 and image["Config"]["Cmd"] == ["cat", "/copy"]
+    assert client.build("FROM rootfs\nRUN cat /own >/copy\nCMD [\"cat\", \"/copy\"]\n", *flags).count("CACHED") >= 1
+    (root / "own").write_text("changed\n")
+    client.build("FROM rootfs\nRUN cat /own >/copy\n", "-t", "own:2", *flags)
+    assert client.run("own:2", "cat", "/copy") == "changed\n"
+    client.build("FROM busybox AS base\nRUN false\nFROM base\nRUN cat /own >/copy\n", "-t", "own:3", "--build-context", f"base={root}")
+    assert client.run("own:3", "cat", "/copy") == "changed\n"
 
 
 def test_a_tar_on_standard_input(client, tmp_path):

@@ -110,17 +110,20 @@ class ClassicBuild:
             raise
 
     async def _build_stage(self, index: int, stage: Stage, teller: Teller) -> BuildImage:
+        cached = self.options.use_cache and stage.name not in self.options.uncached_stages
+        solver = Solver(self.backend, cached)
+        if self._is_only_folder(stage.name):
+            return await self._folder_image(index, stage.name, teller, solver)
         if (named := await self._named_image(stage.name)) is not None:
             return named
-        image = await self._base(index, stage)
+        image = await self._base(index, stage, teller, solver)
         arguments = self._arguments.stage(self._inherited(index, stage))
         self._stage_arguments[index] = arguments
         state = StageState(stage.name, image, arguments, self.plan.escape)
         state.epoch, state.buildkit = self.options.epoch, self.options.buildkit
         if state.buildkit and not image.id:
             state.config["WorkingDir"] = "/"
-        cached = self.options.use_cache and stage.name not in self.options.uncached_stages
-        work = StageWork(index, state, teller, Solver(self.backend, cached))
+        work = StageWork(index, state, teller, solver)
         await self._triggers(work)
         teller.step_done(state.image.id)
         for command in stage.commands:
@@ -144,7 +147,7 @@ class ClassicBuild:
         words = Expander(self._arguments.global_values(), self.plan.escape)
         return build_platform(words.word(stage.platform)) if stage.platform else self._platform
 
-    async def _base(self, at: int, stage: Stage) -> BuildImage:
+    async def _base(self, at: int, stage: Stage, teller: Teller, solver: Solver) -> BuildImage:
         words = Expander(self._arguments.global_values(), self.plan.escape)
         name = words.word(stage.base)
         if not name:
@@ -153,6 +156,8 @@ class ClassicBuild:
         for index in range(at - 1, -1, -1):
             if self.plan.stages[index].name == name.lower():
                 return await self._stages.image(index)
+        if self._is_only_folder(name):
+            return await self._folder_image(at, name, teller, solver)
         if (named := await self._named_image(name)) is not None:
             return named
         if name.lower() == "scratch":
@@ -271,6 +276,18 @@ class ClassicBuild:
                 self._opened[name] = (await self._open_context(folder) if image is None else
                                       await self._trees.enter_async_context(self.backend.tree(image)))
             return self._opened[name]
+
+    async def _folder_image(self, at: int, name: str, teller: Teller, solver: Solver) -> BuildImage:
+        """A folder that a caller names, as an image to begin with: its files on nothing, as if copied there."""
+        plan = read_plan(parse(f"FROM scratch\nCOPY --from={context_name(name)} . /\n"))
+        state = StageState("", scratch(self._platform), self._arguments.stage(None), self.plan.escape)
+        state.epoch, state.buildkit = self.options.epoch, True
+        work = StageWork(at, state, teller, solver)
+        await self._do(work, plan.stages[0].commands[0])
+        return state.image
+
+    def _is_only_folder(self, name: str) -> bool:
+        return bool(name) and self._is_folder(name) and self._given(name) is None
 
     def _is_folder(self, name: str) -> bool:
         return context_name(name) in self.options.named_folders

@@ -79,6 +79,7 @@ def _attributes(values: Values, asked: Asked) -> None:
         if network == "host":
             asked.entitlements.add("network.host")
     _attest(values, attributes)
+    _attest_as_usual(attributes)
 
 
 def _attest(values: Values, attributes: dict[str, str]) -> None:
@@ -99,6 +100,12 @@ def _attest(values: Values, attributes: dict[str, str]) -> None:
             attributes[f"attest:{kind}"] = "disabled=true"
         else:
             attributes[f"attest:{kind}"] = "" if word in ("true", "1", "t") else _joined(fields(text, f"--{kind}"))
+
+
+def _attest_as_usual(attributes: dict[str, str]) -> None:
+    """Without a word about it, provenance where it costs nothing (pushes), as buildx asks for it."""
+    if "attest:provenance" not in attributes and not os.environ.get("BUILDX_NO_DEFAULT_ATTESTATIONS"):
+        attributes["attest:provenance"] = "mode=min,inline-only=true"
 
 
 def _joined(found: dict[str, str]) -> str:
