@@ -28,14 +28,13 @@ def mount_cgroups(plan: Plan, root: int, entry: Mount) -> int:
         os.mkdir(name, 0o755, dir_fd=made)
         below = os.open(name, path.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=made)
         tree = mount.copy_tree(place + plan.cgroup, recursive=False)
-        mount.attach_changed(tree, below, [Change(entry.set_bits)])
+        mount.attach(tree, below)
         os.close(tree)
         os.close(below)
         if "," in name:  # cpu,cpuacct: each controller can be found by its own name
             for controller in name.split(","):
                 os.symlink(name, controller, dir_fd=made)
-    if entry.read_only:
-        mount.set_attributes(made, mount.MOUNT_ATTR_RDONLY)
+    mount.set_attributes(made, entry.set_bits, recursive=True)
     return made
 
 

@@ -13,12 +13,13 @@ from corten.linux.proc import read_text
 from corten.runtime import borrowed_mounts, hooks, init, joined_user, net_devices, sources, state, sync
 from corten.runtime.bundle import Bundle
 from corten.runtime.errors import StepFailed
-from corten.runtime.plan import Plan
+from corten.runtime.plan import Plan, limits
 from corten.runtime.seccomp_agent import agent_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from corten.runtime.seccomp_agent import Agent
 
@@ -190,9 +191,14 @@ def spawn(
     behind then.
     """
     try:
+        if lent >= 0:  # while the launcher reads the same bundle
+            _make_groups(bundle, limits(bundle.spec))
+            sync.send(lent, sync.GO)
         plan = Plan(bundle)
     except BaseException:
         abandon(lent)
+        if lent >= 0:
+            destroy(bundle)
         raise
     plan.die_with_parent = die_with_parent
     plan.preserve_fds = preserve_fds
@@ -259,7 +265,7 @@ def _clone(bundle: Bundle, plan: Plan, stdio: tuple[int, int, int], group: int) 
             from corten.runtime import systemd
 
             systemd.start(bundle, plan.resources, pid)
-        _make_groups(bundle, plan)
+        _make_groups(bundle, plan.resources)
         if plan.user_namespace:
             _map_users(plan, pid)
         net_devices.move(plan, pid)
@@ -274,9 +280,9 @@ def _enter_user(plan: Plan) -> None:
     plan.joins = joined_user.enter_path(plan.user_namespace_path, plan.joins)
 
 
-def _make_groups(bundle: Bundle, plan: Plan) -> None:
+def _make_groups(bundle: Bundle, resources: "dict[str, Any]") -> None:
     if bundle.cgroup:
-        made = cgroup.create(bundle.cgroup, plan.resources)
+        made = cgroup.create(bundle.cgroup, resources)
         if made >= 0:
             os.close(made)
 
@@ -319,13 +325,7 @@ def _await_birth(ours: int) -> int:
 
 
 def _take(bundle: Bundle, plan: Plan, ours: int) -> Child | None:
-    """The parent's half for a child that a launcher makes; None when it has not made any."""
-    try:
-        _make_groups(bundle, plan)
-    except BaseException:
-        abandon(ours)
-        raise
-    sync.send(ours, sync.GO)
+    """The parent's half for a child that a launcher makes, once it may go; None when it has not made any."""
     pidfd = _await_birth(ours)
     if pidfd < 0:
         os.close(ours)

@@ -65,9 +65,7 @@ class Plan:
         self.no_pivot = False
         self.keyring = ""
         self.rootless = False
-        self.resources: dict[str, Any] = {**(linux.get("resources") or {})}
-        # a user may neither make device nodes nor load the program that would refuse them: he has the host's, as runc
-        self.resources["devices"] = [] if os.geteuid() else with_defaults(self.resources.get("devices"))
+        self.resources = limits(spec)
         self.rootfs = bundle.rootfs
         self.readonly_root = bool(spec["root"].get("readonly"))
         self.reaper = bundle.init
@@ -185,6 +183,14 @@ class ExecPlan:
         self.user_namespace = bool(self.joined & namespaces.CLONE_NEWUSER)
         self.as_user = self.user_namespace and os.geteuid() != 0  # enters it before all others, see joined_user.py
         self.program = Program(process, linux)
+
+
+def limits(spec: dict[str, Any]) -> dict[str, Any]:
+    """linux.resources, with the devices that every container may use."""
+    found = {**((spec.get("linux") or {}).get("resources") or {})}
+    # a user may neither make device nodes nor load the program that would refuse them: he has the host's, as runc
+    found["devices"] = [] if os.geteuid() else with_defaults(found.get("devices"))
+    return found
 
 
 def check_sysctl(name: str, kinds: set[str]) -> None:

@@ -215,8 +215,6 @@ class Zygote:
                 entry.fds["relay_out"], entry.fds["relay_in"] = os.pipe2(os.O_CLOEXEC)
             self.hold(entry)
             self.pump.feed(entry)
-        if entry.exec_id is None and entry.waiting is not None:  # an exec was told at once
-            self.let_go(entry)
 
     def hear_out(self, entry: Entry) -> None:
         """A process's last words come before its end."""

@@ -165,8 +165,8 @@ def start(zygote: "Zygote", message: "Message", client: "socket.socket") -> "Ans
     entry.waiting = (client, int(str(message["n"])))
     if entry.state == FAILED:
         answer_start(zygote, entry)
-    elif entry.child is not None and entry.child.state == "created" and entry.state == CREATING:
-        zygote.let_go(entry)
+    elif entry.child is not None and entry.state == CREATING:
+        zygote.let_go(entry)  # it may still be mounting: the word waits for it
     return None
 
 
