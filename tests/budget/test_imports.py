@@ -35,3 +35,10 @@ def test_nothing_dear_for_ps_and_run():
     for module in ("containers", "run", "lifecycle", "create_host"):
         found = loaded(f"import corten.cli.main, corten.cli.{module}")
         assert not [name for name in found if name.split(".")[0] in DEAR]
+
+
+def test_nothing_dear_for_a_container_by_corten_oci():
+    """create, start and delete do without os too, whose import takes a millisecond."""
+    for modules in ("commands, corten.runtime.container", "launch, corten.oci.config_shape, corten.linux.cgroup_limits"):
+        found = loaded(f"import corten.runtime.cli, corten.runtime.{modules}")
+        assert not [name for name in found if name.split(".")[0] in (*DEAR, "os", "posixpath", "_collections_abc")]

@@ -5,10 +5,6 @@ import posix
 from corten.base import jsonio
 from corten.base.errors import InvalidArgument
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 
 def atomic_write(path: str, data: bytes, mode: int = 0o600) -> None:
     """Replace `path` by `data` in one rename; a reader sees the old bytes or the new ones, whoever is killed when.
@@ -47,12 +43,14 @@ def read_bytes(path: str, limit_bytes: int = 1 << 20) -> bytes:
     return b"".join(parts)
 
 
-def _refuse_duplicates(pairs: "Iterable[tuple[str, object]]") -> dict[str, object]:
-    found: dict[str, object] = {}
-    for key, value in pairs:
-        if key in found:
-            raise InvalidArgument(f"invalid JSON: duplicate key {key!r}")
-        found[key] = value
+def _refuse_duplicates(pairs: "list[tuple[str, object]]") -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise InvalidArgument(f"invalid JSON: duplicate key {key!r}")
+            seen.add(key)
     return found
 
 

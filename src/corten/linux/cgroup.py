@@ -298,7 +298,7 @@ def _set_frozen(path: str, frozen: bool) -> None:
 
 
 def _read_text(path: str) -> str:
-    with open(path, encoding="ascii") as file:
+    with open(path, encoding="utf-8") as file:
         return file.read()
 
 

@@ -6,7 +6,7 @@ the rules before said.
 
 from __future__ import annotations
 
-import os
+import posix
 
 from corten.base.errors import InvalidArgument
 
@@ -62,14 +62,14 @@ def apply_v1(place: str, rules: list[dict[str, Any]]) -> None:
                 text = f"{kind} {'*' if major < 0 else major}:{'*' if minor < 0 else minor} {access or 'rwm'}"
             name = f"{place}/devices.{'allow' if allow else 'deny'}"
             if name not in files:
-                files[name] = os.open(name, os.O_WRONLY | os.O_CLOEXEC)
+                files[name] = posix.open(name, posix.O_WRONLY | posix.O_CLOEXEC)
             try:
-                os.write(files[name], text.encode())
+                posix.write(files[name], text.encode())
             except OSError as error:
                 raise OSError(error.errno, f"write: {error.strerror}", name) from None
     finally:
         for descriptor in files.values():
-            os.close(descriptor)
+            posix.close(descriptor)
 
 
 # --- v2: BPF_PROG_TYPE_CGROUP_DEVICE, linux/bpf.h
@@ -156,10 +156,10 @@ def apply_v2(place: str, rules: list[dict[str, Any]]) -> None:
         0, 0, 0, 0, 0, b"corten_devices",
     )
     loaded = syscall("bpf", _PROG_LOAD, attributes, len(attributes))
-    group = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    group = posix.open(place, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
         attach = struct.pack("IIII", group, loaded, _ATTACH_CGROUP_DEVICE, _F_ALLOW_MULTI)
         syscall("bpf", _PROG_ATTACH, attach, len(attach))
     finally:
-        os.close(group)
-        os.close(loaded)
+        posix.close(group)
+        posix.close(loaded)

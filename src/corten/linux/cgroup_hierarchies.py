@@ -48,7 +48,7 @@ def hierarchies() -> Hierarchies:
 def read_words(path: str) -> list[str]:
     """The words of a small file; [] when it cannot be read."""
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="utf-8") as file:
             return file.read().split()
     except OSError:
         return []

@@ -188,7 +188,7 @@ _MAY_LACK = {"max": ("memory.swap.max",), "0": ("memory.swap.max",)}  # a kernel
 
 def read_number(path: str) -> int:
     """The number in a file of the kernel's; -1 when it is none, e.g. `max`. Raises OSError."""
-    with open(path, encoding="ascii") as file:
+    with open(path, encoding="utf-8") as file:
         word = file.read(64).strip()
     return int(word) if word.isdigit() else -1
 

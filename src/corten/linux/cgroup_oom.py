@@ -25,7 +25,7 @@ def oom_kills(path: str) -> int:
 
 
 def _words(path: str) -> list[str]:
-    with open(path, encoding="ascii") as file:
+    with open(path, encoding="utf-8") as file:
         return file.read().split()
 
 

@@ -1,7 +1,7 @@
 """A program's image: what execve(2) takes, made ready, so that the call itself changes no memory of the caller's."""
 
-import os
 
+from corten.base import pathnames
 from corten.linux import foreign
 from corten.linux.libc import libc
 
@@ -17,12 +17,12 @@ class Image:
 
     def execute(self, path: str) -> int:
         """Become the program; returns the errno when that fails."""
-        _execve(os.fsencode(path), self._arguments, self._environment)
+        _execve(pathnames.encode(path), self._arguments, self._environment)
         return foreign.get_errno()
 
 
 def _strings(words: list[str]) -> "foreign.Array[foreign.c_char_p]":
-    encoded = [os.fsencode(word) for word in words]
+    encoded = [pathnames.encode(word) for word in words]
     if any(b"\0" in word for word in encoded):
         raise ValueError("embedded null byte")
     return (foreign.c_char_p * (len(encoded) + 1))(*encoded, None)

@@ -4,13 +4,13 @@ Calls keep the GIL (PyDLL): a raw clone returns twice, and the child must come b
 do not belong here. A call costs 0.27 us.
 """
 
-import os
+import posix
 
 from corten.linux import foreign
 
 libc = foreign.PyDLL(None, use_errno=True)
 
-MACHINE = os.uname().machine
+MACHINE = posix.uname().machine
 
 # number on x86_64, number on aarch64 (asm/unistd_64.h, asm-generic/unistd.h)
 _NUMBERS = {
@@ -80,7 +80,7 @@ def syscall(name: str, *arguments: object) -> int:
 def raise_errno(what: str, path: str | None = None) -> None:
     """Raise the OSError of the last call; `strerror` begins with the call's name, `filename` is the path."""
     number = foreign.get_errno()
-    raise OSError(number, f"{what}: {os.strerror(number)}", path)
+    raise OSError(number, f"{what}: {posix.strerror(number)}", path)
 
 
 def check(result: int, what: str, path: str | None = None) -> int:

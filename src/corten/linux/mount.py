@@ -5,9 +5,10 @@ attached to a target that is a descriptor too. So a target swapped under us cann
 """
 
 import errno
-import os
+import posix
 import struct
 
+from corten.base import pathnames
 from corten.linux import foreign, remount
 from corten.linux.libc import SYS, _syscall, raise_errno, syscall
 from corten.linux.probe import kernel
@@ -17,7 +18,7 @@ AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 AT_SYMLINK_NOFOLLOW = 0x100
 OPEN_TREE_CLONE = 1
-OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+OPEN_TREE_CLOEXEC = posix.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH = 0x4
 MOVE_MOUNT_T_EMPTY_PATH = 0x40
 MNT_DETACH = 2
@@ -57,14 +58,14 @@ class FilesystemContext:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self.descriptor)
+        posix.close(self.descriptor)
 
     def set(self, key: str, value: str | None = None) -> None:
         """One option; a flag without a value. Raises OSError whose text ends with the kernel's own explanation."""
         if value is None:
             self._config(FSCONFIG_SET_FLAG, key, None)
         else:
-            self._config(FSCONFIG_SET_STRING, key, os.fsencode(value))
+            self._config(FSCONFIG_SET_STRING, key, pathnames.encode(value))
 
     def mount(self, attributes: int = 0) -> int:
         """Make the superblock and a detached mount of it; returns its descriptor."""
@@ -90,7 +91,7 @@ class FilesystemContext:
         """The messages the kernel left in the context, e.g. `overlay: workdir and upperdir must reside ...`."""
         notes = []
         try:
-            while note := os.read(self.descriptor, 1024):
+            while note := posix.read(self.descriptor, 1024):
                 notes.append(note.decode("utf-8", "replace").strip()[2:])
         except OSError:
             pass
@@ -112,7 +113,7 @@ def copy_tree(path: str, recursive: bool, folder: int = AT_FDCWD, follow: bool =
     """
     flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if recursive else 0)
     flags |= AT_EMPTY_PATH if not path else 0 if follow else AT_SYMLINK_NOFOLLOW
-    descriptor: int = _syscall(SYS["open_tree"], folder, os.fsencode(path), flags)
+    descriptor: int = _syscall(SYS["open_tree"], folder, pathnames.encode(path), flags)
     if descriptor < 0:
         raise_errno("open_tree", path or None)
     return descriptor
@@ -178,7 +179,7 @@ def set_attributes(mount: int, to_set: int = 0, to_clear: int = 0, recursive: bo
 
 def set_propagation(path: str, propagation: int, recursive: bool) -> None:
     """How mounts below a path of our own spread to and from peers. mount(2). Raises OSError."""
-    syscall("mount", None, os.fsencode(path), None, propagation | (MS_REC if recursive else 0), None)
+    syscall("mount", None, pathnames.encode(path), None, propagation | (MS_REC if recursive else 0), None)
 
 
 def pivot_root_here() -> None:
@@ -188,9 +189,9 @@ def pivot_root_here() -> None:
     """
     syscall("pivot_root", b".", b".")
     umount(".", MNT_DETACH)
-    os.chdir("/")
+    posix.chdir("/")
 
 
 def umount(path: str, flags: int = 0) -> None:
     """umount2(2). Raises OSError."""
-    syscall("umount2", os.fsencode(path), flags)
+    syscall("umount2", pathnames.encode(path), flags)

@@ -1,13 +1,13 @@
 """Namespaces: making, joining and naming them. clone3, setns, unshare; no policy.
 
-`clone3` returns twice. The child is a copy of the caller that holds the GIL and must end in execve or `os._exit`:
+`clone3` returns twice. The child is a copy of the caller that holds the GIL and must end in execve or `posix._exit`:
 nothing of the interpreter's after-fork work has been done in it. Only a single-threaded process may call it.
 """
 
 import _socket
 import errno
 import fcntl
-import os
+import posix
 import struct
 
 from corten.linux import foreign
@@ -93,12 +93,12 @@ def unshare(flags: int) -> None:
 
 def open_own(name: str) -> int:
     """A descriptor of the caller's own namespace: `pid`, `net`, ... Raises OSError."""
-    return os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    return posix.open(f"/proc/self/ns/{name}", posix.O_RDONLY | posix.O_CLOEXEC)
 
 
 def open_of(pid: int, name: str) -> int:
     """A descriptor of a process's namespace. Raises OSError."""
-    return os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    return posix.open(f"/proc/{pid}/ns/{name}", posix.O_RDONLY | posix.O_CLOEXEC)
 
 
 def raise_loopback() -> None:

@@ -1,7 +1,6 @@
 """The overlay file system: a container's root from its image's layers and a folder of its own."""
 
 import errno
-import os
 
 from corten.linux import mount
 from corten.linux.libc import syscall
@@ -53,6 +52,8 @@ def _old_mount(lower: list[str], upper: str, work: str, attributes: int) -> int:
     Names are relative to the folder all layers are in, so that 128 of them fit the page. A thread that calls this
     has a working folder of its own from now on (unshare(CLONE_FS); setns(2) demands it).
     """
+    import os
+
     home = os.path.commonpath(lower)
     options = "lowerdir=" + ":".join(_escape(os.path.relpath(folder, home)) for folder in lower)
     if upper:

@@ -5,10 +5,11 @@ is what is used. Nothing here opens a path below such a root by string.
 """
 
 import errno
-import os
+import posix
 import stat
 import struct
 
+from corten.base import pathnames
 from corten.linux.libc import SYS, _syscall, raise_errno
 
 RESOLVE_NO_XDEV = 0x01
@@ -18,7 +19,7 @@ RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
 IN_ROOT = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
-O_PATH = os.O_PATH | os.O_CLOEXEC
+O_PATH = posix.O_PATH | posix.O_CLOEXEC
 
 _ATTEMPTS = 128  # EAGAIN: somebody renamed during the look-up of `..`; the kernel asks to try again
 _LINKS = 40
@@ -26,8 +27,8 @@ _LINKS = 40
 
 def openat2(root: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
     """openat2(2) below the folder `root`. `mode` only with O_CREAT. Returns a close-on-exec descriptor; OSError."""
-    how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)
-    name = os.fsencode(path)
+    how = struct.pack("QQQ", flags | posix.O_CLOEXEC, mode, resolve)
+    name = pathnames.encode(path)
     for _ in range(_ATTEMPTS):
         descriptor: int = _syscall(SYS["openat2"], root, name, how, 24)
         if descriptor >= 0:
@@ -39,7 +40,7 @@ def openat2(root: int, path: str, flags: int, resolve: int, mode: int = 0) -> in
     raise OSError(errno.EAGAIN, "openat2: the path keeps changing", path)
 
 
-def open_in_root(root: int, path: str, flags: int = os.O_PATH, resolve: int = IN_ROOT) -> int:
+def open_in_root(root: int, path: str, flags: int = posix.O_PATH, resolve: int = IN_ROOT) -> int:
     """Open an existing path as if `root` were `/`; links are followed inside it, /proc's magic ones refused."""
     return openat2(root, path or ".", flags, resolve)
 
@@ -47,7 +48,7 @@ def open_in_root(root: int, path: str, flags: int = os.O_PATH, resolve: int = IN
 def exists_in_root(root: int, path: str) -> bool:
     """Whether the path leads somewhere inside the root."""
     try:
-        os.close(open_in_root(root, path))
+        posix.close(open_in_root(root, path))
     except OSError:
         return False
     return True
@@ -61,33 +62,33 @@ def make_folder(root: int, path: str, mode: int = 0o755) -> int:
     """
     for _ in range(_LINKS):
         try:
-            return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
+            return open_in_root(root, path, posix.O_PATH | posix.O_DIRECTORY)
         except FileNotFoundError:
             pass
         path = _make_missing(root, path, mode)
-    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+    raise OSError(errno.ELOOP, posix.strerror(errno.ELOOP), path)
 
 
 def _make_missing(root: int, path: str, mode: int) -> str:
     """Make the missing parts of `path`; returns the path to look up then (another one behind a dangling link)."""
-    parts = [part for part in os.path.normpath("/" + path).split("/") if part]
-    folder = os.open(".", O_PATH, dir_fd=root)
+    parts = [part for part in pathnames.normal("/" + path).split("/") if part]
+    folder = posix.open(".", O_PATH, dir_fd=root)
     try:
         for depth, part in enumerate(parts):
             done = "/".join(parts[:depth + 1])
             try:
-                following = open_in_root(root, done, os.O_PATH | os.O_DIRECTORY)
+                following = open_in_root(root, done, posix.O_PATH | posix.O_DIRECTORY)
             except FileNotFoundError:
                 try:
-                    os.mkdir(part, mode, dir_fd=folder)
+                    posix.mkdir(part, mode, dir_fd=folder)
                 except FileExistsError:
-                    link = os.readlink(part, dir_fd=folder)
-                    return os.path.join("/", *parts[:depth], link, *parts[depth + 1:])
-                following = open_in_root(root, done, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
-            os.close(folder)
+                    link = posix.readlink(part, dir_fd=folder)
+                    return pathnames.join("/", *parts[:depth], link, *parts[depth + 1:])
+                following = open_in_root(root, done, posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW)
+            posix.close(folder)
             folder = following
     finally:
-        os.close(folder)
+        posix.close(folder)
     return path
 
 
@@ -95,58 +96,58 @@ def make_file(root: int, path: str, mode: int = 0o644) -> int:
     """An O_PATH descriptor of the file at `path`, made empty with its folders when nothing is there."""
     for _ in range(_LINKS):
         try:
-            return open_in_root(root, path, os.O_PATH)
+            return open_in_root(root, path, posix.O_PATH)
         except FileNotFoundError:
             pass
-        head, name = os.path.split(os.path.normpath("/" + path))
+        head, name = pathnames.split(pathnames.normal("/" + path))
         folder = make_folder(root, head)
         try:
-            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode,
-                             dir_fd=folder))
+            flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+            posix.close(posix.open(name, flags, mode, dir_fd=folder))
         except FileExistsError:
-            path = os.path.join(head, os.readlink(name, dir_fd=folder))
+            path = pathnames.join(head, posix.readlink(name, dir_fd=folder))
         finally:
-            os.close(folder)
-    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            posix.close(folder)
+    raise OSError(errno.ELOOP, posix.strerror(errno.ELOOP), path)
 
 
 def make_last(root: int, path: str, folder: bool) -> int:
     """An O_PATH descriptor of what is at `path` itself, be it a symbolic link; a folder or file made if nothing is."""
-    head, name = os.path.split(os.path.normpath("/" + path))
+    head, name = pathnames.split(pathnames.normal("/" + path))
     parent = make_folder(root, head)
     try:
         try:
             if folder:
-                os.mkdir(name, 0o755, dir_fd=parent)
+                posix.mkdir(name, 0o755, dir_fd=parent)
             else:
-                os.mknod(name, stat.S_IFREG | 0o644, dir_fd=parent)
+                posix.mknod(name, stat.S_IFREG | 0o644, dir_fd=parent)
         except FileExistsError:
             pass
-        return os.open(name, O_PATH | os.O_NOFOLLOW, dir_fd=parent)
+        return posix.open(name, O_PATH | posix.O_NOFOLLOW, dir_fd=parent)
     finally:
-        os.close(parent)
+        posix.close(parent)
 
 
 def make_link(root: int, path: str, target: str) -> None:
     """A symbolic link at `path` with its folders; one that is there already stays. Raises OSError."""
-    head, name = os.path.split(os.path.normpath("/" + path))
+    head, name = pathnames.split(pathnames.normal("/" + path))
     parent = make_folder(root, head)
     try:
-        os.symlink(target, name, dir_fd=parent)
+        posix.symlink(target, name, dir_fd=parent)
     except FileExistsError:
         if not is_link(parent, name):
             raise
     finally:
-        os.close(parent)
+        posix.close(parent)
 
 
 def is_link(folder: int, name: str) -> bool:
     """Whether the entry `name` of a folder is a symbolic link itself."""
     try:
-        return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+        return stat.S_ISLNK(posix.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
     except FileNotFoundError:
         return False
 
 
 def is_folder(descriptor: int) -> bool:
-    return stat.S_ISDIR(os.fstat(descriptor).st_mode)
+    return stat.S_ISDIR(posix.fstat(descriptor).st_mode)

@@ -1,9 +1,9 @@
 """What /proc tells of processes, the machine and network interfaces. proc(5). Standard library only; our own /proc."""
 
-import os
+import posix
 
-CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+CLOCK_TICKS = posix.sysconf("SC_CLK_TCK")
+PAGE_BYTES = posix.sysconf("SC_PAGE_SIZE")
 
 
 class Process:
@@ -29,21 +29,21 @@ class Process:
         self.priority, self.nice, self.threads = int(fields[15]), int(fields[16]), int(fields[17])
         self.start_ticks = int(fields[19])
         self.virtual_bytes, self.resident_bytes = int(fields[20]), int(fields[21]) * PAGE_BYTES
-        self.uid = os.stat(f"/proc/{pid}").st_uid
+        self.uid = posix.stat(f"/proc/{pid}").st_uid
         line = read_text(f"/proc/{pid}/cmdline").rstrip("\0").replace("\0", " ")
         self.command = line or f"[{name}]"
 
 
 def read_text(path: str, limit: int = 1 << 20) -> str:
     """A file of /proc. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         parts = []
-        while limit > 0 and (part := os.read(descriptor, min(limit, 1 << 16))):
+        while limit > 0 and (part := posix.read(descriptor, min(limit, 1 << 16))):
             parts.append(part)
             limit -= len(part)
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
     return b"".join(parts).decode("utf-8", "replace")
 
 

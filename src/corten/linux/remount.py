@@ -5,8 +5,9 @@ Mounts below are found in mountinfo and proven by their ids: one that was swappe
 """
 
 import errno
-import os
+import posix
 
+from corten.base import pathnames
 from corten.linux.libc import syscall
 
 TYPE_CHECKING = False
@@ -37,11 +38,11 @@ def change(mount: int, asked: "Change") -> None:
         try:
             _remount(below, asked)
         finally:
-            os.close(below)
+            posix.close(below)
 
 
 def _remount(mount: int, asked: "Change") -> None:
-    told = os.fstatvfs(mount).f_flag
+    told = posix.fstatvfs(mount).f_flag
     flags = sum(flag for bit, flag in _TOLD if told & bit)
     for attribute, flag in _ATTRIBUTES:
         if asked.set & attribute:
@@ -81,7 +82,7 @@ def _mounts_below(mount: int) -> "list[int]":
                 found.append(_open_mount(number, name))
     except BaseException:
         for descriptor in found:
-            os.close(descriptor)
+            posix.close(descriptor)
         raise
     return found
 
@@ -89,9 +90,9 @@ def _mounts_below(mount: int) -> "list[int]":
 def _open_mount(number: int, name: str) -> int:
     for escape, character in _ESCAPES:
         name = name.replace(escape, character)
-    descriptor = os.open(os.fsencode(name), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = posix.open(pathnames.encode(name), posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC)
     if _mount_id(descriptor) != number:
-        os.close(descriptor)
+        posix.close(descriptor)
         raise OSError(errno.ESTALE, "open: the mount was swapped", name)
     return descriptor
 

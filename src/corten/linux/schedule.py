@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 import struct
 
 from corten.base.errors import InvalidArgument
@@ -82,9 +82,9 @@ _possible_cpus = range(0)  # the kernel's number of them never changes; it has t
 def forget_affinity() -> None:
     """May run on every CPU that the cpuset has, whatever the process before was bound to."""
     global _possible_cpus
-    _possible_cpus = _possible_cpus or range(os.sysconf("SC_NPROCESSORS_CONF"))
+    _possible_cpus = _possible_cpus or range(posix.sysconf("SC_NPROCESSORS_CONF"))
     try:
-        os.sched_setaffinity(0, _possible_cpus)
+        posix.sched_setaffinity(0, _possible_cpus)
     except OSError:
         pass  # offline CPUs alone, or an odd cpuset: the kernel knows better
 

@@ -5,8 +5,6 @@ The numbers are data, syscalls.json, read once by whoever compiles first. Pure b
 
 from __future__ import annotations
 
-import os
-
 from corten.base import jsonio
 
 # audit tokens (linux/audit.h); x32 shares x86_64's
@@ -53,7 +51,7 @@ def numbers(architecture: str) -> dict[str, int]:
     """Name -> number of an architecture's system calls (`SCMP_ARCH_*`). Linux 6.17."""
     global _tables
     if _tables is None:
-        with open(os.path.join(os.path.dirname(__file__), "syscalls.json"), "rb") as file:
+        with open(f"{__file__.rpartition('/')[0]}/syscalls.json", "rb") as file:
             read: Any = jsonio.loads(file.read())
         _tables = read
     tables: dict[str, dict[str, int]] = _tables or {}

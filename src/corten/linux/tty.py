@@ -1,7 +1,7 @@
 """Terminals: a pty of a given devpts, its size, and making it the controlling terminal."""
 
 import fcntl
-import os
+import posix
 import struct
 
 from corten.linux.fd import DEVPTS_SUPER_MAGIC, filesystem_type
@@ -20,12 +20,12 @@ def open_pair(devpts: int) -> tuple[int, int]:
     """
     if filesystem_type(devpts) != DEVPTS_SUPER_MAGIC:
         raise OSError(0, "open: not a devpts", "/dev/pts")
-    master = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=devpts)
+    master = posix.open("ptmx", posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC, dir_fd=devpts)
     try:
         fcntl.ioctl(master, TIOCSPTLCK, struct.pack("i", 0))
-        slave = fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        slave = fcntl.ioctl(master, TIOCGPTPEER, posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC)
     except OSError as error:
-        os.close(master)
+        posix.close(master)
         raise OSError(error.errno, f"ioctl: {error.strerror}", "/dev/pts/ptmx") from None
     return master, slave
 

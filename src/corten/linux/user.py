@@ -1,7 +1,7 @@
 """Becoming a user, by numbers, and mapping users. Names are no matter of this layer: no NSS, no /etc/passwd."""
 
 import errno
-import os
+import posix
 
 from corten.base.errors import InvalidArgument
 from corten.linux import foreign, namespaces
@@ -22,12 +22,12 @@ def become(uid: int, gid: int, groups: list[int]) -> None:
     Where setgroups is denied (a user namespace of an unprivileged user) an empty list is no error.
     """
     try:
-        os.setgroups(groups)
+        posix.setgroups(groups)
     except PermissionError:
         if groups:
             raise
-    os.setresgid(gid, gid, gid)
-    os.setresuid(uid, uid, uid)
+    posix.setresgid(gid, gid, gid)
+    posix.setresuid(uid, uid, uid)
 
 
 def set_hostname(name: str) -> None:
@@ -64,8 +64,8 @@ def mapped(lines: str, number: int) -> int:
 
 def default_maps() -> tuple[str, str]:
     """The maps of a user namespace for which none were given: our ids as they are, one's own id for a user."""
-    if os.geteuid():
-        return f"0 {os.geteuid()} 1\n", f"0 {os.getegid()} 1\n"
+    if posix.geteuid():
+        return f"0 {posix.geteuid()} 1\n", f"0 {posix.getegid()} 1\n"
     found = []
     for kind in ("uid", "gid"):
         with open(f"/proc/self/{kind}_map", encoding="ascii") as lines:
@@ -80,11 +80,11 @@ def write_maps(pid: int, uid_map: str, gid_map: str) -> None:
     A user may map his own id alone, and gives up setgroups(2) for it; more takes the set-user-ID programs newuidmap(1)
     and newgidmap(1), which go by /etc/subuid. Raises OSError with the file or program as its path.
     """
-    if os.geteuid() and (uid_map, gid_map) != _own_maps(uid_map, gid_map):
+    if posix.geteuid() and (uid_map, gid_map) != _own_maps(uid_map, gid_map):
         _run_map_program("newuidmap", pid, uid_map)
         _run_map_program("newgidmap", pid, gid_map)
         return
-    if os.geteuid():
+    if posix.geteuid():
         write_file(f"/proc/{pid}/setgroups", b"deny")
     write_file(f"/proc/{pid}/uid_map", uid_map.encode())
     write_file(f"/proc/{pid}/gid_map", gid_map.encode())
@@ -92,20 +92,20 @@ def write_maps(pid: int, uid_map: str, gid_map: str) -> None:
 
 def _own_maps(uid_map: str, gid_map: str) -> tuple[str, str]:
     """What a user may write himself with these ids inside."""
-    return (f"{uid_map.split(' ')[0]} {os.geteuid()} 1\n", f"{gid_map.split(' ')[0]} {os.getegid()} 1\n")
+    return (f"{uid_map.split(' ')[0]} {posix.geteuid()} 1\n", f"{gid_map.split(' ')[0]} {posix.getegid()} 1\n")
 
 
 def _run_map_program(name: str, pid: int, lines: str) -> None:
     for folder in _PROGRAM_FOLDERS:
         path = f"{folder}/{name}"
         try:
-            child = os.posix_spawn(path, [name, str(pid), *lines.split()], {})
+            child = posix.posix_spawn(path, [name, str(pid), *lines.split()], {})
         except FileNotFoundError:
             continue
-        if os.waitpid(child, 0)[1]:
-            raise OSError(errno.EPERM, f"{name}: {os.strerror(errno.EPERM)}", lines.replace("\n", " ").strip())
+        if posix.waitpid(child, 0)[1]:
+            raise OSError(errno.EPERM, f"{name}: {posix.strerror(errno.EPERM)}", lines.replace("\n", " ").strip())
         return
-    raise OSError(errno.ENOENT, f"execve: {os.strerror(errno.ENOENT)}", name)
+    raise OSError(errno.ENOENT, f"execve: {posix.strerror(errno.ENOENT)}", name)
 
 
 def open_mapped_namespace(uid_map: str, gid_map: str) -> int:
@@ -113,22 +113,22 @@ def open_mapped_namespace(uid_map: str, gid_map: str) -> int:
 
     A process is needed to make one; it ends at once, the namespace lives as long as the descriptor.
     """
-    read, write = os.pipe2(os.O_CLOEXEC)
+    read, write = posix.pipe2(posix.O_CLOEXEC)
     try:
         pid, pidfd = namespaces.clone3(namespaces.CLONE_NEWUSER)
         if pid == 0:
-            os.close(write)
-            os.read(read, 1)  # until the parent is done, or gone
-            os._exit(0)
-        os.close(pidfd)
+            posix.close(write)
+            posix.read(read, 1)  # until the parent is done, or gone
+            posix._exit(0)
+        posix.close(pidfd)
         try:
             write_maps(pid, uid_map, gid_map)
             return namespaces.open_of(pid, "user")
         finally:
-            os.close(write)
+            posix.close(write)
             write = -1
-            os.waitpid(pid, 0)
+            posix.waitpid(pid, 0)
     finally:
-        os.close(read)
+        posix.close(read)
         if write >= 0:
-            os.close(write)
+            posix.close(write)

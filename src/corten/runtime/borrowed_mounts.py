@@ -4,7 +4,7 @@ Its root is a mount of root.path on itself, with all others below, and it is ent
 the root of everybody else. What is in the runtime's own namespace has to be taken away at the end.
 """
 
-import os
+import posix
 
 from corten.linux import mount
 from corten.linux.proc import read_text
@@ -22,9 +22,9 @@ def has_own(spec: "dict[str, Any]") -> bool:
 
 def enter(root: int) -> None:
     """Make the folder `root` the root. Raises OSError."""
-    os.fchdir(root)
-    os.chroot(".")
-    os.chdir("/")
+    posix.fchdir(root)
+    posix.chroot(".")
+    posix.chdir("/")
 
 
 def take_away(rootfs: str) -> None:

@@ -7,8 +7,7 @@ whole root. It is a file of the engine's own, so nothing that comes with an imag
 
 from __future__ import annotations
 
-import os
-
+from corten.base import pathnames
 from corten.base.errors import InvalidArgument, NotFound
 from corten.base.files import parse_json, read_bytes
 from corten.base.ids import check_id
@@ -66,7 +65,7 @@ def load_bundle(id: str, path: str, root: str = "", config: str = "") -> Bundle:
     Raises InvalidArgument, NotFound (no such folder or no config.json).
     """
     check_id(id)
-    path = os.path.abspath(path)
+    path = pathnames.absolute(path)
     spec = _load_object(config or f"{path}/{CONFIG}")
     if spec is None:
         raise NotFound(f"JSON specification file {CONFIG} not found")
@@ -78,13 +77,13 @@ def load_bundle(id: str, path: str, root: str = "", config: str = "") -> Bundle:
     if overlay:
         _check_overlay(overlay)
     if not rootfs.startswith("/"):
-        rootfs = os.path.normpath(f"{path}/{rootfs}")
-    return Bundle(id, path, spec, rootfs, overlay, root or os.path.dirname(path), extension.get("init") is True)
+        rootfs = pathnames.normal(f"{path}/{rootfs}")
+    return Bundle(id, path, spec, rootfs, overlay, root or pathnames.split(path)[0], extension.get("init") is True)
 
 
 def _check_shape(path: str, spec: dict[str, Any]) -> None:
     """The types of all fields. An engine's own bundle was made from typed requests: that time is saved."""
-    if not os.path.exists(f"{path}/{ROOTFS}"):
+    if not pathnames.exists(f"{path}/{ROOTFS}"):
         from corten.oci import config_shape
 
         config_shape.check(spec)

@@ -5,8 +5,9 @@ from the host's mounts: with a cgroup namespace these are its roots, the same vi
 in a third of the time.
 """
 
-import os
+import posix
 
+from corten.base import pathnames
 from corten.linux import cgroup, mount, path
 from corten.linux.mount import Change
 from corten.runtime.mount_options import Mount
@@ -22,18 +23,18 @@ def mount_cgroups(plan: Plan, root: int, entry: Mount) -> int:
     bits = entry.set_bits & ~mount.MOUNT_ATTR_RDONLY
     made = mount.new_mount("tmpfs", [("source", "tmpfs"), ("mode", "755"), ("nr_inodes", "64")], bits)
     mount.attach(made, target)
-    os.close(target)
+    posix.close(target)
     for place in found.mounts:
-        name = os.path.basename(place)
-        os.mkdir(name, 0o755, dir_fd=made)
-        below = os.open(name, path.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=made)
+        name = pathnames.split(place)[1]
+        posix.mkdir(name, 0o755, dir_fd=made)
+        below = posix.open(name, path.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW, dir_fd=made)
         tree = mount.copy_tree(place + plan.cgroup, recursive=False)
         mount.attach(tree, below)
-        os.close(tree)
-        os.close(below)
+        posix.close(tree)
+        posix.close(below)
         if "," in name:  # cpu,cpuacct: each controller can be found by its own name
             for controller in name.split(","):
-                os.symlink(name, controller, dir_fd=made)
+                posix.symlink(name, controller, dir_fd=made)
     mount.set_attributes(made, entry.set_bits, recursive=True)
     return made
 
@@ -44,5 +45,5 @@ def _mount_unified(plan: Plan, root: int, entry: Mount) -> int:
         made = mount.copy_tree(cgroup.hierarchies().unified + plan.cgroup, recursive=False)
         mount.attach_changed(made, target, [Change(entry.set_bits)])
     finally:
-        os.close(target)
+        posix.close(target)
     return made

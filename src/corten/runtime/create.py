@@ -5,7 +5,7 @@ namespace, time offsets) is set in the caller around it. Only a single-threaded 
 """
 
 import errno
-import os
+import posix
 
 from corten.linux import cgroup, namespaces, process, user
 from corten.linux.fd import write_file
@@ -94,7 +94,7 @@ class Child:
         """Block until the state is another one than now; for callers that have nothing else to do."""
         before = self.state
         while self.state == before and self.channel >= 0:
-            os.set_blocking(self.channel, True)
+            posix.set_blocking(self.channel, True)
             _wait_readable(self.channel)
             self.receive()
         return self.state
@@ -117,7 +117,7 @@ class Child:
     def close(self) -> None:
         """Close the channel; safe to repeat. A child that still waits for its start then exits."""
         if self.channel >= 0:
-            os.close(self.channel)
+            posix.close(self.channel)
             self.channel = -1
 
     def _take_birth(self, pidfd: int) -> None:
@@ -251,15 +251,15 @@ def _clone(bundle: Bundle, plan: Plan, stdio: tuple[int, int, int], group: int) 
         if pid == 0:
             init.main(plan, theirs, stdio)
     except BaseException:
-        os.close(ours)
+        posix.close(ours)
         raise
     finally:
-        os.close(theirs)
+        posix.close(theirs)
         if group >= 0:
-            os.close(group)
+            posix.close(group)
         for descriptor, flag in restore:
             namespaces.setns(descriptor, flag)
-            os.close(descriptor)
+            posix.close(descriptor)
     try:
         if bundle.unit:
             from corten.runtime import systemd
@@ -284,13 +284,13 @@ def _make_groups(bundle: Bundle, resources: "dict[str, Any]") -> None:
     if bundle.cgroup:
         made = cgroup.create(bundle.cgroup, resources)
         if made >= 0:
-            os.close(made)
+            posix.close(made)
 
 
 def _attend(bundle: Bundle, plan: Plan, ours: int, pid: int, pidfd: int) -> Child:
     """What the child waits for next; then its state is put on record."""
     sources.send(plan, pid, ours)
-    os.set_blocking(ours, False)
+    posix.set_blocking(ours, False)
     child = Child(bundle.id, pid, pidfd, ours, bundle)
     child.agent = agent_of(bundle.spec, state.document(bundle, "creating", pid))
     state.save(
@@ -302,9 +302,9 @@ def _attend(bundle: Bundle, plan: Plan, ours: int, pid: int, pidfd: int) -> Chil
 
 def _give_up(ours: int, pidfd: int) -> None:
     process.pidfd_send_signal(pidfd, 9)
-    os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-    os.close(pidfd)
-    os.close(ours)
+    posix.waitid(posix.P_PIDFD, pidfd, posix.WEXITED)
+    posix.close(pidfd)
+    posix.close(ours)
 
 
 def abandon(lent: int) -> None:
@@ -313,7 +313,7 @@ def abandon(lent: int) -> None:
         return
     pidfd = _await_birth(lent)
     if pidfd < 0:
-        os.close(lent)
+        posix.close(lent)
     else:
         _give_up(lent, pidfd)
 
@@ -328,7 +328,7 @@ def _take(bundle: Bundle, plan: Plan, ours: int) -> Child | None:
     """The parent's half for a child that a launcher makes, once it may go; None when it has not made any."""
     pidfd = _await_birth(ours)
     if pidfd < 0:
-        os.close(ours)
+        posix.close(ours)
         return None
     try:
         child = _attend(bundle, plan, ours, process.pid_of(pidfd), pidfd)
@@ -345,15 +345,15 @@ def enter_joined(plan: Plan, restore: list[tuple[int, int]]) -> None:
         plan.clone_flags &= ~namespaces.CLONE_NEWNET
         restore.append((namespaces.open_own("net"), namespaces.CLONE_NEWNET))
         namespaces.setns(plan.spare_network, namespaces.CLONE_NEWNET)
-        os.close(plan.spare_network)
+        posix.close(plan.spare_network)
     if plan.pid_namespace_path:
         restore.append((namespaces.open_own("pid"), namespaces.CLONE_NEWPID))
-        joined = os.open(plan.pid_namespace_path, os.O_RDONLY | os.O_CLOEXEC)
+        joined = posix.open(plan.pid_namespace_path, posix.O_RDONLY | posix.O_CLOEXEC)
         try:
             namespaces.check_type(joined, "pid", plan.pid_namespace_path)
             namespaces.setns(joined, namespaces.CLONE_NEWPID)
         finally:
-            os.close(joined)
+            posix.close(joined)
     if plan.time_offsets:
         restore.append((namespaces.open_own("time"), namespaces.CLONE_NEWTIME))
         namespaces.unshare(namespaces.CLONE_NEWTIME)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import posix
 import stat
 
+from corten.base import pathnames
 from corten.base.errors import InvalidArgument
 from corten.linux import mount, path
 from corten.linux.mount import Change
@@ -40,7 +41,7 @@ class Device:
 
 
 DEFAULT = tuple(
-    Device(f"/dev/{name}", stat.S_IFCHR | 0o666, os.makedev(major, minor))
+    Device(f"/dev/{name}", stat.S_IFCHR | 0o666, posix.makedev(major, minor))
     for name, major, minor in (
         ("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0),
     )
@@ -60,14 +61,14 @@ def _parse(entry: dict[str, Any]) -> Device:
     if kind is None or not isinstance(where, str) or not where.startswith("/"):
         raise InvalidArgument(f"invalid device: {where!r}")
     mode = entry.get("fileMode")
-    number = os.makedev(entry.get("major") or 0, entry.get("minor") or 0)
+    number = posix.makedev(entry.get("major") or 0, entry.get("minor") or 0)
     permissions = 0o666 if mode is None else mode & 0o7777
-    return Device(os.path.normpath(where), kind | permissions, number, entry.get("uid") or 0, entry.get("gid") or 0)
+    return Device(pathnames.normal(where), kind | permissions, number, entry.get("uid") or 0, entry.get("gid") or 0)
 
 
 def are_brought(mounts: list[Mount]) -> bool:
     """Whether /dev is bound from elsewhere, with all that is in it."""
-    return any(entry.bind and os.path.normpath(entry.destination) == "/dev" for entry in mounts)
+    return any(entry.bind and pathnames.normal(entry.destination) == "/dev" for entry in mounts)
 
 
 def make_nodes(root: int, devices: list[Device], take: Callable[[Device], int]) -> None:
@@ -79,7 +80,7 @@ def make_nodes(root: int, devices: list[Device], take: Callable[[Device], int]) 
     folders: dict[str, int] = {}
     try:
         for device in devices:
-            head, name = os.path.split(device.path)
+            head, name = pathnames.split(device.path)
             if head not in folders:
                 folders[head] = path.make_folder(root, head)
             source = take(device)
@@ -89,26 +90,26 @@ def make_nodes(root: int, devices: list[Device], take: Callable[[Device], int]) 
                 make_node(folders[head], name, device)
     finally:
         for folder in folders.values():
-            os.close(folder)
+            posix.close(folder)
 
 
 def make_node(folder: int, name: str, device: Device) -> None:
     """One node in the folder `folder`, with its owner. Raises OSError."""
     try:
-        os.mknod(name, device.mode, device.device, dir_fd=folder)
+        posix.mknod(name, device.mode, device.device, dir_fd=folder)
     except FileExistsError:
-        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        found = posix.stat(name, dir_fd=folder, follow_symlinks=False)
         if stat.S_IFMT(found.st_mode) == stat.S_IFMT(device.mode) and found.st_rdev == device.device:
             return
-        os.unlink(name, dir_fd=folder)
-        os.mknod(name, device.mode, device.device, dir_fd=folder)
+        posix.unlink(name, dir_fd=folder)
+        posix.mknod(name, device.mode, device.device, dir_fd=folder)
     except PermissionError:
         _bind_node(folder, name, mount.copy_tree(device.path, recursive=False))
         return
     except OSError as error:
         raise OSError(error.errno, f"mknod: {error.strerror}", device.path) from None
     if device.uid or device.gid:
-        os.chown(name, device.uid, device.gid, dir_fd=folder, follow_symlinks=False)
+        posix.chown(name, device.uid, device.gid, dir_fd=folder, follow_symlinks=False)
 
 
 def _bind_node(folder: int, name: str, source: int) -> None:
@@ -117,8 +118,8 @@ def _bind_node(folder: int, name: str, source: int) -> None:
     try:
         mount.attach_changed(source, target, [Change(mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC)])
     finally:
-        os.close(source)
-        os.close(target)
+        posix.close(source)
+        posix.close(target)
 
 
 def make_links(root: int) -> None:
@@ -127,15 +128,15 @@ def make_links(root: int) -> None:
     try:
         for name, target in _LINKS:
             try:
-                os.symlink(target, name, dir_fd=folder)
+                posix.symlink(target, name, dir_fd=folder)
             except FileExistsError:
                 if name == "ptmx":
-                    os.unlink(name, dir_fd=folder)
-                    os.symlink(target, name, dir_fd=folder)
-        if os.path.exists("/proc/kcore"):
+                    posix.unlink(name, dir_fd=folder)
+                    posix.symlink(target, name, dir_fd=folder)
+        if pathnames.exists("/proc/kcore"):
             try:
-                os.symlink("/proc/kcore", "core", dir_fd=folder)
+                posix.symlink("/proc/kcore", "core", dir_fd=folder)
             except FileExistsError:
                 pass
     finally:
-        os.close(folder)
+        posix.close(folder)

@@ -7,11 +7,11 @@ runtime-spec runtime.md and config.md "POSIX-platform Hooks".
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
-import os
+import posix
 import select
 import time
 
-from corten.base import jsonio
+from corten.base import jsonio, pathnames
 from corten.base.errors import InvalidArgument
 from corten.linux.process import close_range, pidfd_open
 from corten.runtime.errors import StepFailed, go_strerror
@@ -44,18 +44,19 @@ def run(name: str, hook: dict[str, Any], document: bytes, inherited: dict[str, s
     if not environment and inherited is not None:
         environment = inherited
     elif hook.get("env") is None:
-        environment = dict(os.environ)  # as in runc: a hook that says nothing of it has the caller's
+        own = posix.environ.items()  # as in runc: a hook that says nothing of it has the caller's
+        environment = {pathnames.decode(name): pathnames.decode(value) for name, value in own}
     timeout = hook.get("timeout")
-    stdin = os.memfd_create("state", os.MFD_CLOEXEC)
-    os.write(stdin, document)
-    os.lseek(stdin, 0, os.SEEK_SET)
-    output = os.memfd_create("output", os.MFD_CLOEXEC)
+    stdin = posix.memfd_create("state", posix.MFD_CLOEXEC)
+    posix.write(stdin, document)
+    posix.lseek(stdin, 0, 0)
+    output = posix.memfd_create("output", posix.MFD_CLOEXEC)
     try:
         status, refused = _run(path, arguments, environment, stdin, output, timeout)
-        text = os.pread(output, _OUTPUT_LIMIT, 0).decode("utf-8", "replace").strip()
+        text = posix.pread(output, _OUTPUT_LIMIT, 0).decode("utf-8", "replace").strip()
     finally:
-        os.close(stdin)
-        os.close(output)
+        posix.close(stdin)
+        posix.close(output)
     if refused:
         raise StepFailed(f"run the {name}", "execve", refused, path, f"error running {name}: fork/exec {path}: "
                          f"{go_strerror(refused)}")
@@ -69,35 +70,35 @@ def run(name: str, hook: dict[str, Any], document: bytes, inherited: dict[str, s
 
 def _ending(status: int) -> str:
     """A wait status in Go's words, as runc has them."""
-    if os.WIFEXITED(status):
-        return f"exit status {os.WEXITSTATUS(status)}"
-    name = _signal.strsignal(os.WTERMSIG(status)) or str(os.WTERMSIG(status))
-    return f"signal: {name.lower()}" + (" (core dumped)" if os.WCOREDUMP(status) else "")
+    if posix.WIFEXITED(status):
+        return f"exit status {posix.WEXITSTATUS(status)}"
+    name = _signal.strsignal(posix.WTERMSIG(status)) or str(posix.WTERMSIG(status))
+    return f"signal: {name.lower()}" + (" (core dumped)" if posix.WCOREDUMP(status) else "")
 
 
 def _run(
     path: str, arguments: list[str], environment: dict[str, str], stdin: int, output: int, timeout: float | None
 ) -> tuple[int | None, int]:
     """(wait status or None after a timeout, errno of a failed execve)."""
-    failed_r, failed_w = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
+    failed_r, failed_w = posix.pipe2(posix.O_CLOEXEC)
+    pid = posix.fork()
     if pid == 0:
         try:
             for target, descriptor in enumerate((stdin, output, output)):
-                os.dup2(descriptor, target)
-            os.dup2(failed_w, 3, inheritable=False)
+                posix.dup2(descriptor, target)
+            posix.dup2(failed_w, 3, inheritable=False)
             close_range(4)
             _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-            os.execve(path, arguments, environment)  # noqa: S606
+            posix.execve(path, arguments, environment)
         except OSError as error:
-            os.write(3, str(error.errno).encode())
+            posix.write(3, str(error.errno).encode())
         finally:
-            os._exit(127)
-    os.close(failed_w)
+            posix._exit(127)
+    posix.close(failed_w)
     try:
-        refused = os.read(failed_r, 16)
+        refused = posix.read(failed_r, 16)
     finally:
-        os.close(failed_r)
+        posix.close(failed_r)
     return _wait(pid, None if refused else timeout), int(refused or 0)
 
 
@@ -109,9 +110,9 @@ def _wait(pid: int, timeout: float | None) -> int | None:
         deadline = time.monotonic() + timeout
         while not poll.poll(max(0, int((deadline - time.monotonic()) * 1000))):
             if time.monotonic() >= deadline:
-                os.kill(pid, _signal.SIGKILL)
-                os.waitpid(pid, 0)
-                os.close(ended)
+                posix.kill(pid, _signal.SIGKILL)
+                posix.waitpid(pid, 0)
+                posix.close(ended)
                 return None
-        os.close(ended)
-    return os.waitpid(pid, 0)[1]
+        posix.close(ended)
+    return posix.waitpid(pid, 0)[1]

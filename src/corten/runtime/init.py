@@ -12,7 +12,7 @@ An exec in a running container takes `EXEC_STEPS`: it joins what `STEPS` made, a
 import _signal  # type: ignore[import-not-found]
 import _socket
 import gc
-import os
+import posix
 
 from corten.linux import cgroup, fd, keyring, namespaces, process, schedule, signals, tty, user
 from corten.linux.image import Image
@@ -74,10 +74,10 @@ def _tie_to_parent(init: Init) -> None:
     if init.plan.die_with_parent:
         process.set_pdeathsig(_signal.SIGKILL)
     if init.plan.lent:
-        pidfd = process.pidfd_open(os.getpid())
+        pidfd = process.pidfd_open(posix.getpid())
         sync.send(init.channel, sync.BORN, pidfd)
-        os.close(pidfd)
-    os.setsid()
+        posix.close(pidfd)
+    posix.setsid()
     init.proc = fd.open_proc()
 
 
@@ -100,12 +100,12 @@ def _enter_cgroup(init: Init) -> None:
 def _join_namespaces(init: Init) -> None:
     """Namespaces that exist already, each checked to be of the kind it is said to be."""
     for kind, flag, path in init.plan.joins:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
         try:
             namespaces.check_type(descriptor, kind, path)
             namespaces.setns(descriptor, flag)
         finally:
-            os.close(descriptor)
+            posix.close(descriptor)
 
 
 def _make_keyring(init: Init) -> None:
@@ -139,8 +139,8 @@ def _run_host_hooks(init: Init) -> None:
 
 def _run_container_hooks(init: Init) -> None:
     if init.plan.hooks.get("createContainer"):
-        os.fchdir(init.root)  # where runc's find themselves
-        document = state.document(init.plan.bundle, "creating", os.getpid())
+        posix.fchdir(init.root)  # where runc's find themselves
+        document = state.document(init.plan.bundle, "creating", posix.getpid())
         hooks.run_all(init.plan.bundle.spec, ("createContainer",), document)
 
 
@@ -161,12 +161,12 @@ def _open_console(init: Init) -> None:
     """A pty of the container's own devpts becomes stdio and /dev/console; its master goes to the parent with READY."""
     if init.plan.program.terminal:
         if init.devpts < 0:
-            init.devpts = open_in_root(init.root, "/dev/pts", os.O_RDONLY | os.O_DIRECTORY)
+            init.devpts = open_in_root(init.root, "/dev/pts", posix.O_RDONLY | posix.O_DIRECTORY)
         init.master, init.console = tty.open_pair(init.devpts)
         rootfs.bind_console(init.root, init.console)
         _take_console(init)
     if init.devpts >= 0:
-        os.close(init.devpts)
+        posix.close(init.devpts)
 
 
 def _take_console(init: Init) -> None:
@@ -175,7 +175,7 @@ def _take_console(init: Init) -> None:
         tty.set_size(init.master, rows, columns)
     tty.make_controlling(init.console)
     for number in (0, 1, 2):
-        os.dup2(init.console, number)
+        posix.dup2(init.console, number)
 
 
 def _set_sysctls(init: Init) -> None:
@@ -216,13 +216,13 @@ def _wait_for_start(init: Init) -> None:
     if init.listener >= 0:
         process.set_pdeathsig(0)  # the parent goes, the container stays
     for number in _ENDING:  # pid 1 of a namespace is deaf to what it does not handle
-        _signal.signal(number, lambda number, _frame: os._exit(128 + number))
+        _signal.signal(number, lambda number, _frame: posix._exit(128 + number))
     _tell_ready(init)
     if init.listener >= 0:
         listening = _socket.socket(fileno=init.listener)
         connection, _ = listening._accept()  # type: ignore[attr-defined]
-        os.dup2(connection, init.channel, inheritable=False)
-        os.close(connection)
+        posix.dup2(connection, init.channel, inheritable=False)
+        posix.close(connection)
         listening.close()
     sync.expect(init.channel, sync.START)
     for number in _ENDING:
@@ -233,7 +233,7 @@ def _tell_ready(init: Init) -> None:
     sync.send(init.channel, sync.READY, init.master)
     for descriptor in (init.master, init.console):
         if descriptor > 2:
-            os.close(descriptor)
+            posix.close(descriptor)
 
 
 def _fork_reaper(init: Init) -> None:
@@ -254,7 +254,7 @@ def _close_all(init: Init) -> None:
     """Nothing but stdio, what is passed on and the channel, which execve closes, reaches the program."""
     process.close_range(init.channel + 1)
     for descriptor in range(3 + init.plan.preserve_fds, init.channel):
-        os.close(descriptor)
+        posix.close(descriptor)
 
 
 def _confine(init: Init) -> None:
@@ -265,7 +265,7 @@ def _confine(init: Init) -> None:
 def _run_start_hooks(init: Init) -> None:
     """They are confined as the program is: same user, same capabilities, same filter."""
     if init.plan.hooks.get("startContainer"):
-        pid = os.getppid() if init.plan.reaper else os.getpid()
+        pid = posix.getppid() if init.plan.reaper else posix.getpid()
         document = state.document(init.plan.bundle, "created", pid)
         hooks.run_all(init.plan.bundle.spec, ("startContainer",), document, init.plan.program.env)
 
@@ -318,16 +318,16 @@ def _join_container(init: Init) -> None:
     """
     plan: ExecPlan = init.plan  # type: ignore[assignment]
     if plan.first_cpus:
-        os.sched_setaffinity(0, plan.first_cpus)
+        posix.sched_setaffinity(0, plan.first_cpus)
     if plan.sub_cgroups:
         cgroup.join_below(plan.cgroup, plan.sub_cgroups)
     else:
         cgroup.join(plan.cgroup, unified=False)
     if plan.cpus:
-        os.sched_setaffinity(0, plan.cpus)
+        posix.sched_setaffinity(0, plan.cpus)
     elif not plan.first_cpus:
         schedule.forget_affinity()
-    root = os.open(plan.chroot, os.O_PATH | os.O_CLOEXEC, dir_fd=init.proc) if plan.chroot else -1
+    root = posix.open(plan.chroot, posix.O_PATH | posix.O_CLOEXEC, dir_fd=init.proc) if plan.chroot else -1
     joined = plan.joined & ~(namespaces.CLONE_NEWPID | (namespaces.CLONE_NEWUSER if plan.as_user else 0))
     if joined:
         namespaces.setns(plan.container, joined)
@@ -345,11 +345,11 @@ def _join_keyring(init: Init) -> None:
 def _open_exec_console(init: Init) -> None:
     if not init.plan.program.terminal:
         return
-    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    devpts = open_in_root(root, "/dev/pts", os.O_RDONLY | os.O_DIRECTORY)
+    root = posix.open("/", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    devpts = open_in_root(root, "/dev/pts", posix.O_RDONLY | posix.O_DIRECTORY)
     init.master, init.console = tty.open_pair(devpts)
-    os.close(devpts)
-    os.close(root)
+    posix.close(devpts)
+    posix.close(root)
     _take_console(init)
 
 
@@ -386,7 +386,7 @@ def run(init: Init, steps: tuple[Step, ...]) -> None:
         sync.send(init.channel, sync.pack_failure(from_exception(name, error)))
     finally:
         if not init.plan.lent:
-            os._exit(255)
+            posix._exit(255)
 
 
 def main(plan: Plan, channel: int, stdio: tuple[int, int, int]) -> None:

@@ -5,7 +5,7 @@ cannot come back. So one in between enters, makes the init as a sibling of its o
 """
 
 import errno
-import os
+import posix
 
 from corten.linux import namespaces, process
 from corten.runtime import sync
@@ -35,14 +35,14 @@ def clone(enter: "Callable[[], None]", flags: int, group: int = -1) -> tuple[int
             sync.send(theirs, sync.GO, pidfd)
         except BaseException as error:  # nothing may unwind into the parent's code
             sync.send(theirs, sync.pack_failure(from_exception(_STEP, error)))
-        os._exit(0)
-    os.close(descriptor)
-    os.close(theirs)
+        posix._exit(0)
+    posix.close(descriptor)
+    posix.close(theirs)
     try:
         message, pidfd = sync.receive(ours)
     finally:
-        os.close(ours)
-        os.waitpid(between, 0)
+        posix.close(ours)
+        posix.waitpid(between, 0)
     if message[:1] == sync.FAILED:
         raise sync.unpack_failure(message)
     return process.pid_of(pidfd), pidfd
@@ -68,7 +68,7 @@ def enter_path(path: str, others: list[tuple[str, int, str]]) -> list[tuple[str,
         left = [other for other in others if not _join_outside(*other)]
         namespaces.setns(joined, namespaces.CLONE_NEWUSER)
     finally:
-        os.close(joined)
+        posix.close(joined)
     return left
 
 
@@ -84,16 +84,16 @@ def _join_outside(kind: str, flag: int, path: str) -> bool:
     except PermissionError:
         return False
     finally:
-        os.close(joined)
+        posix.close(joined)
     return True
 
 
 def _open(path: str, kind: str) -> int:
     """A descriptor of a namespace, after a look at its kind."""
-    found = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    found = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         namespaces.check_type(found, kind, path)
     except BaseException:
-        os.close(found)
+        posix.close(found)
         raise
     return found

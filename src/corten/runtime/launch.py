@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import _socket
 import errno
-import os
+import posix
 
+from corten.base import pathnames
 from corten.base.errors import Conflict
 from corten.base.files import remove_tree
 from corten.base.ids import check_id
@@ -28,9 +29,9 @@ SIGKILL = 9
 def make_folder(root: str, id: str) -> str:
     """The state folder of a new container. Raises Conflict when the id is taken."""
     check_id(id)
-    os.makedirs(root, mode=0o711, exist_ok=True)
+    pathnames.make_folders(root, mode=0o711)
     try:
-        os.mkdir(f"{root}/{id}", 0o711)
+        posix.mkdir(f"{root}/{id}", 0o711)
     except FileExistsError:
         raise Conflict("container with given ID already exists") from None
     return f"{root}/{id}"
@@ -58,10 +59,10 @@ def new(
         listener = _listen(folder) if detached else -1
         child = create.spawn(
             bundle, (0, 1, 2), preserve_fds=preserve_fds, listener=listener, no_pivot=no_pivot, keyring=keyring,
-            rootless=os.geteuid() != 0 if rootless is None else rootless,
+            rootless=posix.geteuid() != 0 if rootless is None else rootless,
         )
         if listener >= 0:
-            os.close(listener)
+            posix.close(listener)
         try:
             while child.wait() == create.CREATING:
                 pass
@@ -83,7 +84,7 @@ def _end(child: Child) -> None:
         process.pidfd_send_signal(child.pidfd, SIGKILL)
     except ProcessLookupError:
         pass
-    os.waitpid(child.pid, 0)
+    posix.waitpid(child.pid, 0)
     child.close()
 
 
@@ -91,16 +92,16 @@ def _listen(folder: str) -> int:
     descriptor, name = near(folder)
     listening = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
     try:
-        before = os.umask(0o077)
+        before = posix.umask(0o077)
         try:
             listening.bind(name)
         finally:
-            os.umask(before)
+            posix.umask(before)
         listening.listen(1)
         return listening.detach()
     finally:
         listening.close()
-        os.close(descriptor)
+        posix.close(descriptor)
 
 
 def send_descriptor(path: str, text: bytes, descriptor: int, what: str) -> None:

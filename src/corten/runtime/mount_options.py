@@ -5,8 +5,7 @@ runtime-spec config-linux.md and mount(8). A word that is not in the tables belo
 
 from __future__ import annotations
 
-import os
-
+from corten.base import pathnames
 from corten.base.errors import InvalidArgument
 from corten.linux.mount import (
     MOUNT_ATTR_ATIME,
@@ -98,7 +97,7 @@ class Mount:
             self._take(word)
         if not self.bind:  # a new mount has none below it
             self.set_bits = self.set_bits & ~self.recursive_clear | self.recursive_set
-        if self.copy_up and os.path.normpath(self.destination) == "/":
+        if self.copy_up and pathnames.normal(self.destination) == "/":
             raise InvalidArgument("mount /: tmpcopyup would copy the whole root")
         if self.idmap and not self.bind:
             raise InvalidArgument(f"mount {self.destination}: id-mapped mounts are only supported for bind mounts")
@@ -163,7 +162,7 @@ def parse_mounts(entries: list[dict[str, Any]] | None, folder: str = "/") -> lis
     found = [Mount(entry) for entry in entries or ()]
     for one in found:
         if one.bind and not one.source.startswith("/"):
-            one.source = os.path.normpath(f"{folder}/{one.source}")
+            one.source = pathnames.normal(f"{folder}/{one.source}")
     return found
 
 

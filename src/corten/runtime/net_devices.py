@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from corten.base.errors import InvalidArgument
 from corten.linux import namespaces
@@ -44,10 +44,10 @@ def move(plan: Plan, child: int) -> None:
     from corten.linux.link_move import move_link
 
     paths = [path for kind, _, path in plan.joins if kind == "net"]
-    inside = os.open(paths[0], os.O_RDONLY | os.O_CLOEXEC) if paths else namespaces.open_of(child, "net")
+    inside = posix.open(paths[0], posix.O_RDONLY | posix.O_CLOEXEC) if paths else namespaces.open_of(child, "net")
     try:
         namespaces.check_type(inside, "net", "".join(paths))
         for name, new_name in plan.net_devices:
             move_link(name, inside, new_name)
     finally:
-        os.close(inside)
+        posix.close(inside)

@@ -5,8 +5,9 @@ The child is a copy of a small warm process and must not grow: it finds everythi
 
 from __future__ import annotations
 
-import os
+import posix
 
+from corten.base import pathnames
 from corten.base.errors import InvalidArgument, Unsupported
 from corten.linux import namespaces, schedule, user
 from corten.linux.cgroup_devices import with_defaults
@@ -48,7 +49,7 @@ class Plan:
         linux = spec.get("linux") or {}
         if linux.get("intelRdt"):
             raise Unsupported("linux.intelRdt is not supported: no resctrl file system is managed here")
-        if linux.get("mountLabel") and not os.path.isdir("/sys/fs/selinux"):
+        if linux.get("mountLabel") and not pathnames.exists("/sys/fs/selinux"):
             raise Unsupported("linux.mountLabel: SELinux is not enabled on this kernel")
         if not isinstance(spec.get("process"), dict):
             raise InvalidArgument("process property must be set in config.json")
@@ -115,7 +116,7 @@ class Plan:
         self.new_cgroup_namespace = bool(self.clone_flags & namespaces.CLONE_NEWCGROUP)
         self.clone_flags &= ~namespaces.CLONE_NEWCGROUP
         self.user_namespace = "user" in self.kinds
-        self.unprivileged = os.geteuid() != 0
+        self.unprivileged = posix.geteuid() != 0
         self.uid_map, self.gid_map = user.id_map(linux.get("uidMappings")), user.id_map(linux.get("gidMappings"))
         if self.user_namespace_path:
             self.uid_map = self.gid_map = ""  # it has its own, see create.py
@@ -181,7 +182,7 @@ class ExecPlan:
         self.first_cpus = schedule.parse_list(affinity.get("initial"))
         self.cpus = schedule.parse_list(affinity.get("final"))
         self.user_namespace = bool(self.joined & namespaces.CLONE_NEWUSER)
-        self.as_user = self.user_namespace and os.geteuid() != 0  # enters it before all others, see joined_user.py
+        self.as_user = self.user_namespace and posix.geteuid() != 0  # enters it before all others, see joined_user.py
         self.program = Program(process, linux)
 
 
@@ -189,7 +190,7 @@ def limits(spec: dict[str, Any]) -> dict[str, Any]:
     """linux.resources, with the devices that every container may use."""
     found = {**((spec.get("linux") or {}).get("resources") or {})}
     # a user may neither make device nodes nor load the program that would refuse them: he has the host's, as runc
-    found["devices"] = [] if os.geteuid() else with_defaults(found.get("devices"))
+    found["devices"] = [] if posix.geteuid() else with_defaults(found.get("devices"))
     return found
 
 
@@ -216,4 +217,4 @@ def check_sysctl(name: str, kinds: set[str]) -> None:
 
 def sysctl_path(name: str) -> str:
     """`net.ipv4.ip_forward` -> `sys/net/ipv4/ip_forward`; a name with slashes keeps its dots (interface names)."""
-    return os.path.join("sys", name if "/" in name else name.replace(".", "/"))
+    return pathnames.join("sys", name if "/" in name else name.replace(".", "/"))

@@ -3,8 +3,8 @@
 As runc has it: procfs itself on /proc, and a few files in it that lxcfs stands in for.
 """
 
-import os
 
+from corten.base import pathnames
 from corten.base.errors import InvalidArgument
 from corten.linux.fd import PROC_SUPER_MAGIC, filesystem_type
 from corten.runtime.mount_options import Mount
@@ -17,7 +17,7 @@ _FILES = frozenset((
 
 def check(entry: Mount, tree: int, target: int) -> None:
     """Refuse a mount `tree` on `target`, descriptors both, wherever links have led to it. Raises InvalidArgument."""
-    place = os.path.normpath(f"/{entry.destination}").replace("//", "/")
+    place = pathnames.normal(f"/{entry.destination}").replace("//", "/")
     if place == "/proc":
         if filesystem_type(tree) != PROC_SUPER_MAGIC:
             raise InvalidArgument(f'"{place}" cannot be mounted because it is not of type proc')

@@ -6,9 +6,10 @@ Shared by init.py and the exec path. Numbers only: names of users and groups wer
 from __future__ import annotations
 
 import errno
-import os
+import posix
 import stat
 
+from corten.base import pathnames
 from corten.base.errors import InvalidArgument, Unsupported
 from corten.linux import capabilities, fd, path, process, rlimit, schedule, seccomp, user
 from corten.linux.mount import AT_FDCWD
@@ -136,18 +137,18 @@ def add_home(program: Program) -> None:
         return
     program.env["HOME"] = "/"
     try:
-        descriptor = os.open("/etc/passwd", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = posix.open("/etc/passwd", posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
     except OSError:
         return
     try:
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            for line in os.read(descriptor, _PASSWD_LIMIT).split(b"\n"):
+        if stat.S_ISREG(posix.fstat(descriptor).st_mode):
+            for line in posix.read(descriptor, _PASSWD_LIMIT).split(b"\n"):
                 fields = line.split(b":")
                 if len(fields) >= 6 and fields[2] == str(program.uid).encode() and fields[5]:
-                    program.env["HOME"] = os.fsdecode(fields[5])
+                    program.env["HOME"] = pathnames.decode(fields[5])
                     return
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
 
 
 def enter_cwd(program: Program, as_user: bool = False) -> bool:
@@ -157,14 +158,14 @@ def enter_cwd(program: Program, as_user: bool = False) -> bool:
     StepFailed.
     """
     try:
-        os.chdir(program.cwd)
+        posix.chdir(program.cwd)
     except OSError as error:
         if not as_user and error.errno in (errno.EACCES, errno.EPERM):
             return False
         text = f'chdir to cwd ("{program.cwd}") set in config.json failed: {go_strerror(error.errno or 0)}'
         raise StepFailed("enter the working directory", "chdir", error.errno or 0, program.cwd, text) from None
     try:
-        inside = os.getcwd().startswith("/")
+        inside = posix.getcwd().startswith("/")
     except OSError:
         inside = False
     if not inside:
@@ -190,7 +191,7 @@ def look_up(program: Program) -> list[str]:
     for folder in program.path.split(":") if program.path else ():
         candidate = f"{folder or '.'}/{name}"
         try:
-            mode = os.stat(candidate).st_mode
+            mode = posix.stat(candidate).st_mode
         except OSError:
             continue
         if not stat.S_ISDIR(mode) and mode & 0o111:
@@ -209,7 +210,7 @@ def refuse_magic_links(program: Program, candidates: list[str]) -> None:
 
 def _check_program(name: str) -> None:
     try:
-        mode = os.stat(name).st_mode
+        mode = posix.stat(name).st_mode
     except OSError as error:
         number = error.errno or 0
         text = f'exec: "{name}": stat {name}: {go_strerror(number)}'
@@ -226,19 +227,19 @@ def _refuse_magic(candidate: str, name: str, depth: int = 0) -> None:
     Run inside, it could be written to from inside (CVE-2019-5736). Raises StepFailed.
     """
     try:
-        descriptor = path.openat2(AT_FDCWD, candidate, os.O_RDONLY | os.O_NONBLOCK, path.RESOLVE_NO_MAGICLINKS)
+        descriptor = path.openat2(AT_FDCWD, candidate, posix.O_RDONLY | posix.O_NONBLOCK, path.RESOLVE_NO_MAGICLINKS)
     except OSError as error:
         if error.errno != errno.ELOOP:
             return  # execve will say what is wrong with it
         text = f'exec: "{name}": permission denied'
         raise StepFailed(LOOK_UP, "openat2", errno.EACCES, candidate, text) from None
     try:
-        head = os.read(descriptor, _HEAD) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+        head = posix.read(descriptor, _HEAD) if stat.S_ISREG(posix.fstat(descriptor).st_mode) else b""
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
     words = head.split(b"\n")[0][2:].split() if head.startswith(b"#!") else []
     if words and depth < _INTERPRETERS:
-        _refuse_magic(os.fsdecode(words[0]), name, depth + 1)
+        _refuse_magic(pathnames.decode(words[0]), name, depth + 1)
 
 
 def become_user(program: Program, owned: tuple[int, ...]) -> None:
@@ -254,7 +255,7 @@ def become_user(program: Program, owned: tuple[int, ...]) -> None:
     process.prctl(process.PR_SET_KEEPCAPS, 0)
     process.set_dumpable(False)  # fs.suid_dumpable decides anew at every change of user
     if program.umask is not None:
-        os.umask(program.umask)
+        posix.umask(program.umask)
 
 
 def confine(program: Program, tell: Callable[[int], None]) -> None:

@@ -5,7 +5,7 @@ user and confinement, no capability, no descriptor but stdio, and may not be tra
 """
 
 import _signal  # type: ignore[import-not-found]
-import os
+import posix
 
 from corten.linux import capabilities, process
 from corten.runtime import program as steps
@@ -23,10 +23,10 @@ def split(program: Program, proc: int) -> None:
     signals = set(range(1, 32)) - {int(number) for number in (*_NOT_PASSED_ON, *_FAULTS)}
     signals.add(_signal.SIGCHLD)
     _signal.pthread_sigmask(_signal.SIG_BLOCK, signals)
-    child = os.fork()
+    child = posix.fork()
     if child == 0:
         process.set_dumpable(False)
-        os.setpgid(0, 0)
+        posix.setpgid(0, 0)
         _to_foreground()
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         return
@@ -34,14 +34,14 @@ def split(program: Program, proc: int) -> None:
         process.overwrite_arguments(proc, b"/sbin/init")
         _reap(program, child, signals)
     finally:
-        os._exit(255)
+        posix._exit(255)
 
 
 def _to_foreground() -> None:
     """The program's group gets the terminal's keys, when stdin is our controlling terminal."""
     previous = _signal.signal(_signal.SIGTTOU, _signal.SIG_IGN)
     try:
-        os.tcsetpgrp(0, os.getpgrp())
+        posix.tcsetpgrp(0, posix.getpgrp())
     except OSError:
         pass
     finally:
@@ -63,13 +63,13 @@ def _reap(program: Program, child: int, signals: set[int]) -> None:
         got = _signal.sigwait(signals)
         if got != _signal.SIGCHLD:
             try:
-                os.kill(-child if got in (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU) else child, got)
+                posix.kill(-child if got in (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU) else child, got)
             except OSError:
                 pass
             continue
         status = _collect(child)
         if status is not None:
-            os._exit(process.exit_code(status))
+            posix._exit(process.exit_code(status))
 
 
 def _collect(child: int) -> int | None:
@@ -77,7 +77,7 @@ def _collect(child: int) -> int | None:
     found = None
     while True:
         try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status = posix.waitpid(-1, posix.WNOHANG)
         except ChildProcessError:
             return found
         if pid == 0:

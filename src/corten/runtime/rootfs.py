@@ -4,9 +4,10 @@ Every target is resolved inside the root (openat2) and used as a descriptor; no 
 """
 
 import errno
-import os
+import posix
 import stat
 
+from corten.base import pathnames
 from corten.base.errors import InvalidArgument
 from corten.linux import fd, mount, overlay, path
 from corten.linux.mount import Change
@@ -47,9 +48,9 @@ def prepare(plan: Plan) -> int:
         changes.append(Change(mount.MOUNT_ATTR_NODEV))
     else:
         root = overlay.new_overlay(layers["lower"], layers.get("upper") or "", layers.get("work") or "")
-    target = os.open(plan.rootfs, path.O_PATH | os.O_DIRECTORY)
+    target = posix.open(plan.rootfs, path.O_PATH | posix.O_DIRECTORY)
     mount.attach_changed(root, target, changes)
-    os.close(target)
+    posix.close(target)
     return root
 
 
@@ -69,7 +70,7 @@ def _make_parent_private(rootfs: str) -> None:
         except OSError as error:
             if error.errno != errno.EINVAL or place == "/":
                 raise
-            place = os.path.dirname(place)
+            place = pathnames.split(place)[0]
 
 
 def mount_all(plan: Plan, root: int, take: "Callable[[Mount], int]") -> tuple[int, int]:
@@ -84,13 +85,13 @@ def mount_all(plan: Plan, root: int, take: "Callable[[Mount], int]") -> tuple[in
             made = _mount_one(plan, root, entry, take)
         except OSError as error:
             raise _mount_failed(entry, error) from None
-        if os.path.normpath(f"/{entry.destination}") in _ROOTS:
-            os.close(root)
+        if pathnames.normal(f"/{entry.destination}") in _ROOTS:
+            posix.close(root)
             root = made
         elif entry.kind == "devpts" and devpts < 0:
             devpts = made
         else:
-            os.close(made)
+            posix.close(made)
     if plan.program.cwd != "/":
         _make_cwd(root, plan.program.cwd)
     return root, devpts
@@ -98,7 +99,7 @@ def mount_all(plan: Plan, root: int, take: "Callable[[Mount], int]") -> tuple[in
 
 def _make_cwd(root: int, cwd: str) -> None:
     try:
-        os.close(path.make_folder(root, cwd))
+        posix.close(path.make_folder(root, cwd))
     except OSError as error:
         text = f"Cannot mkdir: {cwd} is not a directory" if error.errno == errno.ENOTDIR else (
             f"mkdir {cwd}: {go_strerror(error.errno or 0)}")
@@ -124,7 +125,7 @@ def _mount_one(plan: Plan, root: int, entry: Mount, take: "Callable[[Mount], int
     link = sources.copied_link(entry)
     if link:
         path.make_link(root, entry.destination, link)
-        return os.dup(root)
+        return posix.dup(root)
     if entry.bind:
         made = _bind(root, entry, take)
     elif entry.kind == "cgroup":
@@ -164,7 +165,7 @@ def _new(plan: Plan, root: int, entry: Mount) -> int:
     if entry.read_only and entry.kind not in _NO_SUPERBLOCK_RO:
         options.append(("ro", None))
     if covers and not any(key == "mode" for key, _ in entry.data):
-        options.append(("mode", f"{stat.S_IMODE(os.fstat(target).st_mode):o}"))  # as what it covers, like runc
+        options.append(("mode", f"{stat.S_IMODE(posix.fstat(target).st_mode):o}"))  # as what it covers, like runc
     bits = entry.set_bits
     if entry.kind == "tmpfs":
         bits &= ~mount.MOUNT_ATTR_RDONLY  # later mounts may need a place in it; `finish` makes it read-only
@@ -187,16 +188,16 @@ def _attach(entry: Mount, tree: int, target: int, changes: list[Change]) -> None
         proc_targets.check(entry, tree, target)
         mount.attach_changed(tree, target, changes)
     finally:
-        os.close(target)
+        posix.close(target)
 
 
 def _real_folder(root: int, destination: str, kind: str) -> int:
     """The target of proc and sysfs: a folder of the rootfs itself, no symbolic link on the way (CVE-2019-19921)."""
     try:
         made = path.make_folder(root, destination)
-        os.close(made)
+        posix.close(made)
         return path.open_in_root(
-            root, destination, os.O_PATH | os.O_DIRECTORY, path.IN_ROOT | path.RESOLVE_NO_SYMLINKS
+            root, destination, posix.O_PATH | posix.O_DIRECTORY, path.IN_ROOT | path.RESOLVE_NO_SYMLINKS
         )
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
@@ -208,15 +209,15 @@ def make_devices(plan: Plan, root: int, take: "Callable[[devices.Device], int]")
     """Nodes and links below /dev; a /dev bound from elsewhere is left as it is, one that is a link is refused."""
     if devices.are_brought(plan.mounts):
         return
-    over = any(os.path.normpath(entry.destination) == "/dev" for entry in plan.mounts)
+    over = any(pathnames.normal(entry.destination) == "/dev" for entry in plan.mounts)
     if not over and path.is_link(root, "dev"):
         raise InvalidArgument("/dev of the root is a symbolic link")
-    before = os.umask(0)
+    before = posix.umask(0)
     try:
         devices.make_nodes(root, plan.devices, take)
         devices.make_links(root)
     finally:
-        os.umask(before)
+        posix.umask(before)
 
 
 def bind_console(root: int, slave: int) -> None:
@@ -226,8 +227,8 @@ def bind_console(root: int, slave: int) -> None:
     try:
         mount.attach(tree, target)
     finally:
-        os.close(tree)
-        os.close(target)
+        posix.close(tree)
+        posix.close(target)
 
 
 def mask_paths(plan: Plan, root: int) -> None:
@@ -241,8 +242,8 @@ def mask_paths(plan: Plan, root: int) -> None:
         if found >= 0:
             tree = mount.copy_tree("", recursive=True, folder=found)
             mount.attach_changed(tree, found, [Change(mount.MOUNT_ATTR_RDONLY, recursive=True)])
-            os.close(tree)
-            os.close(found)
+            posix.close(tree)
+            posix.close(found)
     if not plan.masked_paths:
         return
     empty = -1
@@ -260,10 +261,10 @@ def mask_paths(plan: Plan, root: int) -> None:
             cover = mount.copy_tree("", recursive=False, folder=empty)
         mount.attach_changed(cover, found, changes)
         if cover != empty:
-            os.close(cover)
-        os.close(found)
+            posix.close(cover)
+        posix.close(found)
     if empty >= 0:
-        os.close(empty)
+        posix.close(empty)
 
 
 def _open_below(root: int, name: str) -> int:
@@ -283,8 +284,8 @@ def _empty_folder() -> int:
 
 def _null_device() -> int:
     tree = mount.copy_tree("/dev/null", recursive=False)
-    found = os.fstat(tree)
-    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(1, 3):
+    found = posix.fstat(tree)
+    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != posix.makedev(1, 3):
         raise OSError(errno.ENODEV, "open_tree: not the null device", "/dev/null")
     return tree
 
@@ -305,9 +306,9 @@ def _move_root(root: int, rootfs: str) -> None:
             mount.umount(point, mount.MNT_DETACH)
         except FileNotFoundError:
             continue  # went with one above it
-    mount.attach(root, os.open("/", path.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-    os.chroot(".")
-    os.chdir("/")
+    mount.attach(root, posix.open("/", path.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC))
+    posix.chroot(".")
+    posix.chdir("/")
 
 
 def pivot(plan: Plan, root: int) -> None:
@@ -316,13 +317,13 @@ def pivot(plan: Plan, root: int) -> None:
         if entry.kind == "tmpfs" and not entry.bind and entry.read_only:
             target = path.open_in_root(root, entry.destination)
             mount.set_attributes(target, mount.MOUNT_ATTR_RDONLY)
-            os.close(target)
+            posix.close(target)
     if plan.readonly_root:
         mount.set_attributes(root, mount.MOUNT_ATTR_RDONLY)
     if not plan.own_mounts:
         borrowed_mounts.enter(root)
         return
-    os.fchdir(root)
+    posix.fchdir(root)
     if plan.no_pivot:
         _move_root(root, plan.rootfs)
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import _socket
 import errno
-import os
+import posix
 import sys
 
 from corten.base import jsonio
@@ -56,7 +56,7 @@ class Agent:
         finally:
             connection.close()
             if listener >= 0:
-                os.close(listener)
+                posix.close(listener)
 
 
 def agent_of(spec: dict[str, Any], document: dict[str, Any]) -> Agent | None:

@@ -8,7 +8,7 @@ namespace, so whatever the kernel has locked on its mounts stays locked. Device 
 process ever sees; the host's own are not touched.
 """
 
-import os
+import posix
 import stat
 
 from corten.base.errors import InvalidArgument
@@ -38,7 +38,7 @@ def send(plan: Plan, child: int, channel: int) -> None:
     """
     if not wanted(plan):
         return
-    os.set_blocking(channel, True)
+    posix.set_blocking(channel, True)
     pid, pidfd = namespaces.clone3(0)
     if pid == 0:
         try:
@@ -46,9 +46,9 @@ def send(plan: Plan, child: int, channel: int) -> None:
         except BaseException as error:  # nothing may unwind into the parent's code
             sync.send(channel, sync.pack_failure(from_exception("open the mounts' sources", error)))
         finally:
-            os._exit(0)
-    os.close(pidfd)
-    os.waitpid(pid, 0)
+            posix._exit(0)
+    posix.close(pidfd)
+    posix.waitpid(pid, 0)
 
 
 def _send_all(plan: Plan, child: int, channel: int) -> None:
@@ -68,7 +68,7 @@ def _send_all(plan: Plan, child: int, channel: int) -> None:
                 folder = _private_folder(plan.rootfs)
             tree = _make_device(entry, folder, str(number), plan)
         sync.send(channel, sync.SOURCE, tree)
-        os.close(tree)
+        posix.close(tree)
 
 
 def _all(plan: Plan) -> list[Mount | Device]:
@@ -79,10 +79,10 @@ def _private_folder(place: str) -> int:
     """An empty tmpfs on `place` in a mount namespace of our own."""
     namespaces.unshare(namespaces.CLONE_NEWNS)
     mount.set_propagation("/", mount.MS_PRIVATE, True)
-    target = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    target = posix.open(place, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     folder = mount.new_mount("tmpfs", [("mode", "700")])
     mount.attach(folder, target)
-    os.umask(0)
+    posix.umask(0)
     return folder
 
 
@@ -106,7 +106,7 @@ def _open_elsewhere(entry: Mount, child: int) -> int:
         text = f"cannot share {entry.source} of process {entry.mounts_of}: {go_strerror(number)}"
         raise StepFailed("mount", "open_tree", number, entry.source, text) from None
     finally:
-        os.close(home)
+        posix.close(home)
 
 
 def _open_source(entry: Mount, mapped: int) -> int:
@@ -135,16 +135,21 @@ def _open(entry: Mount, mapped: int) -> int:
         asked = mount.Change(mount.MOUNT_ATTR_IDMAP, recursive=entry.idmap == "ridmap", userns=userns)
         mount.change(tree, asked)
         if userns != mapped:
-            os.close(userns)
+            posix.close(userns)
     except BaseException:
-        os.close(tree)
+        posix.close(tree)
         raise
     return tree
 
 
 def copied_link(entry: Mount) -> str:
     """What a source that is a symbolic link leads to, when the link itself is to be made; else ""."""
-    return os.readlink(entry.source) if "copy-symlink" in entry.links and os.path.islink(entry.source) else ""
+    if "copy-symlink" not in entry.links:
+        return ""
+    try:
+        return posix.readlink(entry.source)
+    except OSError:  # it is none
+        return ""
 
 
 def open_source(entry: Mount) -> int:
@@ -156,18 +161,18 @@ def open_source(entry: Mount) -> int:
 
 def _beneath(entry: Mount) -> int:
     """A copy of what lies beneath the source, found once: who writes there may exchange a folder for a link."""
-    source = os.open(entry.source, path.O_PATH | os.O_DIRECTORY)
+    source = posix.open(entry.source, path.O_PATH | posix.O_DIRECTORY)
     try:
         found = path.openat2(source, entry.subpath, path.O_PATH, path.RESOLVE_BENEATH | path.RESOLVE_NO_MAGICLINKS)
     except OSError as error:
         text = f"cannot access path {entry.source}, subpath: {entry.subpath}: {go_strerror(error.errno or 0)}"
         raise StepFailed("mount", "openat2", error.errno or 0, entry.destination, text) from None
     finally:
-        os.close(source)
+        posix.close(source)
     try:
         return mount.copy_tree("", entry.recursive, found)
     finally:
-        os.close(found)
+        posix.close(found)
 
 
 class Asked:
@@ -190,5 +195,5 @@ class Asked:
         if message[:1] == sync.FAILED:
             raise sync.unpack_failure(message)
         if tree < 0:
-            os._exit(125)
+            posix._exit(125)
         return tree
