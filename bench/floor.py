@@ -4,8 +4,9 @@
 
 The floor (floor.c) is six namespaces, an overlay, pivot_root and /proc, in C. Ours adds what makes it a container: its
 cgroup with limits, devices, masks, the seccomp filter, capabilities, a log, and the requests over the zygote's socket.
-Both run the same program, which writes the time at which it began. They take turns. Prints medians in milliseconds and
-the ratio. Needs root and gcc.
+Both run the same program, which writes the time at which it began. They take turns. C's starts follow each other, in
+caches that the one before has filled; `alone` are those that come after a pause, as a start in an engine does and as
+all of ours do. Prints medians in milliseconds and the ratio. Needs root and gcc.
 """
 
 import asyncio
@@ -26,6 +27,8 @@ from corten.zygote.client import ZygoteClient
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROUND = 5  # starts of a kind before it is the other's turn
+PAUSE_S = 0.05  # for what the zygote does between two requests: the next launcher, the next network
+KINDS = ("C", "C, waited for", "C alone", "C alone, waited for", "zygote")
 
 
 def make_lower(root: str) -> str:
@@ -36,14 +39,23 @@ def make_lower(root: str) -> str:
     return f"{root}/lower"
 
 
-def floor(root: str, lower: str, turn: int) -> tuple[list[float], list[float]]:
-    """Milliseconds of ROUND starts in C: to the first instruction, and to the end of the wait."""
-    work = f"{root}/floor{turn}"
+def floor(work: str, lower: str, count: int = ROUND) -> tuple[list[float], list[float]]:
+    """Milliseconds of `count` starts in C: to the first instruction, and to the end of the wait."""
     os.mkdir(work)
-    done = subprocess.run([f"{lower}/bin/first", str(ROUND), lower, work], check=True, capture_output=True, text=True)
+    done = subprocess.run([f"{lower}/bin/first", str(count), lower, work], check=True, capture_output=True, text=True)
     times = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
     first = [first_instruction(f"{work}/{number}-u", begun) for number, (begun, _) in enumerate(times)]
     return first, [(ended - begun) / 1e6 for begun, ended in times]
+
+
+async def alone(work: str, lower: str) -> tuple[list[float], list[float]]:
+    """The same of ROUND starts with a pause before each."""
+    found: tuple[list[float], list[float]] = ([], [])
+    for number in range(ROUND):
+        await asyncio.sleep(PAUSE_S)
+        for values, more in zip(found, floor(f"{work}-{number}", lower, 1), strict=True):
+            values += more
+    return found
 
 
 def first_instruction(upper: str, begun_ns: int) -> float:
@@ -67,7 +79,7 @@ async def ours(client: ZygoteClient, layout: Layout, lower: str, turn: int) -> l
         os.close(made.pidfd)
         os.close(made.netns)
         await client.forget(name)
-        await asyncio.sleep(0.05)  # what the zygote does between two requests: the next launcher, the next network
+        await asyncio.sleep(PAUSE_S)
     return times
 
 
@@ -76,14 +88,15 @@ async def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 50
     root = tempfile.mkdtemp(prefix="corten-bench-", dir="/var/tmp")
     layout = Layout(f"{root}/data", tempfile.mkdtemp(prefix="corten-bench-", dir="/run"))
-    found: dict[str, list[float]] = {"C": [], "zygote": [], "C, waited for": []}
+    found: dict[str, list[float]] = {kind: [] for kind in KINDS}
     try:
         lower = make_lower(root)
         client = await ZygoteClient.connect(layout, lambda event: None)
         for turn in range(count // ROUND + 1):
-            times = [*floor(root, lower, turn), await ours(client, layout, lower, turn)]
+            times = [*floor(f"{root}/floor{turn}", lower), *await alone(f"{root}/alone{turn}", lower)]
+            times.append(await ours(client, layout, lower, turn))
             if turn:  # the first is for warming up
-                for name, values in zip(("C", "C, waited for", "zygote"), times, strict=True):
+                for name, values in zip(KINDS, times, strict=True):
                     found[name] += values
         await client.shutdown()
     finally:

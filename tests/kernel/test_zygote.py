@@ -8,10 +8,12 @@ import signal
 import time
 
 import pytest
-from zygote_world import World, go, process, read_all, role, settle
+from zygote_world import GROUPS, World, go, process, read_all, role, settle
 
 from corten.base.errors import NotFound
-from corten.zygote.client import StartFailed, ZygoteClient
+from corten.linux import cgroup
+from corten.linux.cgroup import hierarchies
+from corten.zygote.client import StartFailed, StartLost, ZygoteClient
 
 
 def test_output_exit_code_and_both_events(layout, rootfs):
@@ -192,3 +194,30 @@ def test_exits_while_the_daemon_is_away_are_told_to_the_next(layout, rootfs):
     go(layout, rootfs, scenario)
 
 
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_told_to_start_while_it_still_mounts(layout, rootfs, killed):
+    """The word waits for it; whoever kills the zygote meanwhile has it die with that, and start anew."""
+    if "freezer" not in hierarchies().v1:
+        pytest.skip("machine: no freezer that an init joins, to hold it up in the middle of its steps")
+
+    async def scenario(world):
+        zygote = role(layout, "zygote")
+        cgroup.create(f"{GROUPS}/c", {})
+        cgroup.freeze(f"{GROUPS}/c")  # in which it stops as it enters its group
+        await world.create("c", "sh", "-c", "exit 7")
+        starting = asyncio.ensure_future(world.client.start("c"))
+        while (await world.client.list())[0]["state"] != "starting":
+            await asyncio.sleep(0.01)
+        assert not starting.done()
+        if killed:
+            os.kill(zygote, signal.SIGKILL)
+            with pytest.raises(StartLost):
+                await starting
+            await world.run("c", "sh", "-c", "exit 7")
+        else:
+            cgroup.thaw(f"{GROUPS}/c")
+            await starting
+        assert (await world.event("exit", "c", timeout=60))["status"] == 7
+    go(layout, rootfs, scenario)
