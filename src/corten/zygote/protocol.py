@@ -4,7 +4,7 @@
       | {"n":1,"op":"create","id":C,...}  ------------> |  clone
       | <-- {"n":1,"ok":{"pid","start_time"}} +pidfd,netns   init mounts meanwhile
       |     (the daemon attaches the network)           |
-      | {"n":2,"op":"start","id":C}       ------------> |  waits for init, lets it execve
+      | {"n":2,"op":"start","id":C}       ------------> |  init executes when it has mounted
       | <-- {"n":2,"ok":{}}                             |  or {"n":2,"error":{"kind","text","exit_code"}}
       |                                                 |
       | {"n":3,"op":"exec",...}           ------------> |
