@@ -208,7 +208,9 @@ def test_told_to_start_while_it_still_mounts(layout, rootfs, killed):
         cgroup.freeze(f"{GROUPS}/c")  # in which it stops as it enters its group
         await world.create("c", "sh", "-c", "exit 7")
         starting = asyncio.ensure_future(world.client.start("c"))
-        while (await world.client.list())[0]["state"] != "starting":
+        for _ in range(3000):
+            if (await world.client.list())[0]["state"] == "starting":
+                break
             await asyncio.sleep(0.01)
         assert not starting.done()
         if killed:

@@ -75,7 +75,7 @@ class Child:
             self.console = descriptor
             self.state = CREATED
         elif descriptor >= 0:
-            os.close(descriptor)  # who is traced may say anything
+            posix.close(descriptor)  # who is traced may say anything
         elif kind == sync.FAILED:
             self._fail(sync.unpack_failure(message))
         elif kind == sync.HOOKS:
