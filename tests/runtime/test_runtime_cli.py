@@ -41,7 +41,7 @@ def oci(boxes):
     found = Oci(boxes)
     os.mkdir(found.root)
     yield found
-    for row in json.loads(found("list", "--format", "json")[1]):
+    for row in json.loads(found("list", "--format", "json")[1]) or ():
         found("delete", "--force", row["id"])
 
 
@@ -107,7 +107,8 @@ def test_a_missing_program_fails_create_and_leaves_nothing(oci, program):
 
 
 @pytest.mark.parametrize(("arguments", "code", "text"), [
-    (("create", "-b", "/no/such", "c"), 1, "config.json not found"),
+    (("create", "-b", "/no/such", "c"), 1, "runc create failed: chdir /no/such: no such file or directory"),
+    (("create", "-b", "/", "c"), 1, "runc create failed: JSON specification file config.json not found"),
     (("create", "--wrong", "c"), 1, "flag provided but not defined: --wrong"),
     (("frobnicate",), 3, "frobnicate"),
     (("start", "a/b"), 1, "invalid container ID format"),
@@ -115,11 +116,54 @@ def test_a_missing_program_fails_create_and_leaves_nothing(oci, program):
     (("checkpoint", "--image-path", "/x", "--leave-running", "c"), 1, "checkpoint is not supported"),
     (("restore", "-d", "--image-path", "/x", "--bundle", "/b", "c"), 1, "restore is not supported"),
     (("kill", "c", "NOSUCH"), 1, "unknown signal"),
-    (("state",), 1, "container id cannot be empty"),
+    (("state", ""), 1, "container id cannot be empty"),
+    (("state",), 1, '"state" requires exactly 1 argument(s)'),
+    (("list", "x"), 1, '"list" requires exactly 0 argument(s)'),
+    (("kill",), 1, '"kill" requires a minimum of 1 argument(s)'),
+    (("kill", "c", "9", "x"), 1, '"kill" requires a maximum of 2 argument(s)'),
+    (("exec",), 1, '"exec" requires a minimum of 1 argument(s)'),
+    (("exec", "--wrong", "c"), 1, "flag provided but not defined: --wrong"),
+    (("exec", "--preserve-fds", "x", "c", "true"), 255, "exec failed: container does not exist"),
+    (("exec", "-p", "/nosuch", "c"), 255, "exec failed: container does not exist"),
+    (("run", "-b", "/no/such", "c"), 1, "runc run failed: chdir /no/such: no such file or directory"),
 ])
 def test_bad_calls_are_one_line(oci, arguments, code, text):
     got, out, err = oci(*arguments)
     assert (got, out) == (code, "") and text in err and err.count("\n") == 1
+
+
+def test_a_created_container_that_is_paused_does_not_start(oci):
+    oci("create", "--bundle", oci.bundle("sleep", "100"), "c")
+    assert oci("pause", "c")[0] == 0 and oci.status("c") == "paused"
+    code, _, text = oci("start", "c")
+    assert code == 1 and "cannot start a container in the paused state" in text
+    assert "container not running" in oci("pause", "c")[2]
+    assert oci("resume", "c")[0] == 0 and oci.status("c") == "created"
+    assert oci("start", "c")[0] == 0 and oci.status("c") == "running"
+    assert "unable to signal init: invalid argument" in oci("kill", "c", "99")[2]
+    for words, code, said in ((("-p", "/nosuch", "c"), 255, "exec failed: open /nosuch: no such file or directory"),
+                              (("-u", "x", "c", "true"), 255, 'exec failed: bad uid: parsing "x"'),
+                              (("-g", "x", "c", "true"), 1, 'invalid value "x" for flag -g'),
+                              (("--preserve-fds", "x", "c", "true"), 1, 'invalid value "x" for flag -preserve-fds')):
+        got, _, text = oci("exec", *words)
+        assert (got, said in text) == (code, True), text
+    assert oci("exec", "--cap", "CAP_NO", "c", "true")[0] == 0
+    assert "ignoring unknown or unavailable capabilities: [CAP_NO]" in open(oci.log).read()
+    oci("kill", "c", "KILL")
+    while oci.status("c") != "stopped":
+        pass
+    code, _, text = oci("update", "--memory", "64M", "c")
+    assert code == 1 and "container not running" in text
+    assert oci("delete", "c")[0] == 0
+    assert oci("list", "--format", "json")[1] == "null\n"
+
+
+def test_mappings_need_a_user_namespace(oci):
+    def change(spec):
+        spec["linux"]["uidMappings"] = [{"containerID": 0, "hostID": 0, "size": 1}]
+
+    code, _, text = oci("run", "--bundle", oci.bundle("true", change=change), "c")
+    assert code == 1 and "user namespace mappings specified, but user namespace isn't enabled in the config" in text
 
 
 def test_exec_failures_are_255(oci):

@@ -7,6 +7,8 @@ whole root. It is a file of the engine's own, so nothing that comes with an imag
 
 from __future__ import annotations
 
+import posix
+
 from corten.base import pathnames
 from corten.base.errors import InvalidArgument, NotFound
 from corten.base.files import parse_json, read_bytes
@@ -68,6 +70,8 @@ def load_bundle(id: str, path: str, root: str = "", config: str = "") -> Bundle:
     path = pathnames.absolute(path)
     spec = _load_object(config or f"{path}/{CONFIG}")
     if spec is None:
+        if not posix.access(path, posix.F_OK):
+            raise NotFound(f"chdir {path}: no such file or directory")
         raise NotFound(f"JSON specification file {CONFIG} not found")
     rootfs = _check(spec)
     if not config:

@@ -11,7 +11,7 @@ from corten.base import import_cache
 from corten.base.errors import Error, InvalidArgument
 from corten.runtime.command_table import COMMANDS, GLOBAL
 from corten.runtime.errors import EXECUTE, StepFailed, from_exception
-from corten.runtime.options import absolute, parse, text
+from corten.runtime.options import BadUsage, absolute, parse, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from corten.runtime.options import Options
 
 NAME = "corten-oci"
+# before what went wrong, in runc's words: callers look for them
+_PREFIXES = {"create": "runc create failed: ", "run": "runc run failed: ", "exec": "exec failed: "}
 DEFAULT_ROOT = "/run/corten-oci"
 _TRUTH = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False, "auto": None, "": None}
 
@@ -65,11 +67,22 @@ def tell(options: "Options", level: str, message: str) -> None:
 
 def _report(options: "Options", error: BaseException, name: str) -> None:
     """The last line of a failure: for a person on stderr, for a caller in the log file."""
-    message = str(error) if isinstance(error, Error) else str(from_exception(name, error))
+    message = str(error) if isinstance(error, Error) else _of_system(name, error)
+    prefix = "" if isinstance(error, BadUsage) else _PREFIXES.get(name, "")
+    if not message.startswith(prefix):
+        message = f"{prefix}{message}"
     log(options, "error", message)
     refused = isinstance(error, StepFailed) and error.step == EXECUTE  # all that was ours to do had been done
     line = error.detail if isinstance(error, StepFailed) and refused else f"{_program()}: {message}"
     sys.stderr.write(line.replace("\n", " ").rstrip() + "\n")
+
+
+def _of_system(name: str, error: BaseException) -> str:
+    """What a system call refused. One that says nothing of itself is the opening of a file."""
+    failure = from_exception("open", error)
+    if failure.path and not failure.syscall:
+        return str(failure).replace("open: ", "open ", 1)
+    return str(from_exception(name, error))
 
 
 def main() -> None:
@@ -84,7 +97,7 @@ def main() -> None:
         sys.stdout.flush()
     except (Error, OSError) as error:
         _report(options, error, name)
-        code = 255 if name == "exec" else 1
+        code = 255 if name == "exec" and not isinstance(error, BadUsage) else 1
     except RecursionError:
         _report(options, InvalidArgument("config.json is nested too deep"), name)
         code = 1
@@ -126,8 +139,7 @@ def _run(options: "Options", name: str, words: list[str]) -> int:
     found, rest = parse(words, command.flags, command.interspersed)
     if found.get("help"):
         return _help(name)
-    if len(rest) > command.most:
-        raise InvalidArgument(f'"{name}" requires at most {command.most} argument(s)')
+    command.check(name, len(rest))
     return _call(options, command, found, rest)
 
 

@@ -2,7 +2,7 @@
 
 from corten.base.errors import InvalidArgument
 from corten.runtime import state
-from corten.runtime.options import absolute, text
+from corten.runtime.options import BadUsage, absolute, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Call:
         """A small count. Raises InvalidArgument."""
         value = text(self.options, name, "0")
         if not (value.isascii() and value.isdigit()) or len(value) > 4:
-            raise InvalidArgument(f"invalid value {value!r} for flag --{name.replace('_', '-')}")
+            raise BadUsage(f'invalid value "{value}" for flag -{name.replace("_", "-")}: parse error')
         return int(value)
 
     def load(self) -> state.State:

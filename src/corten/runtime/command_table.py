@@ -1,6 +1,6 @@
 """The commands of corten-oci: where each is, its flags, how many words it takes. Data; nothing is imported for it."""
 
-from corten.runtime.options import FLAG, MANY, TEXT
+from corten.runtime.options import FLAG, MANY, TEXT, BadUsage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,6 +66,13 @@ class Command:
         self.flags = flags
         self.most = most
         self.interspersed = interspersed
+
+    def check(self, name: str, given: int) -> None:
+        """The number of words. Raises BadUsage, with runc's texts."""
+        least = min(self.most, 1)
+        if given < least or given > self.most:
+            bound = "exactly" if self.most == least else "a minimum of" if given < least else "a maximum of"
+            raise BadUsage(f'"{name}" requires {bound} {least if given < least else self.most} argument(s)')
 
 
 _ID = "<container-id>"

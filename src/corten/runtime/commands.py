@@ -11,6 +11,8 @@ from corten.runtime.options import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from corten.runtime.command import Call
     from corten.runtime.create import Child
 
@@ -49,6 +51,17 @@ def check_terminal(terminal: bool, detached: bool, console: str) -> None:
         raise InvalidArgument("cannot allocate tty if runc will detach without setting console socket")
     if console and not (terminal and detached):
         raise InvalidArgument("cannot use console socket if runc will not detach or allocate tty")
+
+
+def warn_of_unknown(call: "Call", process: "dict[str, Any]") -> None:
+    """Capabilities that the kernel has not: the specification asks for a warning."""
+    sets = process.get("capabilities") or {}
+    if sets:
+        from corten.linux.capabilities import NUMBERS
+
+        unknown = sorted({name for names in sets.values() for name in names or ()} - set(NUMBERS))
+        if unknown:
+            call.tell("warning", f"ignoring unknown or unavailable capabilities: [{' '.join(unknown)}]")
 
 
 def passed_on(call: "Call", environment: list[str]) -> int:
@@ -97,11 +110,7 @@ def _new(call: "Call", detached: bool) -> "Child":
     process = bundle.spec.get("process") or {}
     check_terminal(bool(process.get("terminal")), detached, text(call.options, "console"))
     sets = process.get("capabilities") or {}
-    if sets:
-        from corten.linux.capabilities import NUMBERS
-
-        for name in sorted({name for names in sets.values() for name in names or ()} - set(NUMBERS)):
-            call.tell("warning", f"ignoring unknown or unavailable capability: {name}")
+    warn_of_unknown(call, process)
     for name in set(sets.get("ambient") or ()) - set(sets.get("inheritable") or ()):
         call.tell("warning", f"can't raise ambient capability {name}: not in the inheritable set")
     environment: list[str] = []
@@ -208,7 +217,7 @@ def pause(call: "Call") -> int:
 
     record = call.load()
     if record.status not in ("running", "created"):
-        raise Conflict(f"container not running or created: {record.status}")
+        raise Conflict("container not running")
     cgroup.freeze(record.cgroup)
     return 0
 

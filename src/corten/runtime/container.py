@@ -11,7 +11,7 @@ import posix
 from corten.base.errors import Conflict, InvalidArgument, NotFound
 from corten.linux import process
 from corten.runtime import state
-from corten.runtime.errors import StepFailed
+from corten.runtime.errors import StepFailed, go_strerror
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def start(record: State) -> None:
     status = record.status
     if status == "stopped":
         raise Conflict("cannot start a container that has stopped")
+    if status == "paused":
+        raise Conflict("cannot start a container in the paused state")
     if status != "created":
         raise Conflict("cannot start an already running container")
 
@@ -122,6 +124,8 @@ def kill(record: State, signum: int, everyone: bool = False) -> None:
         process.pidfd_send_signal(pidfd, signum)
     except ProcessLookupError:
         raise NotFound("container not running") from None
+    except OSError as error:
+        raise InvalidArgument(f"unable to signal init: {go_strerror(error.errno or 0)}") from None
     finally:
         posix.close(pidfd)
     if signum == SIGKILL and cgroup.is_frozen(record.cgroup):

@@ -7,10 +7,10 @@ import os
 from corten.base.errors import Conflict, InvalidArgument
 from corten.base.files import parse_json, read_bytes
 from corten.linux import process, schedule
-from corten.runtime.commands import check_terminal, hand_over, passed_on, told, trace
+from corten.runtime.commands import check_terminal, hand_over, passed_on, told, trace, warn_of_unknown
 from corten.runtime.errors import StepFailed
 from corten.runtime.exec import Target, spawn_exec
-from corten.runtime.options import text, texts
+from corten.runtime.options import BadUsage, text, texts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def run(call: Call) -> int:
     spec = record.load_bundle().spec
     spec["linux"] = {**(spec.get("linux") or {}), "cgroupsPath": record.cgroup}
     document = _document(spec, options, call.words[1:])
+    warn_of_unknown(call, document)
     detached = bool(options.get("detach"))
     check_terminal(bool(document.get("terminal")), detached, text(options, "console"))
     environment: list[str] = []
@@ -104,9 +105,9 @@ def _document(spec: dict[str, Any], options: Options, words: list[str]) -> dict[
         document["cwd"] = text(options, "cwd")
     if options.get("user"):
         uid, separator, gid = text(options, "user").partition(":")
-        document["user"] = {**(document.get("user") or {}), "uid": _id(uid)}
+        document["user"] = {**(document.get("user") or {}), "uid": _id(uid, "uid")}
         if separator:
-            document["user"]["gid"] = _id(gid)
+            document["user"]["gid"] = _id(gid, "gid")
     if texts(options, "gids"):
         user = document.get("user") or {}
         groups = [*(user.get("additionalGids") or ()), *(_id(gid) for gid in texts(options, "gids"))]
@@ -126,7 +127,10 @@ def _document(spec: dict[str, Any], options: Options, words: list[str]) -> dict[
     return document
 
 
-def _id(word: str) -> int:
-    if not (word.isascii() and word.isdigit()) or len(word) > 10:
-        raise InvalidArgument(f"invalid user: {word!r}")
-    return int(word)
+def _id(word: str, kind: str = "") -> int:
+    """A number of -u (`kind`: which), or of -g, which a wrong one makes a wrong call."""
+    if word.isascii() and word.isdigit() and len(word) <= 10:
+        return int(word)
+    if kind:
+        raise InvalidArgument(f'bad {kind}: parsing "{word}": invalid syntax')
+    raise BadUsage(f'invalid value "{word}" for flag -g: parsing "{word}": invalid syntax')

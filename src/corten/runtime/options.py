@@ -11,6 +11,10 @@ TEXT = "text"  # one value, the last wins
 MANY = "many"  # each use adds a value
 
 
+class BadUsage(InvalidArgument):
+    """What was called makes no command: exit code 1, exec's as well."""
+
+
 def parse(
     words: list[str], table: dict[str, tuple[str, str]], interspersed: bool = True
 ) -> "tuple[Options, list[str]]":
@@ -36,14 +40,14 @@ def parse(
         if written not in table and f"-{written}" in table:
             written = f"-{written}"  # Go's flag package takes one dash for two
         if written not in table:
-            raise InvalidArgument(f"flag provided but not defined: {written}")
+            raise BadUsage(f"flag provided but not defined: {written}")
         name, kind = table[written]
         if kind == FLAG:
             found[name] = not equals or value in ("true", "1", "t")
             continue
         if not equals:
             if at >= len(words):
-                raise InvalidArgument(f"flag needs an argument: {written}")
+                raise BadUsage(f"flag needs an argument: {written}")
             value = words[at]
             at += 1
         if kind == MANY:

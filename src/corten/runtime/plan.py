@@ -52,7 +52,7 @@ class Plan:
         if linux.get("mountLabel") and not pathnames.exists("/sys/fs/selinux"):
             raise Unsupported("linux.mountLabel: SELinux is not enabled on this kernel")
         if not isinstance(spec.get("process"), dict):
-            raise InvalidArgument("process property must be set in config.json")
+            raise InvalidArgument("process property must not be empty")
         self.bundle = bundle
         self.id = bundle.id
         self.cgroup = bundle.cgroup
@@ -122,6 +122,8 @@ class Plan:
             self.uid_map = self.gid_map = ""  # it has its own, see create.py
             self._take_time_offsets(linux)
             return
+        if not self.user_namespace and (self.uid_map or self.gid_map):
+            raise InvalidArgument("user namespace mappings specified, but user namespace isn't enabled in the config")
         if self.user_namespace and not (self.uid_map or self.gid_map):
             self.uid_map, self.gid_map = user.default_maps()
         if self.user_namespace and not (self.uid_map and self.gid_map):

@@ -45,7 +45,7 @@ class Program:
         for entry in document.get("env") or ():
             name, separator, value = entry.partition("=")
             if not name or not separator:
-                raise InvalidArgument(f"invalid environment variable: {entry!r}")
+                raise InvalidArgument(f'invalid environment variable: "{entry}"')
             self.env[name] = value
         self.path = self.env.get("PATH", "")
         self._take_user(document.get("user") or {})

@@ -65,11 +65,11 @@ class State:
             return "creating"
         if not is_alive(self.pid, self.start_time):
             return "stopped"
-        if posix.access(f"{self.folder}/{START_SOCKET}", posix.F_OK):
-            return "created"
         from corten.linux import cgroup
 
-        return "paused" if cgroup.is_frozen(self.cgroup) else "running"
+        if cgroup.is_frozen(self.cgroup):
+            return "paused"
+        return "created" if posix.access(f"{self.folder}/{START_SOCKET}", posix.F_OK) else "running"
 
     def load_bundle(self) -> Bundle:
         """What the container was made of; not what config.json may say by now (runtime.md, lifecycle)."""

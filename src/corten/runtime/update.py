@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corten.base.errors import InvalidArgument, Unsupported
+from corten.base.errors import Conflict, InvalidArgument, Unsupported
 from corten.base.files import parse_json, read_bytes
 from corten.linux import cgroup
 from corten.runtime.options import text
@@ -31,6 +31,10 @@ _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40,
 def run(call: Call) -> int:
     """update: --resources=FILE|-, or one flag a limit. Raises InvalidArgument, Unsupported, OSError."""
     record = call.load()
+    if record.status == "stopped":
+        raise Conflict("container not running")
+    if text(call.options, "kernel-memory") or text(call.options, "kernel-memory-tcp"):
+        call.tell("warning", "Kernel memory settings are ignored and will be removed")
     for name, what in (("l3-cache-schema", "CAT: l3 cache"), ("mem-bw-schema", "MBA: memory bandwidth")):
         if text(call.options, name):
             raise Unsupported(f"Intel RDT/{what} schema is not enabled")
@@ -71,5 +75,6 @@ def _number(name: str, value: str, kind: str) -> int:
     else:
         factor = 1
     if not (digits.isascii() and digits.isdigit()) or factor is None or len(digits) > 19:
-        raise InvalidArgument(f"invalid value for {name}: {value!r}".replace("'", '"'))
+        what = f"invalid size: {value!r}" if kind == "bytes" else f'"{value}"'
+        raise InvalidArgument(f"invalid value for {name}: {what}")
     return -int(digits) if negative else int(digits) * factor

@@ -24,7 +24,7 @@ def list_(call: "Call") -> int:
         for row in rows:
             print(row["id"])
     elif style == "json":
-        print(json.dumps(rows, separators=(",", ":")))
+        print(json.dumps(rows or None, separators=(",", ":")))  # a list of nothing is Go's null
     elif style == "table":
         _print_table([_HEADINGS, *(tuple(str(row[name.lower()]) for name in _HEADINGS) for row in rows)])
     else:
