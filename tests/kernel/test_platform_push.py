@@ -12,6 +12,7 @@ from distribution_fixture import own_distribution, statuses
 from image_fixture import one
 from registry_server import needs_registry, running_registry
 from test_image_archives import HERE, OTHER, layout, tar_of
+from test_image_platforms import _docker_archive_of_two
 
 from corten.base.errors import Conflict, NotFound
 from corten.image.load import load
@@ -162,3 +163,19 @@ def test_dockerd_pulls_each_platform_of_what_we_push(registry, local):
         shown = subprocess.run([*docker, "image", "inspect", "--platform", f"linux/{wanted}", "-f", "{{.Architecture}}", f"{name}:1"], check=True, capture_output=True, text=True)
         subprocess.run([*docker, "rmi", f"{name}:1"], check=True, capture_output=True)
         assert shown.stdout.strip() == wanted
+
+
+def test_a_docker_archive_of_two_platforms(registry, local, tmp_path):
+    """Its index was made here; without one of its platforms the manifest that was made goes there."""
+    data, ids = _docker_archive_of_two(tmp_path)
+    name = loaded(local, registry, "archive/two", data)
+    messages, error = local.push(name, "1")
+    assert error is None, error
+    manifests = registry.get_manifest("archive/two", "1")[0]["manifests"]
+    assert sorted(entry["platform"]["architecture"] for entry in manifests) == sorted((HERE, OTHER))
+    image = local.store.by_name(f"{name}:1")
+    local.store.content.remove(ids[OTHER])
+    messages, error = local.push(name, "1")
+    assert error is None, error
+    assert any("manifestPushedInsteadOfIndex" in message.get("aux", ()) for message in messages)
+    assert registry.get_manifest("archive/two", "1")[0]["config"]["digest"] == image.id == ids[HERE]

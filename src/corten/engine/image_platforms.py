@@ -59,10 +59,8 @@ async def ready(images: "Images", ref: str, platform: str) -> Image:
         known = images.store.get(other.manifest.config.digest)
         if known is not None:
             return known
-        made = await images.store.register_image(other.data, other.manifest.config.digest, other.manifest.layers)
-        made.record.among = image.id
-        images.store.put_image(made.record)
-    return made
+        return await images.store.register_image(
+            other.data, other.manifest.config.digest, other.manifest.layers, among=image.id)
 
 
 def _fits(image: Image, platform: str) -> bool:

@@ -52,7 +52,10 @@ def parcel(content: ContentStore, image: Image, shown: str, platform: Platform |
         return below(content, kept[0], OCI_INDEX)
     if own not in runs_on(host_platform()):
         raise Conflict("multiple matching manifests found but no specific platform requested")
-    found = below(content, image.record.manifest, OCI_MANIFEST)
+    mine = [one.digest for one in platforms.kept_images(content, image) if one.manifest.config.digest == image.id]
+    if not mine:  # the index is known, the manifest below it is gone: pushed as any image that has none
+        return None
+    found = below(content, mine[0], OCI_MANIFEST)
     return Parcel(found.blobs, found.documents, _described(content, kept[0], OCI_INDEX))
 
 

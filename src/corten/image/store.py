@@ -125,11 +125,11 @@ class ImageStore:
     # --- coming to be
 
     async def register_image(self, manifest: bytes, config_digest: str, layers: Sequence[Descriptor],
-                             names: Iterable[str] = (), parent: str = "", ahead: "Ahead | None" = None) -> Image:
+                             names: Iterable[str] = (), among: str = "", ahead: "Ahead | None" = None) -> Image:
         """An image whose blobs are all in `content`: unpack what is missing, write it down, give it its names.
 
         `manifest`: the exact bytes it was pulled with (b"" when there are none); `layers` as its manifest names them,
-        bottom first; `names`: full references; `ahead`: layers that are unpacked already.
+        bottom first; `names`: full references; `among`: see ImageRecord; `ahead`: layers that are unpacked already.
 
         Raises InvalidArgument (config, layers, diff ids), OSError (the disk).
         """
@@ -143,14 +143,14 @@ class ImageStore:
             await self.ensure_layers(diff_ids, [layer.digest for layer in layers], lease, ahead=ahead)
             blobs = [Blob(layer.media_type, layer.digest, layer.size) for layer in layers]
             manifest_digest = self.content.add(manifest) if manifest else ""
-            return self.register(config_digest, config, blobs, names, manifest_digest, parent)
+            return self.register(config_digest, config, blobs, names, manifest_digest, among=among)
 
     def register(self, config_digest: str, config: dict[str, Any], blobs: list[Blob], names: Iterable[str] = (),
-                 manifest: str = "", parent: str = "") -> Image:
+                 manifest: str = "", parent: str = "", among: str = "") -> Image:
         """Write down an image whose config blob and unpacked layers are here (under the caller's lease)."""
         chain = chain_ids(config["rootfs"]["diff_ids"])
         old = self.images.get(config_digest)
-        record = ImageRecord(config_digest, chain, blobs, manifest, parent=parent, added_ns=now_ns())
+        record = ImageRecord(config_digest, chain, blobs, manifest, parent=parent, added_ns=now_ns(), among=among)
         if old is not None:
             record = old.record
             record.manifest = record.manifest or manifest
