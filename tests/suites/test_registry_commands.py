@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import re
 import tarfile
 
 import pytest
@@ -114,6 +115,31 @@ def test_every_platform_of_an_image_is_reached(client, name, both):
     client("rmi", "--platform", f"linux/{OTHER}", f"{name}:1", fails="Content will be removed from all images")
     assert client("rmi", "-f", "--platform", f"linux/{OTHER}", f"{name}:1") == f"Deleted: {both[1]}"
     client("run", "--pull", "never", "--platform", f"linux/{OTHER}", f"{name}:1", code=125, fails="does not provide")
+
+
+def test_a_tree_of_platforms(client, name, both):
+    long, name = name, f"tree-{client.name}"  # as long a name as eighty columns have room for
+    client("tag", f"{long}:1", f"{name}:1")
+    client("tag", f"{long}:1", f"{name}:again")
+    made = client("create", "--platform", f"linux/{OTHER}", f"{name}:1")
+    warning, legend, blank, header, *rows = client("images", "--tree", name).split("\n")
+    assert warning.startswith("WARNING: This is an experimental feature.") and not blank
+    assert legend == "Info ->  U In Use ".rjust(80)
+    columns = re.sub(r"\x1b\[\d+m", "", header)
+    assert columns.split("   ")[0].strip() == "IMAGE" and columns.endswith("ID             DISK USAGE   CONTENT SIZE   EXTRA")
+    width = max(len(f"{name}:again"), len(f"linux/{HERE}") + 7, len(f"linux/{OTHER}") + 7)
+    assert columns.index("ID") == width + 3
+    first, image, other, own, *rest = rows
+    assert first == f"{name}:again" and rest in ([""], [])
+    size = r" +[\d.]+k?M?B"
+    assert re.fullmatch(rf"{name}:1 +   [0-9a-f]{{12}}   {size}   {size}   U    ", image), image
+    assert re.fullmatch(rf"├─ linux/{OTHER} +{both[1][7:19]}   {size}   {size}   U    ", other), other
+    assert re.fullmatch(rf"└─ linux/{HERE} +{both[2][7:19]}   {size}   {size} +", own), own
+    assert [len(row) for row in (image, other, own)] == [width + 3 + 12 + 3 + 10 + 3 + 12 + 3 + 5] * 3
+    client("rm", made)
+    client("rmi", f"{name}:1", f"{name}:again")
+    client("images", "--tree", "-q", fails="--quiet is not yet supported with --tree")
+    client("images", "--tree", "--digests", fails="--show-digest is not yet supported with --tree")
 
 
 def test_push_of_every_platform_and_of_one(client, registry, name, both):

@@ -73,7 +73,10 @@ def ls(cli: Cli, values: Values) -> None:
     """`corten images [REPOSITORY[:TAG]]`. GET /images/json."""
     form = values.text("format") or config_format(cli, "imagesFormat", values)
     if values.flag("tree"):
-        raise Failure("--tree is not supported")
+        from corten.cli.image_tree import show
+
+        show(cli, values)
+        return
     wanted = values.many("filter")
     if values.rest:
         wanted = [*wanted, f"reference={values.rest[0]}"]

@@ -103,6 +103,12 @@ def is_shown_by_another(images: "Images", image: Image) -> bool:
                 and images.store.get(image.record.among) is not None)
 
 
+def shown_as(images: "Images", image_id: str) -> str:
+    """The image that lists show for this one."""
+    image = images.store.get(image_id)
+    return image.record.among if image and is_shown_by_another(images, image) else image_id
+
+
 # --- told of
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from corten.base.errors import InvalidArgument
 from corten.base.units import ZERO_TIME, format_time, parse_time
-from corten.engine.image_platforms import descriptor, is_shown_by_another, manifests
+from corten.engine.image_platforms import descriptor, is_shown_by_another, manifests, shown_as
 from corten.image.gc import layer_users
 from corten.image.records import Image
 from corten.oci import reference
@@ -77,7 +77,7 @@ def list_images(images: "Images", everything: bool, filters: dict[str, list[str]
     before += [moment(value) for value in filters.get("until", ())]
     since = [created_ns(images.find(value)) for value in filters.get("since", ())]
     users = layer_users(images.store) if shared_size else {}
-    containers = Counter(record.image_id for record in images.engine.containers)
+    containers = Counter(shown_as(images, record.image_id) for record in images.engine.containers)
     parents = {image.record.parent for image in images.store.images.values()}
     parents.update(digest for image in images.store.images.values() for digest in image.record.kept)  # other platforms
     found = []
