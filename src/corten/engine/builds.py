@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from corten.base.errors import Error, InvalidArgument
 from corten.base.files import remove_tree
+from corten.base.ids import new_id
 from corten.build import classic
 from corten.build.context import Tree, drop_ignored_dockerfile, read_dockerfile
 from corten.build.files import Cancelled
@@ -77,12 +78,15 @@ class Builds:
         self.running: set[Build] = set()
 
     def load(self) -> None:
-        """Read the cache's index; throw away what a killed daemon's builds left on the disk."""
+        """Read the cache's index; throw away what a dead daemon's builds left: secrets now, the rest beside."""
         self.cache.load()
         self.history.load()
         layout = self.engine.layout
-        for path in (*_entries(layout.build, ""), *_entries(layout.exec_root, SECRETS)):
+        for path in _entries(layout.exec_root, SECRETS):
             remove_tree(path)
+        if os.path.isdir(kept := f"{layout.build}/folders"):
+            os.rename(kept, f"{layout.build}/{new_id()[:12]}")
+        self.engine.spawn(_sweep(_entries(layout.build, "")))
 
     async def prepare(self, request: BuildRequest, tar: AsyncIterator[bytes]) -> "Build":
         """Take the context in and read the Dockerfile. Raises InvalidArgument, NotFound with docker's texts."""
@@ -138,6 +142,12 @@ class Builds:
         freed = self.engine.images.store.collect().bytes_freed + sum(one.size for one in gone if one.path)
         self.engine.events.publish("builder", "prune", "", {"reclaimed": str(freed)})
         return {"CachesDeleted": sorted({one.id for one in gone}) or None, "SpaceReclaimed": freed}
+
+
+async def _sweep(paths: list[str]) -> None:
+    """Beside the start: ten thousand files of a kept context may take the disk half a minute."""
+    for path in paths:
+        await asyncio.to_thread(remove_tree, path)
 
 
 def _entries(folder: str, prefix: str) -> list[str]:
