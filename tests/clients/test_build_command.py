@@ -72,3 +72,14 @@ def client(engine, tmp_path):
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     os.makedirs(tmp_path / "config")
     return Client(program, engine, tmp_path)
+
+
+def test_what_the_result_lacks_goes_from_the_folder_on_request(client, tmp_path):
+    (tmp_path / "out/old").mkdir(parents=True)
+    (tmp_path / "out/old/file").touch()
+    client.write(data="one\n")
+    text = "FROM scratch\nCOPY data /new\n"
+    client.build(text, "-o", f"type=local,dest={tmp_path}/out,mode=copy")
+    assert sorted(os.listdir(tmp_path / "out")) == ["new", "old"]
+    client.build(text, "-o", f"type=local,dest={tmp_path}/out,mode=delete")
+    assert sorted(os.listdir(tmp_path / "out")) == ["new"]

@@ -187,8 +187,10 @@ def test_a_store_gives_and_takes_blobs_by_digest_alone(tmp_path):
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["blobs"]
 
 
-def tree_output(tmp_path, **attributes):
-    return folder_asked(tmp_path, outputs=[Output("local", attributes, folder=str(tmp_path / "out"))])
+def tree_output(tmp_path, delete=False):
+    output = Output("local", {}, folder=str(tmp_path / "out"))
+    output.delete = delete
+    return folder_asked(tmp_path, outputs=[output])
 
 
 def test_a_tree_becomes_a_folder(tmp_path):
@@ -219,7 +221,7 @@ def test_a_tree_becomes_a_folder(tmp_path):
     assert stat.S_IMODE((out / "d").stat().st_mode) == 0o500 and int((out / "d").stat().st_mtime) == 1_400_000_000
     assert (out / "d/old").read_text() == "stays" and (out / "d/empty").read_bytes() == b""
     (root / "d").chmod(0o700)
-    ask(tree_output(tmp_path, mode="delete"), send)
+    ask(tree_output(tmp_path, delete=True), send)
     assert sorted(os.listdir(out / "d")) == ["e", "empty", "file"]
 
 

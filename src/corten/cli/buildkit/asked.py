@@ -9,12 +9,16 @@ if TYPE_CHECKING:
 
 
 class Output:
-    """An exporter of the engine's; its files go to `folder`, its archive to `file` ("-": standard output)."""
+    """An exporter of the engine's; its files go to `folder`, its archive to `file` ("-": standard output).
 
-    __slots__ = ("attributes", "file", "folder", "kind")
+    `delete`: what the engine does not list goes from the folder.
+    """
+
+    __slots__ = ("attributes", "delete", "file", "folder", "kind")
 
     def __init__(self, kind: str, attributes: dict[str, str], folder: str = "", file: str = "") -> None:
         self.kind, self.attributes, self.folder, self.file = kind, attributes, folder, file
+        self.delete = False
 
 
 class CacheEnd:

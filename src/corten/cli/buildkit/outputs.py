@@ -58,7 +58,12 @@ def _output(text: str) -> Output | None:
     if kind in _FILES:
         if not destination:
             raise Failure("ERROR: dest is required for local output")
-        return Output(kind, found, folder=os.path.abspath(destination))
+        mode = found.pop("mode", "copy")  # who writes the folder does it, and that is this side
+        if mode not in ("copy", "delete"):
+            raise Failure(f"ERROR: invalid local output mode {mode}: copy or delete")
+        output = Output(kind, found, folder=os.path.abspath(destination))
+        output.delete = mode == "delete"
+        return output
     if kind == "docker" and not destination:
         return Output("image", found)
     if kind in _ARCHIVES:

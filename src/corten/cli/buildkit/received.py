@@ -68,7 +68,7 @@ class _Receiving:
         self._stream = stream
         self._packet = MESSAGES["Packet"]
         self._root = os.open(output.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._delete = output.attributes.get("mode") == "delete"
+        self._delete = output.delete
         self._entries: list[Any] = []
         self._open: dict[int, int] = {}
         self._wanted: list[int] = []
