@@ -4,6 +4,8 @@ import os
 import socket
 import struct
 import subprocess
+import sys
+import time
 
 import pytest
 from netns_hosts import ask, inside, outside
@@ -185,3 +187,57 @@ def test_a_neighbour_with_a_route_gets_nowhere(pair):
         client.bind((f"{culprit.four.rpartition('.')[0]}.99", 0))
         with pytest.raises(OSError):
             client.connect((culprit.four, 80))
+
+
+FORGE = """
+import socket, struct, sys
+source, destination, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+data = b"forged"
+udp = struct.pack(">HHHH", 5300, port, 8 + len(data), 0) + data
+ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0, socket.inet_aton(source),
+                 socket.inet_aton(destination))
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+raw.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+raw.sendto(ip + udp, (destination, 0))
+"""
+
+
+def test_who_may_send_anything_still_answers_for_no_service_of_loopback(tmp_path):
+    """A privileged container that passes for 127.0.0.53, the host's resolver, in a conversation that is under way."""
+    with outside(tmp_path) as host:
+        record = host.record(privileged=True, ports={"80/tcp": ("127.0.0.1", "8080")})
+        space = host.start(record)
+        space.serve(80)
+        assert ask("127.0.0.1", 8080)  # the way that a loopback port takes is open
+        server, client = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        server.bind(("127.0.0.53", 5300))
+        client.bind(("127.0.0.1", 0))
+        client.connect(("127.0.0.53", 5300))
+        client.settimeout(30)
+        client.send(b"?")
+        assert server.recvfrom(10)[0] == b"?"
+        port = client.getsockname()[1]
+        gateway = record.networking["bridge"].gateway
+        enter = ["nsenter", "-t", str(space.pid), "-n"]
+        for line in ("addr flush dev lo", "route flush table local 127.0.0.0/8"):
+            subprocess.run([*enter, "ip", *line.split()], check=False, capture_output=True)
+        for link in ("all", "eth0"):
+            allow = f"echo 1 > /proc/sys/net/ipv4/conf/{link}/route_localnet"
+            subprocess.run([*enter, "sh", "-c", allow], check=True)
+        subprocess.run([*enter, "ip", "route", "add", "127.0.0.0/8", "via", gateway, "dev", "eth0"], check=True)
+        for source, destination in (("127.0.0.53", "127.0.0.1"), (record.networking["bridge"].ip_address, "127.0.0.1")):
+            before = loopback_drops(host)
+            subprocess.run([*enter, sys.executable, "-c", FORGE, source, destination, str(port)], check=True)
+            deadline = time.monotonic() + 30
+            while loopback_drops(host) == before:
+                assert time.monotonic() < deadline, f"{source} was not seen"
+                time.sleep(0.01)
+        server.sendto(b"genuine", ("127.0.0.1", port))
+        assert client.recv(100) == b"genuine"
+        server.close()
+        client.close()
+
+
+def loopback_drops(host):
+    firewall = host.networks.firewall
+    return sum(rule.packets or 0 for rule in firewall.socket.rules(firewall.table, chain="guard"))

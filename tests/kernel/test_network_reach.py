@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import struct
 import subprocess
 import time
 
@@ -41,6 +42,35 @@ def test_a_published_port_answers_on_every_way_in(host, kind):
     sibling = host.start(host.record())
     assert sibling.ask("192.0.2.2", 8080, kind) == gateway
     assert sibling.ask(gateway, 8080, kind) == gateway
+
+
+def crc32c(data):
+    """RFC 9260, appendix A."""
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+    return struct.pack("<I", value ^ 0xFFFFFFFF)
+
+
+def test_sctp_is_translated_whether_or_not_this_kernel_speaks_it(host):
+    record = host.record(ports={"80/sctp": ("", "8080"), "81/sctp": ("127.0.0.1", "8081")})
+    space = host.start(record)
+    if not os.path.exists("/proc/sys/net/netfilter/nf_conntrack_sctp_timeout_established"):
+        pytest.skip("machine: this kernel's connection tracking knows no SCTP")
+    with inside(space.fd):
+        receiver = socket.socket(socket.AF_INET, socket.SOCK_RAW, 132)
+    receiver.settimeout(30)
+    chunk = struct.pack(">BBHIIHHI", 1, 0, 20, 7, 65536, 1, 1, 1)  # INIT
+    for port in (8081, 8080):
+        head = struct.pack(">HHI", 5000, port, 0)
+        with inside(host.neighbour.fd), socket.socket(socket.AF_INET, socket.SOCK_RAW, 132) as sender:
+            sender.sendto(head + crc32c(head + bytes(4) + chunk) + chunk, ("192.0.2.2", 0))
+    packet = receiver.recv(1000)
+    receiver.close()
+    assert struct.unpack_from(">HH", packet, 20) == (5000, 80)  # and not 81, which was asked for first
+    assert record.network_settings.ports["80/sctp"][0].host_port == "8080"
 
 
 def test_a_port_published_on_loopback_is_for_this_host_alone(host):

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ from corten.network.ruleset import Guard
 
 if TYPE_CHECKING:
     from corten.engine.networks import Networks
+
+log = logging.getLogger("corten.network")
 
 HOST_ONLY = "cannot connect container to host network - container must be created in host network mode"
 SWEEP_DELAY_S = 2.0  # a namespace takes its links with it; only what outlives it by this long is removed by hand
@@ -170,6 +173,20 @@ def guards(networks: Networks, record: ContainerRecord) -> list[Guard]:
 def protect(networks: Networks, record: ContainerRecord) -> None:
     """Ports and guards as they follow from what `record` has now. Raises Internal."""
     networks.firewall.attach(record.id, published(networks, record), guards(networks, record))
+
+
+def prepare(networks: Networks, record: ContainerRecord) -> None:
+    """The part of `attach` that needs no namespace: bridges, ports, guards. A failure is left to `attach` to tell."""
+    if record.host_config.network_mode == "host" or not record.network_settings.sandbox_id:
+        return
+    try:
+        for name in record.networking:
+            network = networks.get(name)
+            if network.addressed:
+                networks.ensure(network)
+        protect(networks, record)
+    except Error as error:
+        log.debug("preparing the network of %s: %s", record.name, error)
 
 
 def attach(networks: Networks, record: ContainerRecord, netns_fd: int) -> None:

@@ -3,6 +3,7 @@
 The order matters: nothing is made before the addresses are had, and the network is up before the program runs.
 """
 
+import asyncio
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from corten.engine.mount_sources import mount_sources, tell_mounted, tell_unmoun
 from corten.engine.records import ContainerRecord, MountPoint
 from corten.engine.spec import Inputs, build_spec
 from corten.engine.users import resolve_user
-from corten.zygote.client import StartFailed, StartLost
+from corten.zygote.client import Created, StartFailed, StartLost
 
 if TYPE_CHECKING:
     from corten.engine.containers import Containers
@@ -79,10 +80,7 @@ async def _launch_once(containers: "Containers", record: ContainerRecord) -> Non
         told = True
         live.begin()
         await engine.log_forwarders.begin(record)
-        created = await engine.zygote.create(
-            record.id, tty=record.config.tty, open_stdin=record.config.open_stdin,
-            stdin_once=record.config.stdin_once, log_dir=engine.layout.container(record.id),
-        )
+        created = await _create(containers, record)
         try:
             await engine.networks.attach(record, created.netns, created.pidfd)
             await engine.gateway.join(record, created.netns)
@@ -104,6 +102,22 @@ async def _launch_once(containers: "Containers", record: ContainerRecord) -> Non
     state.exit_code, state.error, state.oom_killed = 0, "", False
     state.started_ns, state.finished_ns = now_ns(), state.finished_ns
     engine.gateway.joined(record)
+
+
+async def _create(containers: "Containers", record: ContainerRecord) -> Created:
+    """Have the init cloned, and open its ports meanwhile."""
+    engine = containers.engine
+    creating = asyncio.ensure_future(engine.zygote.create(
+        record.id, tty=record.config.tty, open_stdin=record.config.open_stdin,
+        stdin_once=record.config.stdin_once, log_dir=engine.layout.container(record.id),
+    ))
+    try:
+        await asyncio.sleep(0)  # the request is on its way after this
+        engine.networks.prepare(record)
+    except BaseException:
+        creating.cancel()
+        raise
+    return await creating
 
 
 def _translated(record: ContainerRecord, error: BaseException) -> BaseException:

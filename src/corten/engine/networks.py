@@ -227,6 +227,10 @@ class Networks:
         """Where the files of `record` are: with `container:X` they are X's."""
         return network_etc.folder(self, record)
 
+    def prepare(self, record: ContainerRecord) -> None:
+        """What of `attach` needs no namespace, ahead of it; a failure is told by `attach`."""
+        endpoints.prepare(self, record)
+
     async def attach(self, record: ContainerRecord, netns_fd: int, pidfd: int) -> None:
         """Connect the namespace of a container that is being started: links, addresses, routes, ports, names."""
         entering = self.resolver.enter(record, netns_fd, pidfd)

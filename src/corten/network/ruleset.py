@@ -4,7 +4,7 @@ Pure. Rules are made once; networks, ports and containers are elements of sets a
 whom, `bridge` who may pass for whom. Each rule carries a comment with a digest of what it says, so that a rule changed
 by hand is told from ours.
 
-    guard    prerouting raw   nothing from a container may pass for 127.0.0.0/8, or be sent there
+    guard    input filter     nothing from a container may pass for 127.0.0.0/8, or be sent there
     arrive   prerouting nat   host address and port -> container address and port
     local    output nat       the same for this host's own requests, 127.0.0.1 included
     leave    postrouting nat  masquerade: outbound, hairpin, and requests that began at 127.0.0.1
@@ -70,7 +70,7 @@ BRIDGE_SETS: dict[str, tuple[Types, Types]] = {
     "sources6": ((nft.TYPE_IFNAME, nft.TYPE_ETHER, nft.TYPE_IPV6), ()),
 }
 CHAINS = (  # of `inet`: name, kind, hook, priority
-    ("guard", "filter", nft.HOOK_PREROUTING, nft.PRIORITY_RAW),
+    ("guard", "filter", nft.HOOK_INPUT, nft.PRIORITY_FILTER),
     ("arrive", "nat", nft.HOOK_PREROUTING, nft.PRIORITY_DSTNAT),
     ("local", "nat", nft.HOOK_OUTPUT, nft.PRIORITY_DSTNAT),
     ("leave", "nat", nft.HOOK_POSTROUTING, nft.PRIORITY_SRCNAT),
@@ -310,10 +310,14 @@ def _leaving() -> list[Line]:
 
 def _forwarding() -> list[Line]:
     published = nft.conntrack_has(nft.CT_STATUS, nft.CT_STATUS_DNAT)
-    answers = nft.conntrack_has(nft.CT_STATE, nft.CT_ESTABLISHED | nft.CT_RELATED)
+    established, related = (
+        nft.conntrack(nft.CT_STATE) + nft.compare(struct.pack("=I", state))
+        for state in (nft.CT_ESTABLISHED, nft.CT_RELATED))
     found: list[Line] = [
         ("forward", "the administrator's rules first", nft.verdict(nft.JUMP, USER_CHAIN)),
-        ("forward", "answers", answers + _ACCEPT),
+        ("forward", "answers", established + _ACCEPT),
+        ("forward", "errors about them", related + _ACCEPT),
+        ("forward", "passing for loopback", _loopback("source") + _from("own") + _DROP),
         ("forward", "icc=false", _between("apart") + _DROP),
         ("forward", "within a network", _between("same") + _ACCEPT),
         ("forward", "out of an internal network", _from("internal") + _DROP),
@@ -333,10 +337,13 @@ def _forwarding() -> list[Line]:
 
 
 def _inet() -> list[Line]:
+    reply = nft.conntrack(nft.CT_DIRECTION) + nft.compare(bytes([nft.CT_REPLY]))
     return [
         # route_localnet is on for our bridges: else a container could reach the host's 127.0.0.1 (CVE-2020-8558)
-        ("guard", "to loopback from a container", _loopback("destination") + _from("own") + _DROP),
+        # asked where packets reach this host, so that those that pass through pay nothing for it
         ("guard", "passing for loopback", _loopback("source") + _from("own") + _DROP),
+        ("guard", "answers to 127.0.0.1", _loopback("destination") + _from("own") + reply + _ACCEPT),
+        ("guard", "to loopback from a container", _loopback("destination") + _from("own") + _DROP),
         *_translation(), *_leaving(), *_forwarding(),
     ]
 
