@@ -21,6 +21,7 @@ from corten.build.buildkit.messages import MESSAGES, new
 from corten.cli.buildkit.agents import Agents
 from corten.cli.buildkit.asked import Asked, Output, Secret
 from corten.cli.buildkit.session import Services
+from corten.engine.build_export import Part
 from corten.oci.digest import digest_of
 
 STAT, REQ, DATA, FIN = range(4)
@@ -211,7 +212,7 @@ def test_a_tree_becomes_a_folder(tmp_path):
     async def send(session):
         descriptor = os.open(root, os.O_RDONLY)
         try:
-            await send_tree(session, 0, descriptor, None)
+            await send_tree(session, 0, [Part(descriptor, "", {})], None)
         finally:
             os.close(descriptor)
 
