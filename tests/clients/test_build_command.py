@@ -1,6 +1,8 @@
 """`corten buildx build` in buildx's place: what is asked of docker's plugin elsewhere here, asked of our own command."""
 
+import json
 import os
+import re
 import stat
 import sys
 
@@ -83,3 +85,10 @@ def test_what_the_result_lacks_goes_from_the_folder_on_request(client, tmp_path)
     assert sorted(os.listdir(tmp_path / "out")) == ["new", "old"]
     client.build(text, "-o", f"type=local,dest={tmp_path}/out,mode=delete")
     assert sorted(os.listdir(tmp_path / "out")) == ["new"]
+
+
+def test_the_metadata_names_the_build_as_the_history_does(client, tmp_path):
+    client.build("FROM busybox\nENV A=1\n", "--metadata-file", tmp_path / "meta")
+    builder, node, ref = json.loads((tmp_path / "meta").read_text())["buildx.build.ref"].split("/")
+    assert (builder, node) == ("default", "default")
+    assert re.fullmatch("[0-9a-z]{20,}", ref)

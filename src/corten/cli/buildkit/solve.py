@@ -123,7 +123,7 @@ async def _solve(channel: Channel, asked: Asked, identity: str, ref: str) -> dic
         raise Refused(error.message or error.status.name, error.details or []) from None
     except (StreamTerminatedError, OSError):
         raise Failure("ERROR: failed to build: the connection to the engine was lost") from None
-    return {"corten.build.ref": ref, **(dict(answer.ExporterResponse) if answer else {})}
+    return {"buildx.build.ref": f"default/default/{ref}", **(dict(answer.ExporterResponse) if answer else {})}
 
 
 def _type_of(kind: str) -> str:
