@@ -18,6 +18,7 @@ from corten.base.errors import Internal, Unavailable
 from corten.base.jsonio import dumps
 from corten.gateway.admin import Admin
 from corten.gateway.xds_listener import bootstrap
+from corten.linux import sysctl
 from corten.linux.process import pidfd_open
 
 OLDEST = (1, 36)
@@ -28,6 +29,8 @@ LOG_LIMIT_BYTES = 4 << 20
 _CONFINED = [sys.executable, "-IS", "-c", "import sys; sys.path.insert(0, sys.argv[1]); "
              "from corten.gateway.confine import main; main()",
              os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))]
+INSTANCES = 16384
+_INSTANCES = "fs/inotify/max_user_instances"
 log = logging.getLogger("corten.gateway")
 
 
@@ -153,12 +156,12 @@ class Envoy:
         """What it has written since an offset of its log that is a complaint; the last of it."""
         try:
             with open(self.log_path, "rb") as file:
-                file.seek(since)
+                file.seek(max(since, self.log_size() - (1 << 20)))
                 text = file.read(1 << 20).decode(errors="replace")
         except OSError:
             return "no log"
         entries = re.split(r"\n(?=\[20)", text)
-        told = [one for one in entries if re.match(r"\[.*\]\[(warning|error|critical)\]", one)]
+        told = [one for one in entries if re.match(r"\[.*\]\[(warning|error|critical)\]\[(?!backtrace|envoy_bug)", one)]
         return complaint(told[-1]) if told else "nothing in its log"
 
     def log_size(self) -> int:
@@ -171,6 +174,7 @@ class Envoy:
     # --- the process
 
     def _spawn(self, path: str) -> None:
+        _make_room()
         with open(f"{self.folder}/envoy.json", "w", encoding="utf-8") as file:
             file.write(dumps(bootstrap(self.folder)))
         try:
@@ -223,6 +227,17 @@ class Envoy:
         except (OSError, Unavailable) as error:
             log.error("starting Envoy again: %s", error)
             self._again = asyncio.get_running_loop().call_later(MAX_DELAY_S, self._start_again)
+
+
+def _make_room() -> None:
+    """Envoy watches each file by an inotify instance of its own and aborts without one; the kernel's 128 for all of a
+    user's programs are soon used up. inotify(7).
+    """
+    try:
+        if int(sysctl.read(_INSTANCES)) < INSTANCES:
+            sysctl.write(_INSTANCES, str(INSTANCES))
+    except (OSError, ValueError) as error:
+        log.warning("%s is not raised: %s", _INSTANCES, error)
 
 
 def complaint(said: str) -> str:
