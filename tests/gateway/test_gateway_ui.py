@@ -110,7 +110,7 @@ def test_a_browser_shows_what_goes_on(busy, tmp_path):
         for words in ("mobile\tkey\torders", "partner\tkey\torders", "127.0.0.1\taddress\tno route"):
             assert words in shown, shown
         assert "*/users" in browser.text("#routes") and "apiKeys" in browser.text("#routes")
-        for words in ("no rule of allow fits\tpartner key", "no API key\t127.0.0.1", "no route takes it"):
+        for words in ("no rule lets it\tpartner key", "no API key\t127.0.0.1", "no route takes it"):
             assert words in browser.text("#refused"), browser.text("#refused")
         versions = browser.text("#versions")
         assert "orders v1" in versions and "deprecated" in versions and "mobile · 1" in versions, versions

@@ -10,10 +10,10 @@ from corten.cli.gateway_calls import Calls, caller, reason
     ("via_upstream", 200, "a#0", ""), ("via_upstream", 404, "a#0", ""), ("direct_response", 200, "a#0", ""),
     ("direct_response", 404, "none", "no route takes it"), ("direct_response", 410, "a@v1#0", "switched off"),
     ("jwt_authn_access_denied{Jwt_is_missing}", 401, "a#0", "no valid token"), ("missing_api_key", 401, "a#0", "no API key"),
-    ("rbac_access_denied_matched_policy[none]", 403, "a#0", "no rule of allow fits"), ("local_rate_limited", 429, "a#0", "above the rate"),
+    ("rbac_access_denied_matched_policy[none]", 403, "a#0", "no rule lets it"), ("local_rate_limited", 429, "a#0", "above the rate"),
     ("upstream_reset_before_response_started{overflow}", 503, "a#0", "the circuit is open"), ("overflow", 503, "a#0", "the circuit is open"),
     ("upstream_reset_before_response_started{connection_termination}", 503, "a#0", "the backend is not reached"),
-    ("some_new_reason{x}", 400, "a#0", "some new reason"), ("", 400, "None", "refused"),
+    ("some_new_reason{x}", 400, "a#0", "some new reason"), ("", 400, "None", "refused"), ("", 401, "a#0", "no valid token or key"),
 ])
 def test_reasons_in_words(why, status, route, words):
     assert reason(why, status, route) == words
@@ -24,11 +24,13 @@ def test_who_calls():
     assert caller(line) == ("ann", "token")
     assert caller({**line, "subject": None}) == ("mobile", "key")
     assert caller({"certificate": None, "client": "10.0.0.5"}) == ("10.0.0.5", "address")
-    assert caller({"caller": "spiffe://x/service/orders", **line})[1] == "identity"
+    assert caller({"caller": "spiffe://x/project/shop/service/orders", **line}) == ("shop.orders", "identity")
+    assert caller({"caller": "spiffe://x/project/-/service/orders"}) == ("orders", "identity")
+    assert caller({"caller": "spiffe://x/gateway"}) == ("gateway", "identity")
 
 
 def line(second, **more):
-    return {"time": f"2026-12-01T10:00:{second:02}.5Z", "route": "shop.orders#0", "status": 200, "why": "via_upstream", "ms": second,
+    return {"time": f"2026-12-01T10:00:{second:02}.5Z", "route": "shop.orders#0", "method": "GET", "status": 200, "why": "via_upstream", "ms": second,
             "backend": "10.0.0.9:80", "client": "10.0.0.5", **more}
 
 
@@ -53,6 +55,23 @@ def test_a_window_its_rates_and_latencies():
     assert [one["status"] for one in told["latest"]] == [429, 503]
     assert calls.told(3600, NOW)["whole"]["requests"] == 22
     assert Calls().told(60, NOW)["whole"]["p95"] is None
+
+
+def test_calls_between_services():
+    """What services ask each other is counted by their identities; the edge's own way inside is counted once."""
+    name = "spiffe://x/project/shop/service/{}".format
+    calls = Calls({"10.0.0.9": "notify"})
+    inside = {"caller": name("orders"), "callee": name("notify"), "route": "mesh", "method": "POST"}
+    calls.add(line(50, **inside))
+    calls.add(line(50, **{**inside, "caller": name("catalogue"), "status": 403, "why": "rbac_access_denied_matched_policy[none]"}))
+    calls.add(line(50, **{**inside, "caller": "spiffe://x/gateway"}))
+    calls.add({"time": "2026-12-01T10:00:51Z", "caller": None, "callee": name("db"), "client": "10.0.0.7", "ms": 1, "tls": "no certificate"})
+    calls.add({"time": "2026-12-01T10:00:51Z", "caller": name("orders"), "callee": name("db"), "client": "10.0.0.7", "ms": 1})
+    told = calls.told(60, NOW)
+    assert {(one["caller"], one["api"], one["requests"], one["errors"], one["refused"]) for one in told["calls"]} == {
+        ("shop.orders", "shop.notify", 1, 0, 0), ("shop.catalogue", "shop.notify", 1, 0, 1), ("10.0.0.7", "shop.db", 1, 0, 1),
+        ("shop.orders", "shop.db", 1, 0, 0)}
+    assert {one["reason"] for one in told["refused"]} == {"no rule lets it", "no trusted certificate"}
 
 
 def test_lines_of_strangers_do_no_harm_and_do_not_pile_up(monkeypatch):

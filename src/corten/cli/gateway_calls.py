@@ -13,7 +13,7 @@ SLOTS = 60  # points of the curve
 # how Envoy's reasons begin, what they mean; docs/gateway.md
 REASONS = (
     ("jwt_authn", "no valid token"), ("missing_api_key", "no API key"), ("unknown_api_key", "unknown API key"),
-    ("multiple_api_key", "more than one API key"), ("rbac_access_denied", "no rule of allow fits"),
+    ("multiple_api_key", "more than one API key"), ("rbac_access_denied", "no rule lets it"),
     ("local_rate_limited", "above the rate"), ("request_rate_limited", "above the rate"),
     ("ext_authz_denied", "refused by the authorizer"), ("ext_authz_error", "the authorizer does not answer"),
     ("request_payload_too_large", "the body is too long"), ("no_healthy_upstream", "nothing runs behind it"),
@@ -22,12 +22,17 @@ REASONS = (
     ("http1.unexpected_underscore", "a header name with an underscore"), ("oauth", "not logged in"),
     ("missing_host_header", "no Host header"), ("cluster_not_found", "nothing runs behind it"),
 )
+# where an error page has taken the place of Envoy's reason
+STATUSES = {401: "no valid token or key", 403: "no rule lets it", 413: "the body is too long", 429: "above the rate",
+            504: "the backend took too long"}
 
 
 def reason(why: str, status: int, route: str) -> str:
     """In words why the gateway itself answered as it did; empty when a backend gave the answer, or all is well."""
     if status < 400 or why == "via_upstream":
         return ""
+    if not why:
+        return STATUSES.get(status, "refused")
     if why == "direct_response":
         return "no route takes it" if route in ("none", "", "None") else "switched off" if status == 410 else ""
     for start, words in REASONS:
@@ -50,18 +55,31 @@ class Call:
         self.caller, self.by = caller(line)
         self.route = str(line.get("route") or "none")
         self.api = "" if self.route == "none" else self.route.partition("@")[0].partition("#")[0]
+        if line.get("callee"):
+            self.api = service(str(line["callee"]))
         self.backend = str(line.get("backend") or "")
-        self.status = _number(line.get("status"))
+        self.status = _number(line.get("status")) if "method" in line else 200 * (not line.get("tls"))
         self.ms = _number(line.get("ms"))
-        self.reason = reason(str(line.get("why") or ""), self.status, self.route)
+        self.reason = "no trusted certificate" if line.get("tls") else reason(
+            str(line.get("why") or ("via_upstream" if self.backend else "")), self.status, self.route)
 
 
 def caller(line: Json) -> tuple[str, str]:
     """(who, by what it is known): a service's identity, a token's subject, a key's name, a certificate, an address."""
-    for member, by in (("caller", "identity"), ("subject", "token"), ("key", "key"), ("certificate", "certificate")):
+    if line.get("caller"):
+        return service(str(line["caller"])), "identity"
+    for member, by in (("subject", "token"), ("key", "key"), ("certificate", "certificate")):
         if line.get(member):
             return str(line[member]), by
     return str(line.get("client") or "?"), "address"
+
+
+def service(identity: str) -> str:
+    """`spiffe://domain/project/shop/service/orders` is `shop.orders`, as the gateway calls an Api of labels."""
+    parts = identity.removeprefix("spiffe://").split("/")
+    if len(parts) == 5:
+        return parts[4] if parts[2] == "-" else f"{parts[2]}.{parts[4]}"
+    return parts[-1]
 
 
 def _number(value: object) -> int:
@@ -80,7 +98,7 @@ class Numbers:
     def add(self, call: Call) -> None:
         """One more."""
         self.requests += 1
-        self.errors += call.status >= 500 or call.status == 0
+        self.errors += call.status >= 500 or (call.status == 0 and not call.reason)
         self.refused += bool(call.reason) and call.status < 500
         self.latencies.append(call.ms)
 
@@ -103,7 +121,9 @@ class Calls:
         self.containers = containers or {}
 
     def add(self, line: Json) -> None:
-        """One audit line."""
+        """One audit line; what the edge has asked in a container it has told itself already."""
+        if str(line.get("caller")).endswith("/gateway") and line.get("why") == "via_upstream":
+            return
         call = Call(line, self._second(str(line.get("time") or "")))
         self._calls.append(call)
         if call.reason:

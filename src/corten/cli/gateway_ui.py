@@ -22,6 +22,7 @@ from corten.cli.gateway_calls import KEPT, Calls
 from corten.cli.main import Cli
 
 Json = dict[str, object]
+TRUST = "/corten/v1/trust"
 WINDOWS_S = (60, 300, 900, 3600)
 MAX_AT_ONCE = 64
 IDLE_S = 30
@@ -75,6 +76,7 @@ class Source:
         parts = ("routes", "versions", "backends")
         found: Json = {name: self._client.call("GET", f"{BASE}/{name}") for name in parts}
         found["routes_known"] = found.pop("routes")
+        found["trust"] = self._client.call("GET", TRUST)
         return {"now": time.time(), "status": self._client.call("GET", BASE), **found,
                 **self._calls.told(seconds, time.time())}
 

@@ -122,6 +122,14 @@ function circuits(now) {
     ["retries", (r) => r.Retries, "n"], ["timeouts", (r) => r.Timeouts, "n"]], "There are no backends.");
 }
 
+function trust(now) {
+  at("trust").hidden = !now.trust.some((one) => one.Level !== "full");
+  table("members", now.trust, [["service", (r) => make("b", {}, r.Service)], ["container", (r) => r.Container],
+    ["level", (r) => chip(r.Level, {zero: "good", half: "warn"}[r.Level])], ["identity", (r) => r.Identity || "–", "mono"],
+    ["state", (r) => make("span", {class: r.State === "revoked" ? "bad" : ""}, r.State || "–")],
+    ["certificate until", (r) => r.Expires ? new Date(r.Expires * 1000).toISOString().slice(0, 16).replace("T", " ") : "–"]], "");
+}
+
 function refused(now) {
   table("refused", now.refused, [["why", (r) => r.reason], ["who", (r) => [r.caller, " ", make("span", {class: "soft"}, r.by)]],
     ["route", (r) => r.route, "mono"], ["status", (r) => r.status, "n"], ["requests", (r) => r.requests, "n"]], "Nothing was refused in this time.");
@@ -135,7 +143,7 @@ function show(now) {
   const running = status.Running;
   at("state").firstElementChild.className = `dot ${running ? "good" : status.Routes ? "bad" : ""}`;
   at("said").textContent = running ? `listens on ${status.Http}${status.Restarts ? `, started again ${status.Restarts} times` : ""}` : status.Routes ? "does not run" : "rests: nothing is registered";
-  for (const part of [tiles, curve, graph, routes, versions, circuits, refused]) part(now);
+  for (const part of [tiles, curve, graph, routes, versions, circuits, trust, refused]) part(now);
   table("calls", now.calls, [["caller", (r) => r.caller], ["known by", (r) => r.by, "soft"], ["service", (r) => r.api || "no route"], ...numbers], "");
   at("calls").hidden = !now.calls.length;
   document.body.dataset.shown = String(now.whole.requests);
