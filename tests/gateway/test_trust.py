@@ -198,6 +198,53 @@ def test_the_gateway_has_an_identity_of_its_own(shop, level):
     shop.world.until(200, "/orders/1")
 
 
+# --- to the outside, to other networks
+
+
+@pytest.mark.parametrize("level", ["half", "zero"])
+def test_what_is_let_out_by_name_is_reached_and_nothing_else(shop, level):
+    plain = shop.service("plain")
+    shop.run("web", level, labels={"corten.trust.out": f"{plain}:8080"})
+    shop.run("other", level)
+    shop.until("200", "web", f"http://{plain}:8080/")
+    assert shop.curl("web", f"http://{plain}:9999/")[0] == "refused"
+    assert shop.curl("other", f"http://{plain}:8080/", "-m", "3")[0] == "refused"
+
+
+def test_a_member_is_connected_to_another_network_and_taken_off(shop):
+    world, before, name = shop.world, shop.network, f"{shop.network}-b"
+    assert world.api("POST", "/networks/create", {"Name": name}).status == 201
+    try:
+        first = shop.service("orders", "zero", "web: /x")
+        shop.network = name
+        shop.run("web", "zero")
+        assert shop.curl("web", f"http://{first}:8080/x", "-m", "3")[0] == "refused"  # no network in common
+        assert world.api("POST", f"/networks/{name}/connect", {"Container": "orders"}).status == 200
+        second = shop.address("orders")
+        shop.until("200", "web", f"http://{second}:8080/x")
+        assert shop.curl("", f"http://{second}:8080/x")[0] == "refused"
+        assert world.api("POST", f"/networks/{name}/disconnect", {"Container": "orders"}).status == 200
+        assert shop.curl("web", f"http://{second}:8080/x", "-m", "3")[0] == "refused"
+    finally:
+        shop.network = before
+        world.clear()
+        world.api("DELETE", f"/networks/{name}")
+
+
+def test_the_matrix_says_what_the_rules_let(shop):
+    shop.run("orders", "zero", "web: GET /x; other")
+    shop.run("web", "half")
+    shop.run("other", "half", "web: port 7000")
+    shop.run("plain")
+    rows = {one["Caller"]: one["Calls"] for one in shop.world.api("GET", "/corten/v1/trust/matrix").json}
+    assert rows["-/web"] == {"-/orders": "tls: GET /x", "-/other": "known: port 7000", "-/plain": "-"}
+    assert rows["-/other"] == {"-/orders": "tls: all", "-/web": "-", "-/plain": "-"}
+    assert rows["-/plain"] == {"-/orders": "-", "-/other": "-", "-/web": "-"}
+    assert rows["gateway"] == {"-/orders": "-", "-/other": "-", "-/web": "-", "-/plain": "plain"}
+    table = shop.world.cli("trust", "matrix").stdout
+    assert table.startswith("CALLER ") and "tls: GET /x" in table and "known: port 7000" in table
+
+
 # --- taken back, made anew
 
 

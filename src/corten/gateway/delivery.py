@@ -7,14 +7,15 @@ they were and becomes the error of the one who asked, in Envoy's words.
 import asyncio
 import logging
 import os
+from hashlib import sha256
 from typing import Any
+
+import msgspec
 
 from corten.base.errors import InvalidArgument, Unavailable
 from corten.base.files import atomic_write, parse_json, read_bytes
-from corten.base.jsonio import dumps
 from corten.gateway.envoy import Envoy
 from corten.gateway.xds_mesh import MESH, STATS
-from corten.gateway.xds_policy import digest
 from corten.gateway.xds_shapes import Json
 
 Files = dict[str, list[Json]]  # name without .json -> resources
@@ -106,15 +107,16 @@ class Delivery:
 
     def _watched(self, files: Files) -> list[str]:
         """The files whose verdict is counted: those that a listener reads."""
-        listeners = dumps(files.get("lds", []))
+        listeners = msgspec.json.encode(files.get("lds", []))
         return [name for name in files if counter_of(name) and (
-            name in ("lds", "cds") or f"{self.folder}/{name}.json" in listeners)]
+            name in ("lds", "cds") or f"{self.folder}/{name}.json".encode() in listeners)]
 
     def _write(self, files: Files) -> None:
         for name, resources in sorted(files.items(), key=lambda item: item[0] == "lds"):
             if self.now.get(name) != resources:
-                text = dumps({"version_info": digest(resources), "resources": resources})
-                atomic_write(f"{self.folder}/{name}.json", text.encode())
+                text = msgspec.json.encode(resources)
+                version = sha256(text).hexdigest()[:16].encode()
+                atomic_write(f"{self.folder}/{name}.json", b'{"version_info":"%b","resources":%b}' % (version, text))
                 self.now[name] = resources
 
     async def _counts(self, names: list[str]) -> dict[str, tuple[int, int]]:

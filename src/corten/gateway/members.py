@@ -53,6 +53,15 @@ class Member:
         """What its listeners, clusters and files are named by."""
         return self.id[:12]
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """All that its own resources follow from."""
+        rules = tuple((tuple(rule.callers), tuple(rule.methods), tuple(rule.paths), tuple(rule.ports), rule.owner)
+                      for rule in self.rules)
+        places = tuple((place.name, place.subnet, place.address) for place in self.places)
+        return (self.service, self.level, places, rules, tuple(self.http), tuple(self.tcp), tuple(self.published),
+                tuple(sorted(self.edge)))
+
     def callers(self, port: int) -> list[trust.Rule]:
         """The rules that are about a port of its own."""
         return [rule for rule in self.rules if not rule.ports or port in rule.ports]

@@ -41,6 +41,7 @@ class Mesh:
         self.site = Site(folder, audit, domain, f"{engine.layout.exec_root}/mesh")
         self.identities = Identities(Authority(f"{kept}/trust", domain), engine.config.trust_life_s)
         self.members: list[Member] = []
+        self._inward: dict[str, tuple[tuple[object, ...], list[Json]]] = {}  # by short id: key and listeners
         self._fences: dict[str, tuple[object, ...]] = {}  # by short id: the key of what is up
 
     # --- what is to be
@@ -84,8 +85,11 @@ class Mesh:
     def _listeners(self, member: Member, hops: list[Hop], found: Files) -> list[Json]:
         site = self.site
         member.hops = sorted({(hop.address, hop.port) for hop in hops if hop.http})
-        made = [xds_hops.outward(member, hops, site), xds_mesh.inward(member, site),
-                *xds_mesh.published(member, site)]
+        kept = self._inward.get(member.short)
+        if kept is None or kept[0] != member.key:
+            kept = member.key, [xds_mesh.inward(member, site), *xds_mesh.published(member, site)]
+            self._inward[member.short] = kept
+        made = [xds_hops.outward(member, hops, site), *kept[1]]
         if member.hops:
             found[f"rds.{xds_hops.table_name(member)}"] = [xds_hops.table(member, hops, site)]
             made.append(xds_hops.listener(member, site))
@@ -155,6 +159,7 @@ class Mesh:
     def _let_go(self, short: str) -> None:
         path = f"{self.site.namespaces}/{short}"
         self._fences.pop(short, None)
+        self._inward.pop(short, None)
         try:
             mount.umount(path, MNT_DETACH)
         except OSError:
