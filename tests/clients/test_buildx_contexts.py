@@ -9,6 +9,7 @@ import subprocess
 import threading
 from pathlib import Path
 
+import pytest
 from build_context import archive
 
 
@@ -126,13 +127,42 @@ def test_a_tar_behind_a_url(client, tmp_path):
     assert client.run("fetched", "cat", "/in") == "fetched\n"
 
 
+def test_contexts_behind_urls_and_in_repositories(client, tmp_path):
+    def git(*words, where=tmp_path / "work"):
+        subprocess.run(["git", "-c", "user.name=n", "-c", "user.email=e@x", *words], cwd=where, check=True, stdin=subprocess.DEVNULL,
+                       capture_output=True)
+
+    (tmp_path / "work/sub").mkdir(parents=True)
+    (tmp_path / "work/sub/in").write_text("committed\n")
+    git("init", "-q", "-b", "main", ".")
+    git("add", ".")
+    git("commit", "-qm", "one")
+    git("clone", "-q", "--bare", str(tmp_path / "work"), str(tmp_path / "repo.git"), where=tmp_path)
+    git("update-server-info", where=tmp_path / "repo.git")
+    files = {f"/{path.relative_to(tmp_path)}": path.read_bytes() for path in tmp_path.glob("repo.git/**/*") if path.is_file()}
+    with serving({**files, "/more.tar": archive({"in": b"fetched\n"}), "/lone": b"text"}) as host:
+        flags = ("--build-context", f"repo=http://{host}/repo.git#main:sub", "--build-context", f"more=http://{host}/more.tar")
+        client.build("FROM busybox\nCOPY --from=repo in /a\nRUN --mount=from=more,target=/m cp /m/in /b\n", "-t", "elsewhere", *flags)
+        assert client.run("elsewhere", "cat", "/a", "/b") == "committed\nfetched\n"
+        told = client.build("FROM busybox\nCOPY --from=lone x /\n", "--build-context", f"lone=http://{host}/lone", code=1)
+        assert "ERROR" in told
+
+
+@pytest.mark.parametrize("kind", ["gha", "s3,region=x,bucket=y", "azblob,name=z"])
+@pytest.mark.parametrize("flag", ["--cache-to", "--cache-from"])
+def test_caches_of_other_kinds_are_refused_by_name(client, kind, flag):
+    client.environment |= {"ACTIONS_CACHE_URL": "http://127.0.0.1:1/", "ACTIONS_RUNTIME_TOKEN": "t", "ACTIONS_RESULTS_URL": "http://127.0.0.1:1/"}
+    told = client.build("FROM busybox\nRUN echo begun\n", flag, f"type={kind}", code=1)
+    assert kind.partition(",")[0] in told and "is not there" in told and "echo begun" not in told
+
+
 @contextlib.contextmanager
 def serving(files):
     """host:port of a server of these paths."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            data = files.get(self.path)
+            data = files.get(self.path.partition("?")[0])
             self.send_response(200 if data is not None else 404)
             self.send_header("Content-Length", str(len(data or b"")))
             self.send_header("Content-Type", "application/x-tar")

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
-from corten.base.errors import Error, InvalidArgument
+from corten.base.errors import Error, InvalidArgument, Unsupported
 from corten.base.files import remove_tree
 from corten.base.ids import new_id
 from corten.build import classic
@@ -46,7 +46,7 @@ class BuildRequest:
     """POST /build, decoded. `options` are the builder's own; `limits` those of the containers it runs."""
 
     __slots__ = ("auths", "build_id", "cache_from", "dockerfile", "dockerfile_text", "folder", "folders", "imports",
-                 "lent", "limits", "listed", "options", "remote", "tags", "teller")
+                 "lent", "limits", "listed", "options", "remote", "remote_folders", "tags", "teller")
 
     def __init__(self) -> None:
         self.options = Options()
@@ -62,6 +62,7 @@ class BuildRequest:
         self.folder = ""  # the main context's name, when it is a folder that may be kept; `listed` then opens its list
         self.listed: Callable[[], AbstractAsyncContextManager[Listing]] | None = None
         self.folders: dict[str, AsyncIterator[bytes]] = {}  # contexts besides the main one, as tars
+        self.remote_folders: dict[str, str] = {}  # and those behind a URL or in a repository
         self.cache_from: list[str] = []  # images whose layers may be used again; none named: all of them
         self.auths: dict[str, dict[str, str]] = {}
 
@@ -91,7 +92,7 @@ class Builds:
     async def prepare(self, request: BuildRequest, tar: AsyncIterator[bytes]) -> "Build":
         """Take the context in and read the Dockerfile. Raises InvalidArgument, NotFound with docker's texts."""
         names = [tag_name(tag) for tag in request.tags]
-        request.options.named_folders = frozenset(request.folders)
+        request.options.named_folders = frozenset((*request.folders, *request.remote_folders))
         if request.cache_from and not any(self._is_there(ref) for ref in request.cache_from):
             request.options.use_cache = False
         context = Context(self.engine.images.store.snapshots.place())
@@ -185,12 +186,14 @@ class Build:
     def __init__(self, builds: Builds, request: BuildRequest, context: Context, plan: Plan, names: list[str]) -> None:
         self._builds, self._request, self._context, self._plan = builds, request, context, plan
         self._names = names
-        self._folders = {name: Context(f"{context.path}-{number}") for number, name in enumerate(request.folders)}
+        named = enumerate(request.options.named_folders)
+        self._folders = {name: Context(f"{context.path}-{number}") for number, name in named}
         self.image_id = ""
         self.images: dict[Platform, BuiltImage] = {}
         self.failed: BaseException | None = None
         self.steps: dict[str, str] = {}
         self.failed_at = (0, 0)  # the first and last line of the command that failed
+        self._fetching = asyncio.Lock()
         self._pending: list[dict[str, Any]] = []
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -288,11 +291,19 @@ class Build:
         if name:
             if (tar := self._request.folders.pop(name, None)) is not None:  # platforms ask at the same time
                 self._folders[name].fetch_later(tar)
+            async with self._fetching:
+                if (url := self._request.remote_folders.pop(name, "")):
+                    await self._fetch(self._folders[name], url)
             return await self._folders[name].tree()
         tree = await self._context.tree()
         if self._request.dockerfile_text is None:
             await asyncio.to_thread(drop_ignored_dockerfile, tree, self._request.dockerfile)
         return tree
+
+    async def _fetch(self, context: Context, url: str) -> None:
+        if await take_remote(context, url) is not None:
+            raise Unsupported(f"the build context {url} is neither a repository nor an archive")
+        self._context.fetched |= context.fetched
 
     def _name(self, teller: Teller) -> None:
         images = self._builds.engine.images

@@ -15,6 +15,7 @@ from corten.api.buildkit.sessions import Session
 from corten.base.errors import InvalidArgument, Unsupported
 from corten.build.buildkit.messages import MESSAGES, new
 from corten.build.dockerignore import read_patterns
+from corten.build.remotes import git_ref, is_remote
 from corten.engine.build_import import import_layout
 from corten.engine.builds import BuildRequest
 from corten.oci.digest import digest_of
@@ -48,6 +49,8 @@ async def add_named(engine: "Engine", session: Session, attributes: Mapping[str,
             request.options.named_images[name] = await import_layout(engine, store, digest)
         elif value.startswith("input:"):
             request.options.named_images[of_platform] = input_image(inputs, value.removeprefix("input:"))
+        elif is_remote(value) or git_ref(value, context=True):
+            request.remote_folders[name] = value
         else:
             raise Unsupported(f"the build context {name}={value} is not done yet: --build-context")
 

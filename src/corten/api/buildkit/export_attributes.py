@@ -12,7 +12,8 @@ from corten.image.recompress import Compression
 KINDS = ("image", "docker", "oci", "local", "tar")
 _TRUE, _FALSE = ("true", "1", "t"), ("", "false", "0", "f")
 _FLAGS = {
-    "image": ("push", "registry.insecure", "store", "unpack", "push-by-digest", "name-canonical",
+    "image": ("load",  # into the engine, which is where it is made; compose's own builder says so
+              "push", "registry.insecure", "store", "unpack", "push-by-digest", "name-canonical",
               "danging-name-empty-only", "oci-mediatypes", "force-compression", "rewrite-timestamp",
               "attestation-inline", "prefer-nondist-layers"),
     "docker": ("tar", "oci-mediatypes", "force-compression", "rewrite-timestamp", "prefer-nondist-layers"),
