@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from runtime_box import read_console
 
+from corten.runtime import program
 from corten.runtime.exec import may_be_traced
 
 SWAPPER = """
@@ -48,6 +49,27 @@ def replace(boxes, name, target):
         os.rmdir(place)
     os.makedirs(os.path.dirname(place), exist_ok=True)
     os.symlink(target, place)
+
+
+@pytest.mark.parametrize("way", ["init", "exec"])
+def test_nothing_is_imported_from_the_image(boxes, monkeypatch, way):
+    """Past the pivot the paths of modules lead into the image: a late import would run what lies there, as root."""
+    os.makedirs(f"{boxes.lower}/trap")
+    Path(boxes.lower, "trap/corten_trap.py").write_text("open('/tmp/sprung', 'w').close()\n")
+    read, write = os.pipe()
+    child, bundle = boxes.start(boxes.spec("sleep", "100"), write, plain=True)
+    os.close(write)
+
+    def late(_program):
+        import corten_trap  # noqa: F401
+
+    monkeypatch.setattr(sys, "path", ["/trap", *sys.path])
+    monkeypatch.setattr(program, "add_home", late)
+    result = boxes.run("true", plain=True) if way == "init" else boxes.exec(child, bundle, "true")
+    assert "No module named 'corten_trap'" in str(result.failure)
+    assert not [found for _, _, files in os.walk(boxes.folder) for found in files if found == "sprung"]
+    os.kill(child.pid, 9)
+    boxes.finish(child, read, bundle)
 
 
 @pytest.mark.parametrize("name", ["proc", "sys"])

@@ -313,8 +313,7 @@ STEPS: tuple[Step, ...] = (
 def _join_container(init: Init) -> None:
     """The group first, while its files can still be seen; then all namespaces of the container's init at once.
 
-    Born in the container's pid namespace, we are in sight of its processes from the first moment; `_let_go` has made
-    us untraceable for them.
+    Its processes see us from our birth in its pid namespace; `_let_go` has made us untraceable for them.
     """
     plan: ExecPlan = init.plan  # type: ignore[assignment]
     if plan.first_cpus:
@@ -329,6 +328,8 @@ def _join_container(init: Init) -> None:
         schedule.forget_affinity()
     root = posix.open(plan.chroot, posix.O_PATH | posix.O_CLOEXEC, dir_fd=init.proc) if plan.chroot else -1
     joined = plan.joined & ~(namespaces.CLONE_NEWPID | (namespaces.CLONE_NEWUSER if plan.as_user else 0))
+    if not plan.lent:
+        process.forget_imports()
     if joined:
         namespaces.setns(plan.container, joined)
     if root >= 0:

@@ -9,7 +9,7 @@ import stat
 
 from corten.base import pathnames
 from corten.base.errors import InvalidArgument
-from corten.linux import fd, mount, overlay, path
+from corten.linux import fd, mount, overlay, path, process
 from corten.linux.mount import Change
 from corten.linux.proc import read_text
 from corten.runtime import borrowed_mounts, cgroup_mount, devices, proc_targets, sources
@@ -320,6 +320,8 @@ def pivot(plan: Plan, root: int) -> None:
             posix.close(target)
     if plan.readonly_root:
         mount.set_attributes(root, mount.MOUNT_ATTR_RDONLY)
+    if not plan.lent:
+        process.forget_imports()
     if not plan.own_mounts:
         borrowed_mounts.enter(root)
         return

@@ -51,6 +51,7 @@ def main(channel: socket.socket) -> None:
 def _serve_all(channel: socket.socket) -> None:
     lender = Lender()
     lender.probe()
+    process.forget_imports()
     channel.send(READY)
     specs = _Specs()
     for _ in range(USES):
