@@ -5,8 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from corten.api.buildkit.history import Recorder
+from corten.api.buildkit.progress import Progress
+from corten.api.buildkit.questions import BuildFailed, Place
 from corten.base.errors import NotFound
 from corten.base.units import now_ns
+from corten.build.buildkit.messages import new
 from corten.engine import build_history
 from corten.engine.build_history import Attached, History, HistoryRecord
 from corten.engine.db import Database
@@ -88,3 +92,17 @@ def test_documents_that_are_too_big_are_left_out(engine):
     history.begin(record)
     history.end(record, b"")
     assert [one.digest for one in history.get("a").attached] == ["sha256:2"] and history.blob("sha256:2") == b"y"
+
+
+def test_a_clients_words_are_kept_in_bounds(engine):
+    history = loaded(engine)
+    attributes = {f"build-arg:{number}": "v" for number in range(900)} | {"context": "https://user:secret@host/repo.git"}
+    attributes = dict(reversed(attributes.items())) | {"label:big": "x" * (1 << 20)}
+    request = new("SolveRequest", Ref="a", FrontendAttrs=attributes, Exporters=[new("Exporter", Type="image")])
+    recorder = Recorder(history, request)
+    error = BuildFailed("no", Place("Dockerfile", b"x" * (2 << 20), 1, 1))
+    recorder.end(Progress(), {}, error)
+    record = loaded(engine).get("a")
+    assert len(record.attributes) <= 500 and all(len(value) <= 1 << 16 for value in record.attributes.values())
+    assert not any("secret" in value for value in record.attributes.values())
+    assert record.error == "no" and len(record.details) < 1000

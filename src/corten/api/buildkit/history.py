@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _EVENTS = {"started": 0, "completed": 1, "deleted": 2}
 _STATUS = "application/vnd.googeapis.google.rpc.status+proto"  # so spelled by BuildKit
+_ATTRIBUTES, _TEXT, _DETAILS = 500, 1 << 16, 1 << 20  # what of a client's words is kept: how many, how long
 _LENGTH = 4  # bytes before each message of a log
 
 
@@ -30,9 +31,12 @@ class Recorder:
 
     def __init__(self, history: History, request: Any) -> None:
         self._history = history
-        attributes = {name: _safe(name, value) for name, value in request.FrontendAttrs.items()}
+        given = list(request.FrontendAttrs.items())[:_ATTRIBUTES]
+        attributes = {name[:_TEXT]: _safe(name, value)[:_TEXT] for name, value in given}
         self.record = HistoryRecord(request.Ref, request.Frontend, attributes)
-        self.record.exporters = [(one.Type, dict(one.Attrs)) for one in request.Exporters]
+        self.record.exporters = [
+            (one.Type[:_TEXT], {name[:_TEXT]: text[:_TEXT] for name, text in list(one.Attrs.items())[:_ATTRIBUTES]})
+            for one in request.Exporters[:_ATTRIBUTES]]
         self._kept = not request.Internal and history.begin(self.record)
 
     def attach(self, documents: Iterable[Attached]) -> None:
@@ -48,9 +52,11 @@ class Recorder:
         record.steps, record.completed, record.cached, record.warnings = progress.counts()
         if error is not None:
             cancelled = isinstance(error, asyncio.CancelledError)
-            record.code, record.error = (CANCELED, "context canceled") if cancelled else (UNKNOWN, str(error))
-            details = getattr(error, "details", None)
-            record.details = new("Status", code=record.code, message=record.error, details=details).SerializeToString()
+            record.code, record.error = (CANCELED, "context canceled") if cancelled else (UNKNOWN, str(error)[:_TEXT])
+            status = new("Status", code=record.code, message=record.error, details=getattr(error, "details", None))
+            if status.ByteSize() > _DETAILS:  # a Dockerfile of megabytes, for its one line
+                status.ClearField("details")
+            record.details = status.SerializeToString()
         self._history.end(record, packed(progress.told()))
 
 
