@@ -5,6 +5,7 @@
 """
 
 import os
+import re
 
 
 def group(v1, v2):
@@ -27,6 +28,13 @@ def same_namespace(kind):
     return f"readlink /proc/self/ns/{kind}", os.readlink(f"/proc/self/ns/{kind}").replace("[", r"\[").replace("]", r"\]")
 
 
+def _own(kind):
+    """The first processor or memory node that this process may use, as text."""
+    with open("/proc/self/status") as file:
+        (line,) = [line for line in file if line.startswith(f"{kind}_allowed_list:")]
+    return re.match(r"\d+", line.partition(":")[2].strip())[0]
+
+
 READ_ONLY = "touch: .*: Read-only file system"
 PORT = {"ExposedPorts": {"80/tcp": {}}}
 _RATES = "read_bps", "read_iops", "write_bps", "write_iops"
@@ -41,8 +49,8 @@ INSIDE = {
         "CpuPeriod": ({"CpuPeriod": 50000, "CpuQuota": 20000}, group("cpu/cpu.cfs_period_us", "cpu.max"), "50000|20000 50000"),
         "CpuQuota": ({"CpuPeriod": 50000, "CpuQuota": 20000}, group("cpu/cpu.cfs_quota_us", "cpu.max"), "20000|20000 50000"),
         "CpuShares": ({"CpuShares": 512}, group("cpu/cpu.shares", "cpu.weight"), "512|20|59"),
-        "CpusetCpus": ({"CpusetCpus": "0"}, "sed -n 's/^Cpus_allowed_list:.//p' /proc/self/status", "0"),
-        "CpusetMems": ({"CpusetMems": "0"}, "sed -n 's/^Mems_allowed_list:.//p' /proc/self/status", "0"),
+        "CpusetCpus": ({"CpusetCpus": _own("Cpus")}, "sed -n 's/^Cpus_allowed_list:.//p' /proc/self/status", _own("Cpus")),
+        "CpusetMems": ({"CpusetMems": _own("Mems")}, "sed -n 's/^Mems_allowed_list:.//p' /proc/self/status", _own("Mems")),
         "DeviceCgroupRules": ({"CapAdd": ["MKNOD"], "DeviceCgroupRules": ["c 10:229 rwm"]},
                               "mknod /node c 10 229; cat /node 2>&1 | grep -c 'not permitted'; true", "0"),
         "Devices": ({"Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/x", "CgroupPermissions": "rwm"}]},

