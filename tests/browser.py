@@ -5,6 +5,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -24,7 +25,7 @@ class Browser:
             [*place, PROGRAM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe",
              "--no-first-run", "--disable-background-networking", f"--user-data-dir={self.folder}", "about:blank"],
             pass_fds=(ours[0], theirs[1]), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env={"PATH": os.environ["PATH"], "HOME": self.folder})
+            env={"PATH": os.environ["PATH"], "HOME": self.folder}, start_new_session=True)
         os.close(ours[0])
         os.close(theirs[1])
         self._to, self._from, self._rest, self._number, self._session = ours[1], theirs[0], b"", 0, None
@@ -40,11 +41,14 @@ class Browser:
         return self
 
     def __exit__(self, *_):
-        self.process.kill()
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         os.close(self._to)
         os.close(self._from)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        deadline = time.monotonic() + PATIENCE_S
+        while os.path.exists(self.folder) and time.monotonic() < deadline:  # its helpers may write a moment longer
+            shutil.rmtree(self.folder, ignore_errors=True)
+            time.sleep(0.05)
 
     def send(self, method, **parameters):
         """One command; its result."""
