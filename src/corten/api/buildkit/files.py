@@ -17,12 +17,13 @@ from grpclib.const import Cardinality
 
 from corten.api.buildkit.sessions import Session
 from corten.base.errors import InvalidArgument
+from corten.build.buildkit.connection import send_many
 from corten.build.buildkit.messages import MESSAGES, new
 from corten.build.context import DOCKERFILE_LIMIT
 
 STAT, REQ, DATA, FIN, ERR = range(5)
 _LIMIT_ENTRIES = 1 << 20
-_AHEAD_BYTES = 8 << 20
+_AHEAD_BYTES, _AHEAD_FILES = 8 << 20, 2000
 _LINKS = 8
 # io/fs.FileMode of Go: the bits above the permissions
 _GO_FOLDER, _GO_LINK, _GO_DEVICE = 1 << 31, 1 << 27, 1 << 26
@@ -119,6 +120,7 @@ class _Transfer:
         self.entries: list[Any] = []
         self._wanted: list[int] = []  # regular files not asked for yet, the next one last
         self._asked: dict[int, int] = {}  # bytes that are to come, by entry
+        self._ahead_bytes = 0  # all of them
         self._held: dict[int, list[bytes]] = {}
         self._ended: set[int] = set()
 
@@ -173,11 +175,20 @@ class _Transfer:
         self._wanted = [number]
 
     async def _ask_ahead(self) -> None:
-        while self._wanted and (not self._asked or sum(self._asked.values()) < _AHEAD_BYTES):
+        """Ask for the next files in one piece, once half of what was asked for ahead has come."""
+        if not self._wanted or (self._asked and self._ahead_bytes > _AHEAD_BYTES // 2):
+            return
+        asked = []
+        while self._wanted and len(self._asked) < _AHEAD_FILES:
+            if self._asked and self._ahead_bytes >= _AHEAD_BYTES:
+                break
             number = self._wanted.pop()
             self._asked[number] = self.entries[number].size
+            self._ahead_bytes += self._asked[number]
             self._held[number] = []
-            await self._stream.send_message(new("Packet", type=REQ, ID=number))
+            asked.append(new("Packet", type=REQ, ID=number))
+        if asked:
+            await send_many(self._stream, asked)
 
     async def content(self, number: int) -> AsyncIterator[bytes]:
         """The pieces of a regular file, exactly as many bytes as its entry says."""
@@ -207,7 +218,7 @@ class _Transfer:
             self._held[number].append(packet.data)
             return
         self._ended.add(number)
-        del self._asked[number]
+        self._ahead_bytes -= self._asked.pop(number)
         await self._ask_ahead()
 
     async def finish(self) -> None:
