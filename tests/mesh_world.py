@@ -7,6 +7,7 @@ is a status, `answer` or `refused`. With trust full everything passes: that is t
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -45,7 +46,7 @@ udp()
 MARKED = r'''
 import socket, sys
 client = socket.socket()
-client.settimeout(5)
+client.settimeout(30)
 client.setsockopt(socket.SOL_SOCKET, 36, 0x636F7274)
 client.connect((sys.argv[1], 8080))
 client.sendall(b"GET /orders/1 HTTP/1.1\r\nHost: orders\r\nConnection: close\r\n\r\n")
@@ -80,7 +81,7 @@ while True:
 # one line in, one line out, until the other side closes: then `closed`
 TALKER = r'''
 import socket, sys
-client = socket.create_connection((sys.argv[1], int(sys.argv[2])), 10)
+client = socket.create_connection((sys.argv[1], int(sys.argv[2])), 30)
 client.settimeout(None)
 if len(sys.argv) > 3:
     client.sendall(sys.argv[3].encode().decode("unicode_escape").encode())
@@ -153,7 +154,7 @@ class Capture:
     """What a link of the host carries, by tcpdump, while the block runs; `data` are the bytes afterwards."""
 
     def __init__(self, shop, link):
-        self.path = f"{shop.folder}/wire-{time.monotonic_ns()}"
+        self.path, self.shop = f"{shop.folder}/wire-{time.monotonic_ns()}", shop
         self.program = subprocess.Popen(["tcpdump", "-i", link, "-w", self.path, "-U", "-s", "0", "--immediate-mode", "-Z", "root"],
                                         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
 
@@ -165,11 +166,19 @@ class Capture:
         return self
 
     def __exit__(self, *_):
+        """A last datagram: once it is in the file, all before it is."""
+        mark, deadline = f"end of {self.path}".encode(), time.monotonic() + 30
+        self.data = b""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            while mark not in self.data and time.monotonic() < deadline:
+                client.sendto(mark, (self.shop.address("orders"), 9))
+                time.sleep(0.1)
+                with open(self.path, "rb") as file:
+                    self.data = file.read()
         self.program.send_signal(signal.SIGINT)
         self.program.stderr.read()
         self.program.wait(30)
-        with open(self.path, "rb") as file:
-            self.data = file.read()
+        assert mark in self.data, "tcpdump sees nothing"
 
 
 class Shop:
@@ -244,7 +253,7 @@ class Shop:
 
     def curl(self, name, url, *flags):
         """(status as a text or `refused`, what came) of a request from the container's namespace."""
-        done = subprocess.run(self.inside(name, "curl", "-s", "--path-as-is", "-m", "8", "-o", "-", "-w", "\n%{http_code}", *flags, url),
+        done = subprocess.run(self.inside(name, "curl", "-s", "--path-as-is", "-m", "60", "-o", "-", "-w", "\n%{http_code}", *flags, url),
                               capture_output=True, text=True)
         text, _, status = done.stdout.rpartition("\n")
         return ("refused" if status == "000" else status), text
@@ -277,7 +286,9 @@ class Shop:
 
 
 def _http(who, path="/orders/1", *flags, port=8080, scheme="http", six=False):
-    return lambda shop: shop.curl(who, f"{scheme}://{shop.address('orders', six)}:{port}{path}", *flags)[0]
+    """What is dropped is waited for a little only; where all gets through it has its time."""
+    return lambda shop: shop.curl(who, f"{scheme}://{shop.address('orders', six)}:{port}{path}", *flags,
+                                  *(("-m", "2") if six and shop.level != "full" else ()))[0]
 
 
 def _certified(kind):
@@ -289,7 +300,7 @@ def _certified(kind):
 
 def _datagram(who):
     def ask(shop):
-        return "answer" if shop.script(who, DATAGRAM, shop.address("orders"), "10" if shop.level == "full" else "0.5") == "hello" else "refused"
+        return "answer" if shop.script(who, DATAGRAM, shop.address("orders"), "30" if shop.level == "full" else "0.5") == "hello" else "refused"
     return ask
 
 
