@@ -145,7 +145,7 @@ def _outward(member: Member, site: Site) -> Json:
 def _cluster(name: str, site: Site, member: Member, **more: object) -> Json:
     """To wherever the connection was going, from a socket in the member's namespace."""
     return {
-        **typed("envoy.config.cluster.v3.Cluster"), "name": name, "alt_stat_name": name, "type": "ORIGINAL_DST",
+        **typed("envoy.config.cluster.v3.Cluster"), "name": name, "alt_stat_name": STATS, "type": "ORIGINAL_DST",
         "lb_policy": "CLUSTER_PROVIDED", "connect_timeout": "2s", "upstream_bind_config": {
             "source_address": {"address": "0.0.0.0", "port_value": 0,  # noqa: S104  any of its own
                                "network_namespace_filepath": site.namespace(member)},
