@@ -40,7 +40,7 @@ class World:
             except Conflict:
                 for entry in await self.client.list():
                     await self.client.forget(entry["id"], entry["exec_id"])
-        for _ in range(100):
+        for _ in range(1500):
             if not processes(self.layout):
                 break
             await asyncio.sleep(0.02)
@@ -87,7 +87,7 @@ class World:
         await self.client.start(name)
         return created
 
-    async def event(self, kind, name, exec_id=None, timeout=10):
+    async def event(self, kind, name, exec_id=None, timeout=60):
         async with asyncio.timeout(timeout):
             while True:
                 for event in self.events:

@@ -87,7 +87,7 @@ def test_the_process_namespace_of_another_container(engine):
     text = output(engine, "ps", HostConfig={"PidMode": "container:donor"})
     assert "sleep 1234" in text
     stopped = engine.create("true", name="idle")
-    assert "non running container" in refused(engine, engine.create("true", HostConfig={"PidMode": f"container:{stopped}"}))
+    assert "is not running" in refused(engine, engine.create("true", HostConfig={"PidMode": f"container:{stopped}"}))
     assert engine.inspect(engine.create(HostConfig={"PidMode": "container:donor"}))["HostConfig"]["PidMode"] == (
         f"container:{donor}")
 

@@ -70,4 +70,15 @@ def compose_images():
         yield names, shell_layers(), {**CONFIG, "Labels": {"name": names[0]}}
 
 
-SETS = {"python": python_images, "testcontainers": testcontainers_images, "compose": compose_images}
+def moby_images():
+    """busybox under its other name, with the groups its official image has, and Debian's programs."""
+    groups = "root:0 daemon:1 bin:2 sys:3 adm:4 tty:5 disk:6 lp:7 mail:8 kmem:9 wheel:10 operator:37 staff:50 users:100 nogroup:65534"
+    names = [word.split(":") for word in groups.split()]
+    users = (b"root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\n"
+             b"operator:x:37:37:Operator:/var:/bin/false\nnobody:x:65534:65534:nobody:/home:/bin/false\n")
+    full = layer([entry("etc/passwd", users), entry("etc/group", "".join(f"{n}:x:{i}:\n" for n, i in names).encode())])
+    yield ("busybox:glibc",), [*shell_layers(), full], CONFIG
+    yield ("debian:bookworm-slim",), bash_layers(), {**CONFIG, "Cmd": ["bash"]}
+
+
+SETS = {"python": python_images, "testcontainers": testcontainers_images, "compose": compose_images, "moby": moby_images}

@@ -4,11 +4,12 @@ import asyncio
 import json
 import os
 import select
+import shutil
 import signal
 import time
 
 import pytest
-from zygote_world import GROUPS, World, go, process, read_all, role, settle
+from zygote_world import GROUPS, World, go, process, processes, read_all, role, settle
 
 from corten.base.errors import NotFound
 from corten.linux import cgroup
@@ -184,7 +185,7 @@ def test_exits_while_the_daemon_is_away_are_told_to_the_next(layout, rootfs):
 
     async def scenario(world):
         world.made.append("c")
-        for _ in range(200):
+        for _ in range(3000):
             entry, = await world.client.list()
             if entry["drained"] and entry["state"] == "exited":
                 break
@@ -223,3 +224,18 @@ def test_told_to_start_while_it_still_mounts(layout, rootfs, killed):
             await starting
         assert (await world.event("exit", "c", timeout=60))["status"] == 7
     go(layout, rootfs, scenario)
+
+
+def test_nothing_goes_on_where_the_folder_is_gone(layout):
+    async def scenario():
+        client = await ZygoteClient.connect(layout, lambda _event: None)
+        zygote = role(layout, "zygote")
+        client.close()
+        shutil.rmtree(layout.exec_root)
+        os.kill(zygote, signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while left := processes(layout):
+            assert time.monotonic() < deadline, left
+            await asyncio.sleep(0.02)
+
+    asyncio.run(scenario())

@@ -64,7 +64,7 @@ def terminal_size(request: Request) -> tuple[int, int]:
     for name, word in (("h", "height"), ("w", "width")):
         text = request.query.get(name)
         if not re.fullmatch("[0-9]{1,5}", text, re.ASCII) or int(text) > 65535:
-            reason = "value out of range" if re.fullmatch("[0-9]+", text, re.ASCII) else "invalid syntax"
+            reason = "value out of range" if re.fullmatch("-?[0-9]+", text, re.ASCII) else "invalid syntax"
             raise InvalidArgument(f'invalid resize {word} "{text}": {reason}')
         found.append(int(text))
     return found[0], found[1]

@@ -10,6 +10,7 @@ from corten.base.errors import InvalidArgument, NotFound
 from corten.base.units import parse_number
 from corten.engine.engine import Engine
 from corten.engine.records import CreateRequest
+from corten.engine.update import UpdateRequest
 
 
 async def create(request: Request, engine: Engine) -> Response:
@@ -17,6 +18,9 @@ async def create(request: Request, engine: Engine) -> Response:
     body = await request.json(CreateRequest)
     if request.version < (1, 40) and body.host_config and not body.host_config.ipc_mode:
         body.host_config.ipc_mode = "shareable"  # the default of those days
+    if request.version < (1, 44) and body.networking_config and len(body.networking_config.endpoints_config) > 1:
+        raise InvalidArgument("Container cannot be created with multiple network endpoints: "
+                              + ", ".join(sorted(body.networking_config.endpoints_config)))
     container_id, warnings = await engine.containers.create(
         request.query.get("name"), body, request.query.get("platform"))
     return json_response({"Id": container_id, "Warnings": warnings}, 201)
@@ -85,7 +89,10 @@ async def rename(request: Request, engine: Engine) -> Response:
 
 async def update(request: Request, engine: Engine) -> Response:
     """POST /containers/{id}/update"""
-    warnings = await engine.containers.update(request.params["id"], await request.body())
+    asked = await request.json(UpdateRequest)
+    if request.version < (1, 40):
+        asked.pids_limit = None
+    warnings = await engine.containers.update(request.params["id"], asked)
     return json_response({"Warnings": warnings or None})
 
 

@@ -2,12 +2,11 @@
 
 import asyncio
 
-from corten.api.attach import stream_type
+from corten.api.attach import stream_type, terminal_size
 from corten.api.request import Request
 from corten.api.response import Response, empty, hijacked, json_response
 from corten.api.router import Route
 from corten.base.errors import Error
-from corten.base.units import parse_number
 from corten.engine.engine import Engine
 from corten.engine.exec import close_all
 from corten.engine.records import ExecRequest, ExecStartRequest
@@ -58,8 +57,7 @@ async def start(request: Request, engine: Engine) -> Response:
 
 async def resize(request: Request, engine: Engine) -> Response:
     """POST /exec/{id}/resize?h=&w="""
-    rows = parse_number(request.query.get("h") or "0", "h", maximum=65535)
-    columns = parse_number(request.query.get("w") or "0", "w", maximum=65535)
+    rows, columns = terminal_size(request)
     await engine.execs.resize(request.params["id"], rows, columns)
     return empty(200)
 

@@ -133,14 +133,11 @@ async def import_image(request: Request, engine: Any) -> Response:
 async def commit(request: Request, engine: Any) -> Response:
     """POST /commit; the body may hold config fields that replace the container's."""
     query = request.query
-    body = await request.body()
-    config = parse_json(body) if body.strip() else {}
-    if not isinstance(config, dict | None):
-        raise InvalidArgument("invalid JSON: the body is not an object")
+    config = await request.json_object()
     container = query.get("container")
     name = new_name(query.get("repo"), query.get("tag")) if query.get("repo") else ""
     wanted = CommitRequest(name, query.get("comment"), query.get("author"), query.all("changes"),
-                           query.flag("pause", request.version >= (1, 13)), config or {})
+                           query.flag("pause", request.version >= (1, 13)), config)
     return json_response({"Id": await engine.images.commit(container, wanted)}, 201)
 
 

@@ -52,6 +52,7 @@ async def trace_network(request: Request, engine: Any) -> Response:
 
 ROUTES = [
     Route("GET", "/networks", list_networks),
+    Route("GET", "/networks/", list_networks),
     Route("POST", "/networks/create", create_network),
     Route("POST", "/networks/prune", prune_networks),
     Route("GET", "/networks/{id}", inspect_network),

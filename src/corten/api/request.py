@@ -146,6 +146,22 @@ class Request:
 
         Raises InvalidArgument: wrong content type, bad JSON, wrong types.
         """
+        value = await self._json(limit)
+        if issubclass(kind, Schema):
+            value = spelled(value, kind)
+        try:
+            return msgspec.convert({} if value is None else value, kind)
+        except msgspec.ValidationError as error:
+            raise InvalidArgument(f"invalid JSON: {error}") from None
+
+    async def json_object(self) -> dict[str, Any]:
+        """The JSON body as it is, an object; empty when there is none. Raises InvalidArgument."""
+        value = await self._json(BODY_LIMIT_BYTES)
+        if not isinstance(value, dict | None):
+            raise InvalidArgument("invalid JSON: the body is not an object")
+        return value or {}
+
+    async def _json(self, limit: int) -> object:
         data = await self.body(limit)
         content_type = self.headers.get("content-type", "")
         if (content_type or data) and not _is_json(content_type):
@@ -153,13 +169,7 @@ class Request:
                 f"unsupported Content-Type header ({content_type}): must be 'application/json'" if content_type
                 else "malformed Content-Type header (): mime: no media type"
             )
-        value = _without_nulls(parse_json(data, limit_bytes=limit)) if data.strip() else {}
-        if issubclass(kind, Schema):
-            value = spelled(value, kind)
-        try:
-            return msgspec.convert({} if value is None else value, kind)
-        except msgspec.ValidationError as error:
-            raise InvalidArgument(f"invalid JSON: {error}") from None
+        return _without_nulls(parse_json(data, limit_bytes=limit)) if data.strip() else {}
 
     async def hijack(
         self, content_type: str | None = None, upgrade: str | None = None, headers: "Headers" = (),

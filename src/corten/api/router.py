@@ -79,7 +79,7 @@ class Router:
         """Add one; the first route of a method and pattern stays."""
         node = self._root
         names: list[str] = []
-        segments = route.pattern.strip("/").split("/")
+        segments = route.pattern[1:].split("/")
         for index, segment in enumerate(segments):
             if segment.endswith(":path}"):
                 names.append(segment[1:-6])

@@ -76,13 +76,18 @@ def parse_json(data: bytes | str, limit_bytes: int = 4 << 20, limit_depth: int =
     """
     if len(data) > limit_bytes:
         raise InvalidArgument(f"invalid JSON: longer than {limit_bytes} bytes")
+    text = ""
     try:
-        text = data if isinstance(data, str) else data.decode("utf-8")  # and no other encoding: json would guess
-        value = _scan(text.strip(" \t\r\n"))
+        text = (data if isinstance(data, str) else data.decode("utf-8")).strip(" \t\r\n")  # json would guess
+        value = _scan(text)
         if "\\u" in text:
             jsonio.dumps(value).encode()  # half of a surrogate pair is no text
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
         raise InvalidArgument(f"invalid JSON: {error}") from None
+    except ValueError as error:
+        from corten.base.json_errors import in_go_words
+
+        raise InvalidArgument(f"invalid JSON: {in_go_words(text, error)}") from None
     if _depth_exceeds(value, limit_depth):
         raise InvalidArgument(f"invalid JSON: nested deeper than {limit_depth}")
     return value

@@ -14,6 +14,14 @@ except ImportError:  # another implementation of Python
     make_scanner = None  # type: ignore[assignment, misc]
 
 
+class BadText(ValueError):
+    """A text that is no JSON; `msg` and `pos` as json.JSONDecodeError has them."""
+
+    def __init__(self, msg: str, pos: int) -> None:
+        super().__init__(f"{msg}: character {pos}")
+        self.msg, self.pos = msg, pos
+
+
 class _Context:
     """What the scanner asks of a json.JSONDecoder."""
 
@@ -47,13 +55,13 @@ def scanner(
         try:
             value, end = scan(text, 0)
         except StopIteration as error:
-            raise ValueError(f"no value at character {error.value}") from None
+            raise BadText("Expecting value", error.value) from None
         except SystemError:  # the C scanner raises json.decoder's exception, and can not when nobody has imported it
             import json.decoder  # noqa: F401
 
             value, end = scan(text, 0)
         if end != len(text):
-            raise ValueError(f"text after the value, at character {end}")
+            raise BadText("Extra data", end)
         return value
 
     return load

@@ -11,8 +11,8 @@ from corten.base.errors import InvalidArgument
 from corten.base.human import human_duration, human_size, human_size_binary
 
 __all__ = [
-    "ZERO_TIME", "format_time", "human_duration", "human_size", "human_size_binary", "now_ns", "parse_bytes",
-    "parse_duration", "parse_number", "parse_time",
+    "ZERO_TIME", "format_time", "go_duration", "human_duration", "human_size", "human_size_binary", "now_ns",
+    "parse_bytes", "parse_duration", "parse_number", "parse_time",
 ]
 
 ZERO_TIME = "0001-01-01T00:00:00Z"  # Go's zero time: how the API says "never"
@@ -100,3 +100,18 @@ def parse_time(text: str, now: int | None = None) -> int:
             offset = int(zone[1:3]) * 3600 + int(zone[4:6]) * 60
             seconds += -offset if zone[0] == "+" else offset
     return seconds * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
+
+
+def go_duration(duration: int) -> str:
+    """Nanoseconds as Go prints a duration: `1m30s`, `500ms`, `0s`."""
+    if duration < 1_000_000_000:
+        for unit, size in (("ms", 1_000_000), ("µs", 1000), ("ns", 1)):
+            if duration >= size:
+                return f"{duration / size:g}{unit}"
+        return "0s"
+    minutes, rest = divmod(duration, 60_000_000_000)
+    hours, minutes = divmod(minutes, 60)
+    whole, fraction = divmod(rest, 1_000_000_000)
+    digits = f"{fraction:09d}".rstrip("0")
+    seconds = f"{whole}.{digits}s" if digits else f"{whole}s"
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + seconds

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from corten.base.errors import InvalidArgument
+from corten.base.units import go_duration
 from corten.build.expose import read_port
 from corten.build.instructions import Command, duration_ns
 from corten.build.stage import StageState
@@ -163,21 +164,6 @@ def healthcheck(state: StageState, command: Command) -> str:
     state.config["Healthcheck"] = check
     said = " ".join(go_duration(value) for value in times.values())
     return f"HEALTHCHECK &{{[{' '.join(check['Test'])}] {said} {retries}}}"
-
-
-def go_duration(duration: int) -> str:
-    """Nanoseconds as Go prints a duration: `1m30s`, `500ms`, `0s`."""
-    if duration < 1_000_000_000:
-        for unit, size in (("ms", 1_000_000), ("µs", 1000), ("ns", 1)):
-            if duration >= size:
-                return f"{duration / size:g}{unit}"
-        return "0s"
-    minutes, rest = divmod(duration, 60_000_000_000)
-    hours, minutes = divmod(minutes, 60)
-    whole, fraction = divmod(rest, 1_000_000_000)
-    digits = f"{fraction:09d}".rstrip("0")
-    seconds = f"{whole}.{digits}s" if digits else f"{whole}s"
-    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + seconds
 
 
 def working_directory(state: StageState, command: Command) -> str:

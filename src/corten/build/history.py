@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from corten.base.units import go_duration
 from corten.build import changes
 from corten.build.heredocs import heredoc_of
 from corten.build.instructions import Command
@@ -68,7 +69,7 @@ def _copy(state: StageState, command: Command) -> str:
 def _health(state: StageState) -> str:
     """As Go prints the structure with `%q`, a number as a character."""
     check = state.config["Healthcheck"]
-    times = [f'"{changes.go_duration(check.get(key, 0))}"'
+    times = [f'"{go_duration(check.get(key, 0))}"'
              for key in ("Interval", "Timeout", "StartPeriod", "StartInterval")]
     return f"HEALTHCHECK &{{{changes.quoted(check['Test'])} {' '.join(times)} {_rune(check.get('Retries', 0))}}}"
 

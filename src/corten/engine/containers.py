@@ -200,9 +200,9 @@ class Containers:
         """Give it another name. Raises Conflict."""
         await self._finish(lifecycle.rename(self, self.get(ref), name))
 
-    async def update(self, ref: str, body: bytes) -> list[str]:
+    async def update(self, ref: str, asked: update.UpdateRequest) -> list[str]:
         """Change limits, restart policy, ports, mounts; warnings. POST /containers/{id}/update."""
-        return await self._finish(update.update(self, self.get(ref), body))
+        return await self._finish(update.update(self, self.get(ref), asked))
 
     async def resize(self, ref: str, rows: int, columns: int) -> None:
         """Set the size of its terminal; of a container that has none nothing but the event, as docker does."""

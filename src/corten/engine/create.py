@@ -4,6 +4,7 @@ POST /containers/create. Nothing runs yet and no address is taken: that is start
 """
 
 import os
+import posixpath
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -129,13 +130,17 @@ def merge_image_config(config: Config, image: dict[str, Any]) -> None:
     elif as_list(config.entrypoint) == [""]:
         config.entrypoint = None  # `--entrypoint ""` takes the image's away
     config.healthcheck = _merge_health(config.healthcheck, image.get("Healthcheck"))
-    config.working_dir = config.working_dir or image.get("WorkingDir") or ""
+    config.working_dir = _clean(config.working_dir or image.get("WorkingDir") or "")
     volumes = image.get("Volumes") or {}
     if volumes:
         config.volumes = {**{path: {} for path in volumes}, **(config.volumes or {})}
     config.stop_signal = config.stop_signal or image.get("StopSignal") or ""
     if config.shell is None:
         config.shell = image.get("Shell")
+
+
+def _clean(path: str) -> str:
+    return posixpath.normpath("/" + path.lstrip("/")) if path.startswith("/") else path
 
 
 def _merge_health(own: HealthConfig | None, image: dict[str, Any] | None) -> HealthConfig | None:
@@ -160,7 +165,7 @@ def _settle(record: ContainerRecord) -> None:
         elif not host.network_mode.startswith("container:"):
             config.hostname = record.id[:12]
     config.volumes = config.volumes or None
-    host.pids_limit = host.pids_limit or None
+    host.pids_limit = host.pids_limit or None  # clients send 0 for "nothing said"
     host.runtime = host.runtime or "runc"  # the name clients look for; the runtime is ours
     host.restart_policy.name = host.restart_policy.name or "no"
     host.shm_size = host.shm_size or DEFAULT_SHM_BYTES
@@ -180,9 +185,13 @@ def _share_by_id(containers: "Containers", host: HostConfig) -> None:
     for attribute in ("network_mode", "ipc_mode", "pid_mode"):
         kind, _, name = getattr(host, attribute).partition(":")
         if kind == "container":
-            found = containers.named(name.removeprefix("/"))
-            if found:
-                setattr(host, attribute, f"container:{found.id}")
+            try:
+                found = containers.get(name)
+            except NotFound as error:
+                if attribute == "pid_mode":
+                    raise InvalidArgument(str(error)) from None
+                continue
+            setattr(host, attribute, f"container:{found.id}")
 
 
 def planned(containers: "Containers", config: Config, host: HostConfig) -> list[MountPoint]:

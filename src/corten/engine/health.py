@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from corten.base.errors import Error, NotFound
-from corten.base.units import format_time, now_ns
+from corten.base.units import format_time, go_duration, now_ns
 from corten.engine import watchdog
 from corten.engine.records import ContainerRecord, ExecRequest, Health, HealthConfig, HealthResult
 from corten.engine.streams import read_fd
@@ -120,7 +120,8 @@ async def _probe(containers: "Containers", record: ContainerRecord, timeout_s: f
             await engine.zygote.signal(record.id, 9, exec_id)
         except NotFound:
             pass
-        return -1, f"Health check exceeded timeout ({timeout_s:g}s): {bytes(output).decode('utf-8', 'replace')}"
+        text, waited = bytes(output).decode("utf-8", "replace"), go_duration(round(timeout_s * 10**9))
+        return -1, f"Health check exceeded timeout ({waited}): {text}"
     finally:
         for reader in readers:
             reader.cancel()

@@ -81,9 +81,9 @@ def _refuse_security(option: str) -> None:
         return
     if key == "seccomp" and (value in ("unconfined", "builtin") or value.lstrip().startswith("{")):
         return
-    if key == "writable-cgroups" and value in ("true", "false"):
+    if key == "writable-cgroups" and value in ("", "true", "false"):
         return
-    if key in ("apparmor", "label", "systempaths", "writable-cgroups", "seccomp"):
+    if key in ("apparmor", "label", "systempaths", "seccomp"):
         if (key, value) in (("apparmor", "unconfined"), ("label", "disable"), ("systempaths", "unconfined")):
             return  # nothing is confined by them here, so there is nothing to take away
         raise Unsupported(f"HostConfig.SecurityOpt {option!r} is not supported yet")

@@ -244,6 +244,8 @@ class Images:
 def new_name(repo: str, tag: str) -> str:
     """The full reference of an image's new name. Raises InvalidArgument with docker's texts."""
     parsed = reference.parse(repo)
+    if parsed.path == "library/sha256" and parsed.domain == "docker.io":
+        raise InvalidArgument("refusing to create an ambiguous tag using digest algorithm as name")
     if parsed.digest:
         raise InvalidArgument("cannot import digest reference")
     return (parsed.with_tag(tag) if tag else parsed.with_default_tag()).full()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from corten.base.errors import Conflict, Error, Internal, InvalidArgument, NotFound
+from corten.base.errors import Error, Internal, InvalidArgument, NotFound
 from corten.base.files import remove_tree
 from corten.base.units import now_ns
 from corten.engine.devices import all_devices, block_io, host_devices
@@ -228,5 +228,5 @@ def _shared(containers: "Containers", mode: str, kind: str) -> str:
         raise InvalidArgument(f"container {other.id}: non-shareable IPC "
                               "(hint: use IpcMode:shareable for the donor container)")
     if not other.running:
-        raise Conflict(f"cannot join {kind.upper()} namespace of a non running container: {other.id}")
+        raise Internal(f"failed to join {kind.upper()} namespace: container {other.id} is not running")
     return f"/proc/{other.state.pid}/ns/{kind}"

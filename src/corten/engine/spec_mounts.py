@@ -25,7 +25,8 @@ def _standard(host: HostConfig, ipc: str, network: str) -> list[dict[str, Any]]:
     else:
         mounts.append({"destination": "/sys", "type": "sysfs", "source": "sysfs",
                        "options": ["nosuid", "noexec", "nodev", access]})
-    cgroup_access = "rw" if "writable-cgroups=true" in (host.security_opt or ()) else access
+    writable = {"writable-cgroups", "writable-cgroups=true", "writable-cgroups:true"} & set(host.security_opt or ())
+    cgroup_access = "rw" if writable else access
     mounts.append({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
                    "options": ["nosuid", "noexec", "nodev", "relatime", cgroup_access]})
     mounts.append({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue",  # of the IPC namespace

@@ -84,10 +84,10 @@ def _memory(host: HostConfig) -> dict[str, Any]:
 
 
 def pids_limit(host: HostConfig) -> int:
-    """The number of processes a container may have; -1 is unlimited, not given or 0 the default."""
-    if not host.pids_limit:  # clients send 0 for "nothing said"
+    """The number of processes a container may have; -1 and 0 are unlimited, not given is the default."""
+    if host.pids_limit is None:
         return DEFAULT_PIDS_LIMIT
-    return max(host.pids_limit, -1)
+    return host.pids_limit if host.pids_limit > 0 else -1
 
 
 def build_resources(

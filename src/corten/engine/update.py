@@ -32,17 +32,16 @@ class UpdateRequest(HostConfig, Schema):
 
 
 _LIMITS = ("cpu_shares", "memory", "nano_cpus", "cpu_period", "cpu_quota", "cpuset_cpus", "cpuset_mems",
-           "memory_reservation", "memory_swap", "pids_limit", "blkio_weight", "blkio_weight_device",
+           "memory_reservation", "memory_swap", "blkio_weight", "blkio_weight_device",
            "blkio_device_read_bps", "blkio_device_write_bps", "blkio_device_read_iops", "blkio_device_write_iops",
            "cpu_realtime_period", "cpu_realtime_runtime", "memory_swappiness")
 
 
-async def update(containers: "Containers", record: ContainerRecord, body: bytes) -> list[str]:
+async def update(containers: "Containers", record: ContainerRecord, asked: UpdateRequest) -> list[str]:
     """Change limits, in the cgroup of one that runs too, the restart policy, and ports and mounts of one that does not.
 
     Raises Conflict, InvalidArgument, Unsupported.
     """
-    asked = decode(body, UpdateRequest)
     rebuilt = asked.port_bindings is not None or asked.binds is not None or asked.mounts is not None
     ports, asked.port_bindings = asked.port_bindings, {}
     refuse_unsupported(record.config, asked)
@@ -51,9 +50,9 @@ async def update(containers: "Containers", record: ContainerRecord, body: bytes)
         if asked.memory and not asked.memory_swap and 0 < merged.memory_swap < merged.memory:
             raise Conflict("Memory limit should be smaller than already set memoryswap limit, update the memoryswap "
                            "at the same time")
-        warnings = validate.check_host_config(merged)
         if merged.auto_remove and asked.restart_policy.name not in ("", "no"):
             raise Conflict("Restart policy cannot be updated because AutoRemove is enabled for the container")
+        warnings = validate.check_host_config(merged)
         if record.running:
             resources = build_resources(merged, [], block_io(merged))
             resources.pop("devices")
@@ -98,6 +97,8 @@ def _merged(old: HostConfig, asked: UpdateRequest) -> bytes:
     for field, name in zip(HostConfig.__struct_fields__, HostConfig.__struct_encode_fields__, strict=True):
         if field in _LIMITS and new[name]:
             kept[name] = new[name]
+    if asked.pids_limit is not None:
+        kept["PidsLimit"] = max(asked.pids_limit, 0)  # 0 and whatever is below it: no limit
     if asked.restart_policy.name:
         kept["RestartPolicy"] = msgspec.to_builtins(RestartPolicy(
             name=asked.restart_policy.name, maximum_retry_count=asked.restart_policy.maximum_retry_count))

@@ -99,6 +99,8 @@ def check_host_config(host: HostConfig) -> list[str]:
             raise InvalidArgument(
                 f"ulimit soft limit must be less than or equal to hard limit: {limit.soft} > {limit.hard}"
             )
+    if "" in (host.annotations or {}):
+        raise InvalidArgument("invalid Annotations: the empty string is not permitted as an annotation key")
     _check_sysctls(host)
     return warnings
 
@@ -172,7 +174,7 @@ def _check_cpu(host: HostConfig) -> None:
             f"range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
         )
     if host.cpu_shares < 0:
-        raise InvalidArgument(f"shares must not be negative: {host.cpu_shares}")
+        raise InvalidArgument(f"invalid CPU shares ({host.cpu_shares}): value must be a positive integer")
     if host.cpu_period and not 1000 <= host.cpu_period <= 1_000_000:
         raise InvalidArgument("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
     if host.cpu_quota and 0 <= host.cpu_quota < 1000:

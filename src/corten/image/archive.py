@@ -17,6 +17,7 @@ from corten.image.content import ContentStore, Lease, Writer
 from corten.image.inflate import StreamSource, compression_of
 from corten.image.snapshot import Snapshots
 from corten.image.tar_reader import HARDLINK, REGULAR, SYMLINK, Entry, Reader
+from corten.image.tar_writer import END
 from corten.oci.digest import PREFIX, is_digest
 
 KEPT_IN_MEMORY = ("manifest.json", "index.json", "oci-layout", "repositories")
@@ -96,7 +97,10 @@ async def ingest(content: ContentStore, lease: Lease, body: AsyncIterable[bytes]
 
 
 async def inflate_into(content: ContentStore, lease: Lease, body: AsyncIterable[bytes], snapshots: Snapshots) -> str:
-    """One tar, inflated when it is compressed, as a blob under the lease; its digest is a layer's diff id."""
+    """One tar, inflated when it is compressed, as a blob under the lease; its digest is a layer's diff id.
+
+    Nothing at all is an empty tar, as docker has it.
+    """
     scratch = snapshots.stage()
     try:
         with content.writer() as writer:
@@ -104,7 +108,7 @@ async def inflate_into(content: ContentStore, lease: Lease, body: AsyncIterable[
                 async for chunk in chunks:
                     writer.write(chunk)
             if writer.offset == 0:
-                raise InvalidArgument("the archive is empty")
+                writer.write(END)
             lease.add(writer.digest)
             return writer.commit()
     finally:

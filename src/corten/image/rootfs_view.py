@@ -142,12 +142,15 @@ def find(root: int, path: str) -> Found:
     trailing = path.endswith(("/", "/."))
     try:
         if trailing or absolute == "/":
-            shown = "." if path.endswith("/.") and absolute != "/" else posixpath.basename(absolute) or "/"
+            here = posixpath.basename(path.rstrip("/")) == "."
+            shown = "." if here else posixpath.basename(absolute) or "/"
             descriptor = open_across(root, os.fsencode(absolute))
             return Found(descriptor, ".", absolute, shown)
         folder, name = posixpath.split(absolute)
         descriptor = open_across(root, os.fsencode(folder))
         return Found(descriptor, name, absolute, name)
+    except NotADirectoryError:
+        raise InvalidArgument("not a directory") from None
     except OSError:
         raise NotFound("") from None
 

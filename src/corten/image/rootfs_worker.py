@@ -15,7 +15,7 @@ import os
 import sys
 from contextlib import contextmanager, nullcontext
 
-from corten.base.errors import Error, NotFound
+from corten.base.errors import Error, InvalidArgument, NotFound
 from corten.image import rootfs_view
 from corten.image.beneath import open_across
 from corten.image.confine import CLONE_NEWNS, MNT_DETACH, enter_here
@@ -176,7 +176,7 @@ def _put(root: int, question: "dict[str, Any]") -> None:
     except OSError:
         raise NotFound("") from None
     if not rootfs_view.is_directory(target):
-        raise NotFound("")
+        raise InvalidArgument("extraction point is not a directory")
     own = os.fstat(target).st_dev == os.stat("/").st_dev  # neither a volume nor a folder of the host's
     os.close(target)
     _say({"ready": True})

@@ -9,6 +9,7 @@ import re
 from corten.base.errors import InvalidArgument, NotFound
 from corten.oci.image_spec import INDEXES, MANIFESTS, Descriptor
 
+_SYSTEM = r"^([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]*)\))?$"
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _OS = {"macos": "darwin"}
 _ARCHITECTURES = {
@@ -69,6 +70,9 @@ def host_platform() -> Platform:
 def parse_platform(text: str) -> Platform:
     """`linux/arm/v7`, `arm64` or `linux`. Raises InvalidArgument with docker's text."""
     parts = text.split("/")
+    if not re.fullmatch(_SYSTEM, parts[0], re.ASCII):
+        raise InvalidArgument(f'"{parts[0]}" is an invalid OS component of "{text}": OSAndVersion specifier component '
+                              f'must match "{_SYSTEM}": invalid argument')
     if len(parts) > 3 or not all(_WORD.fullmatch(part) for part in parts):
         raise InvalidArgument(f'"{text}": cannot parse platform specifier: invalid argument')
     if len(parts) > 1:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PR_SET_CHILD_SUBREAPER = 36
 _FULL_S = 0.05
+_SHORT_LIFE_S, _PAUSE_S, _NO_PLACE_S = 1.0, 0.05, 1.0
 
 
 class Held:
@@ -51,6 +52,7 @@ class Anchor:
         self.held = held
         self.spawn = spawn
         self.zygote = -1
+        self.started = 0.0
         self.unwritten = False  # an exit that could not be put on record yet
         self.channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)[0]
         self.wake, theirs = socket.socketpair()
@@ -62,7 +64,7 @@ class Anchor:
 
     def run(self, channel: socket.socket | None = None, zygote: int = -1) -> None:
         """Hold, reap, and start zygotes; given a channel, the zygote `zygote` is alive at its other end."""
-        self.zygote = zygote
+        self.zygote, self.started = zygote, time.monotonic()
         if channel is None:
             self._start_zygote()
         else:
@@ -95,7 +97,7 @@ class Anchor:
             os._exit(0)
         theirs.close()
         self.channel.close()
-        self.channel, self.zygote = mine, pid
+        self.channel, self.zygote, self.started = mine, pid, time.monotonic()
 
     def _hear(self) -> bool:
         """One message of the zygote. False when all is over."""
@@ -106,6 +108,8 @@ class Anchor:
         if not data:
             self._await_zygote()
             self._reap_all()
+            if not self._pause():
+                return False
             self._start_zygote()
         elif data[:1] == b"H":
             key, pid, oom_path, opaque = data[1:].split(b"\n", 3)
@@ -114,6 +118,16 @@ class Anchor:
         elif data[:1] == b"D":
             self._drop(data[1:].decode())
         return data[:1] != b"Q"
+
+    def _pause(self) -> bool:
+        """Before another zygote: one that cannot live is not tried in haste. False: place and charges are gone."""
+        if not os.path.isdir(self.exits):
+            if not self.held:
+                return False
+            time.sleep(_NO_PLACE_S)
+        elif time.monotonic() - self.started < _SHORT_LIFE_S:
+            time.sleep(_PAUSE_S)
+        return True
 
     def _await_zygote(self) -> None:
         """It is gone for good, and what it had under way has been told so, before there is another."""
