@@ -146,3 +146,12 @@ def test_nothing_is_imported_as_an_empty_image(engine):
 def test_platforms_that_are_none(engine, platform):
     answer = engine.api("POST", f"/images/create?fromSrc=-&repo=none&platform={platform}", bytes(1024))
     assert answer.status == 400 and "is an invalid OS component of" in answer.message
+
+
+def test_the_own_group_is_among_the_others(engine):
+    """CVE-2022-36109: without it a file that shuts out a group could be opened by giving the group up."""
+    for user, groups in (("", ["0"]), ("5:6", ["6"])):
+        container = engine.run("sleep", "1000", User=user)
+        seen = engine.docker("exec", container, "grep", "^Groups", "/proc/self/status", "/proc/1/status").stdout
+        assert [line.split()[1:] for line in seen.splitlines()] == [groups, groups]
+        engine.api("DELETE", f"/containers/{container}?force=1")

@@ -146,9 +146,9 @@ def layers(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "expected"), [
-    ("", (0, 0, [], "/root")), ("www", (33, 34, [50], "/var/www")), ("33", (33, 34, [50], "/var/www")),
-    ("1234", (1234, 0, [], "/")), ("www:0", (33, 0, [], "/var/www")), ("12:34", (12, 34, [], "/")),
-    ("0:web", (0, 34, [], "/root")),
+    ("", (0, 0, [0], "/root")), ("www", (33, 34, [34, 50], "/var/www")), ("33", (33, 34, [34, 50], "/var/www")),
+    ("1234", (1234, 0, [0], "/")), ("www:0", (33, 0, [0], "/var/www")), ("12:34", (12, 34, [34], "/")),
+    ("0:web", (0, 34, [34], "/root")),
 ])
 def test_users(layers, text, expected):
     user = resolve_user(text, layers)
@@ -167,7 +167,7 @@ def test_bad_users(layers, text, message):
 
 
 def test_group_add(layers):
-    assert resolve_user("www", layers, ["extra", "77"]).groups == [50, 77]
+    assert resolve_user("www", layers, ["extra", "77"]).groups == [34, 50, 77]
     with pytest.raises(InvalidArgument, match="unable to find group nope"):
         resolve_user("www", layers, ["nope"])
 

@@ -143,11 +143,7 @@ def _capability_sets(names: list[str], user: User) -> dict[str, list[str]]:
 
 
 def user_section(user: User) -> dict[str, Any]:
-    section: dict[str, Any] = {"uid": user.uid, "gid": user.gid}
-    groups = user.groups if user.gid in user.groups or not user.groups else [user.gid, *user.groups]
-    if groups:
-        section["additionalGids"] = groups
-    return section
+    return {"uid": user.uid, "gid": user.gid, "additionalGids": user.groups}
 
 
 def build_process(record: ContainerRecord, inputs: Inputs, names: list[str]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 No NSS and no path of the image opened by string: each layer is searched top first through openat2(RESOLVE_IN_ROOT),
 so a link in it cannot lead out (CVE-2019-14271, CVE-2022-1227). Numbers are ASCII digits in range (CVE-2024-40635).
+The user's own group is among the further ones too: a file that shuts a group out stays shut to who could leave that
+group with setgid, and not to who never had it (CVE-2022-36109).
 """
 
 import errno
@@ -17,7 +19,7 @@ FILE_LIMIT = 1 << 20
 
 
 class User:
-    """A resolved user: numeric ids, further groups, and the home folder its passwd entry names ("/" without one)."""
+    """A resolved user: ids, all groups with its own first, and the home its passwd entry names ("/" without one)."""
 
     __slots__ = ("gid", "groups", "home", "uid")
 
@@ -92,6 +94,7 @@ def resolve_user(specification: str, layers: list[str], extra_groups: list[str] 
             user.groups.append(gid)
     if not 0 <= user.uid <= MAXIMUM_ID or not 0 <= user.gid <= MAXIMUM_ID:
         raise InvalidArgument(f"uids and gids must be in range 0-{MAXIMUM_ID}")
+    user.groups = [user.gid, *(gid for gid in user.groups if gid != user.gid)]
     return user
 
 
