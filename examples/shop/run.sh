@@ -34,6 +34,8 @@ monolith)
     corten network inspect shop >/dev/null 2>&1 || corten network create shop >/dev/null
     start monolith --label corten.gateway.path=/ "$image" \
         python3 /shop/service.py users catalogue orders notify media
+    # the first route starts the gateway's Envoy
+    until [ "$(curl -s -o /dev/null -w '%{http_code}' "${GATEWAY:-http://localhost:8000}/catalogue")" = 200 ]; do sleep 0.1; done
     echo "the monolith runs" ;;
 down)
     for name in monolith users catalogue orders notify media; do

@@ -13,7 +13,7 @@ def daemon(leaks):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (SOFT, hard))
     try:
-        made = Daemon("--bridge", "none")
+        made = Daemon()
         made.start()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -79,7 +79,8 @@ def list_images(images: "Images", everything: bool, filters: dict[str, list[str]
     users = layer_users(images.store) if shared_size else {}
     containers = Counter(shown_as(images, record.image_id) for record in images.engine.containers)
     parents = {image.record.parent for image in images.store.images.values()}
-    parents.update(digest for image in images.store.images.values() for digest in image.record.kept)  # other platforms
+    parents.update(digest for image in images.store.images.values() for digest in image.record.kept
+                   if digest != image.id)  # other platforms
     found = []
     for image in images.store.images.values():
         made = created_ns(image)
