@@ -183,7 +183,7 @@ def test_broken_archives_are_refused_and_leave_nothing(engine, data):
         except Error as error:
             assert not isinstance(error, Internal), error
         else:
-            assert data == b"\0" * 1024  # an empty tar is an empty layer
+            assert data in (b"", b"\0" * 1024)  # an empty tar is an empty layer, and so is nothing at all
             engine.images.remove("x:1", True)
         engine.images.store.collect()
         leftover(engine)

@@ -180,5 +180,5 @@ def test_a_port_is_taken_once(client):
     port = client("port", "first", "80").rpartition(":")[2]
     client("run", "--rm", "-p", f"127.0.0.1:{port}:80", "busybox", "true", code=125,
            fails=f"Bind for 127.0.0.1:{port} failed: port is already allocated")
-    assert subprocess.run(["sh", "-c", f"cut -d: -f1 /proc/net/dev | grep -c {client.engine.bridge}"],
+    assert subprocess.run(["sh", "-c", f"cut -d: -f1 /proc/net/dev | grep -cw {client.engine.bridge}"],
                           capture_output=True).stdout.strip() == b"1"
