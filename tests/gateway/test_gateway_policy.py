@@ -133,8 +133,11 @@ def test_jwt_with_keys_given_roles_and_claims(world, echo):
         (403, ("/x/open/1", "-XPOST", *bearer(reader))), (403, ("/x/shut", *bearer(reader))), (403, ("/x/open/../shut", *bearer(reader))),
     ):
         assert world.curl(*words).status == status, words
-    line = json.loads(world.cli("gateway", "audit", "--format", "json", "--tail", "1").stdout)
-    assert (line["status"], line["subject"], line["why"]) == (403, "bob", "rbac_access_denied_matched_policy[none]")
+    def told():  # Envoy writes its lines every tenth of a second
+        line = json.loads(world.cli("gateway", "audit", "--format", "json", "--tail", "1").stdout)
+        return line["status"], line["subject"], line["why"]
+
+    wait_until(lambda: told() == (403, "bob", "rbac_access_denied_matched_policy[none]"), 30)
 
 
 def test_jwt_keys_from_a_file_and_from_a_url_are_rotated(world, echo, serve, tmp_path):
