@@ -7,7 +7,7 @@ import stat
 import sys
 
 import pytest
-from conftest import Client
+from buildx_client import Client
 from test_buildx import (  # noqa: F401 - each is run here by our client
     test_a_client_that_leaves_ends_its_build,
     test_a_secret_stays_nowhere,

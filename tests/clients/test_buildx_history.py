@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import Client
+from buildx_client import Client
 
 
 def history(client, *arguments, code=0):

@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from compose_program import compose_program
 
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root"), pytest.mark.timeout(900)]
 
@@ -26,16 +27,7 @@ PATIENCE_S = 60
 @pytest.fixture(scope="module")
 def plugin(tmp_path_factory):
     """The compose program."""
-    folder = tmp_path_factory.mktemp("compose")
-    try:
-        done = subprocess.run(["bash", ROOT / "tests" / "clients" / "fetch_plugin.sh", folder], capture_output=True, text=True,
-                              stdin=subprocess.DEVNULL, timeout=200)
-    except subprocess.TimeoutExpired:
-        pytest.skip("machine: Debian's docker-compose does not arrive here")
-    program = folder / "docker-compose"
-    if done.returncode or subprocess.run([program, "version"], capture_output=True, check=False).returncode:
-        pytest.skip(f"machine: Debian's docker-compose cannot be had or run here: {done.stderr[-300:]}")
-    return program
+    return compose_program(tmp_path_factory.mktemp("compose"))
 
 
 class Project:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from compose_program import compose_program
 from gateway_world import World
 from tutorial import Shell, steps, walk
 
@@ -53,16 +54,7 @@ def test_both_languages_have_the_same_commands():
 @pytest.fixture(scope="module")
 def compose(tmp_path_factory):
     """The compose program."""
-    folder = tmp_path_factory.mktemp("compose")
-    try:
-        done = subprocess.run(["bash", ROOT / "tests/clients/fetch_plugin.sh", folder], capture_output=True, text=True,
-                              stdin=subprocess.DEVNULL, timeout=200)
-    except subprocess.TimeoutExpired:
-        pytest.skip("machine: Debian's docker-compose does not arrive here")
-    program = folder / "docker-compose"
-    if done.returncode or subprocess.run([program, "version"], capture_output=True, check=False).returncode:
-        pytest.skip(f"machine: Debian's docker-compose cannot be had or run here: {done.stderr[-300:]}")
-    return program
+    return compose_program(tmp_path_factory.mktemp("compose"))
 
 
 @pytest.mark.timeout(400)

@@ -7,6 +7,7 @@ import os
 import sys
 
 from corten.base import jsonio
+from corten.base.files import atomic_write
 from corten.cli.args import Values
 from corten.cli.errors import Failure
 from corten.cli.main import Cli
@@ -117,11 +118,7 @@ def all_for_build(config_dir: str) -> str:
 def _save(config_dir: str, config: Config) -> None:
     os.makedirs(config_dir, mode=0o700, exist_ok=True)
     path = os.path.realpath(f"{config_dir}/config.json")
-    temporary = f"{path}.{os.getpid()}.tmp"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(jsonio.indented(config, 8).replace(" " * 8, "\t"))
-    os.rename(temporary, path)
+    atomic_write(path, jsonio.indented(config, 8).replace(" " * 8, "\t").encode())
 
 
 def _ask(values: Values) -> tuple[str, str]:

@@ -162,23 +162,15 @@ def check_output(path: str, what: str) -> None:
 def to_file(pieces: Iterator[bytes], path: str) -> None:
     """Write a stream beside the path and rename it there: a broken one leaves nothing. `-` or empty is stdout."""
     from corten.cli.stream import write_all
+    from corten.cli.whole_file import appearing
 
     if path in ("", "-"):
         for piece in pieces:
             write_all(1, piece)
         return
-    folder = os.path.dirname(path) or "."
-    temporary = os.path.join(folder, f".corten_temp_{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
+    with appearing(path, mode=0o600) as file:
         for piece in pieces:
-            write_all(descriptor, piece)
-        os.rename(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    finally:
-        os.close(descriptor)
+            write_all(file.fileno(), piece)
 
 
 def save(cli: Cli, values: Values) -> None:

@@ -181,7 +181,10 @@ def _settle(record: ContainerRecord) -> None:
 
 
 def _share_by_id(containers: "Containers", host: HostConfig) -> None:
-    """`container:name` is kept as `container:id`: names may change. What is not there is the networks' to refuse."""
+    """`container:name` is kept as `container:id`: names may change. What is not there is refused by whoever joins it.
+
+    But for a pid namespace here already, as docker does. Raises InvalidArgument.
+    """
     for attribute in ("network_mode", "ipc_mode", "pid_mode"):
         kind, _, name = getattr(host, attribute).partition(":")
         if kind == "container":

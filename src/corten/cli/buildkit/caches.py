@@ -6,6 +6,7 @@ Source: docs.docker.com/build/cache/backends.
 import os
 
 from corten.base import jsonio
+from corten.base.files import atomic_write
 from corten.cli.buildkit.asked import Asked, CacheEnd
 from corten.cli.buildkit.fields import fields, has_fields
 from corten.cli.errors import Failure
@@ -93,7 +94,4 @@ def add_to_index(folder: str, descriptor: Index, tags: list[str]) -> None:
     os.makedirs(folder, exist_ok=True)
     whole = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": kept}
     for name, text in (("oci-layout", '{"imageLayoutVersion": "1.0.0"}'), ("index.json", jsonio.dumps(whole))):
-        temporary = f"{folder}/.{name}.{os.getpid()}"
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.rename(temporary, f"{folder}/{name}")
+        atomic_write(f"{folder}/{name}", text.encode(), 0o644)

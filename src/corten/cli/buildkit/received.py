@@ -16,6 +16,7 @@ from corten.build.buildkit.connection import send_many
 from corten.build.buildkit.messages import MESSAGES
 from corten.cli.buildkit.asked import Output
 from corten.cli.buildkit.folders import DATA, ERR, FIN, REQ, STAT
+from corten.cli.whole_file import appearing
 from corten.linux.path import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
 _EXPORTER = "buildkit-attachable-exporter-id"
@@ -44,21 +45,14 @@ async def receive_output(stream: Any, outputs: Sequence[Output], write_out: Call
 
 
 async def _archive(stream: Any, path: str, write_out: Callable[[bytes], None]) -> None:
-    """A file appears whole or not at all."""
     kind = MESSAGES["BytesMessage"]
     if path == "-":
         while (data := await stream.recv_message()) is not None:
             write_out(kind.FromString(data).data)
         return
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            while (data := await stream.recv_message()) is not None:
-                file.write(kind.FromString(data).data)
-        os.rename(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with appearing(path) as file:
+        while (data := await stream.recv_message()) is not None:
+            file.write(kind.FromString(data).data)
 
 
 class _Receiving:

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from corten.base import jsonio
+from corten.base.files import atomic_write
 from corten.cli.args import Values
 from corten.cli.buildkit.asked import Asked
 from corten.cli.buildkit.caches import add_to_index
@@ -85,9 +86,9 @@ def _image_id(answer: dict[str, str]) -> str:
 def _keep(values: Values, asked: Asked, answer: dict[str, str]) -> None:
     """Write what was asked for: the id, the metadata, the indexes of layouts."""
     if values.text("iidfile"):
-        _write(values.text("iidfile"), _image_id(answer))
+        atomic_write(values.text("iidfile"), _image_id(answer).encode(), 0o644)
     if values.text("metadata-file"):
-        _write(values.text("metadata-file"), jsonio.indented(metadata(answer), 2))
+        atomic_write(values.text("metadata-file"), jsonio.indented(metadata(answer), 2).encode(), 0o644)
     cache = _object(answer.get("cache.manifest", ""))
     for end in asked.cache_to:
         if end.folder and cache:
@@ -98,13 +99,6 @@ def _keep(values: Values, asked: Asked, answer: dict[str, str]) -> None:
             names = [name.rpartition(":")[2] if ":" in name.rpartition("/")[2] else "latest"
                      for name in values.many("tag")]
             add_to_index(output.folder, described, names or ["latest"])
-
-
-def _write(path: str, text: str) -> None:
-    temporary = f"{path}.{os.getpid()}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.rename(temporary, path)
 
 
 def metadata(answer: dict[str, str]) -> dict[str, Any]:

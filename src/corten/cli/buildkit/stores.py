@@ -14,6 +14,7 @@ from grpclib.exceptions import GRPCError
 
 from corten.base.errors import InvalidArgument
 from corten.build.buildkit.messages import new
+from corten.cli.whole_file import appearing
 from corten.oci.digest import hex_of
 
 _STORE = "buildkit-attachable-store-id"
@@ -69,14 +70,8 @@ class Stores:
         if os.path.exists(path):
             raise GRPCError(Status.ALREADY_EXISTS, f"content {first.expected}: already exists")
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = f"{os.path.dirname(os.path.dirname(os.path.dirname(path)))}/.{os.path.basename(path)}.{os.getpid()}"
-        try:
-            with open(temporary, "wb") as file:
-                await _take(stream, first, file)
-            os.rename(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with appearing(path, beside=os.path.dirname(os.path.dirname(os.path.dirname(path)))) as file:
+            await _take(stream, first, file)
 
 
 async def _take(stream: Any, message: Any, file: Any) -> None:
