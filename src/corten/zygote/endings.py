@@ -141,6 +141,7 @@ class Endings:
 
     def _failed(self, entry: Entry) -> None:
         entry.state = FAILED
+        self.zygote.end_child(entry)  # a launcher's copy of the channel closes later, which reads as an execve
         if entry.failure is None:
             entry.failure = {"text": "the init process was killed", "exit_code": 125}
         if entry.waiting is not None:

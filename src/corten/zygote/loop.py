@@ -142,7 +142,7 @@ class Zygote:
         """Forget an entry and close what was held for it, here, at the pump and at the anchor."""
         self.unwatch(entry.fds.get("pidfd", -1))
         self.endings.foreign.discard(entry)
-        self._end_child(entry)
+        self.end_child(entry)
         if entry.log_dir:
             self.pump.tell(b"R" + entry.key.encode())
         entry.close()
@@ -194,7 +194,7 @@ class Zygote:
         Of an exec that is all that there is to know until its end.
         """
         entry.state = RUNNING
-        self._end_child(entry)
+        self.end_child(entry)
         answer_start(self, entry)
         if entry.exec_id is None:
             self.hold(entry)
@@ -202,7 +202,7 @@ class Zygote:
     def fail(self, entry: Entry, failure: object) -> None:
         """It has not come to run: see Entry.fail."""
         entry.fail(failure)
-        self._end_child(entry)
+        self.end_child(entry)
         answer_start(self, entry)
 
     def _on_created(self, entry: Entry) -> None:
@@ -226,7 +226,8 @@ class Zygote:
                     self._on_running(entry)
                 return
 
-    def _end_child(self, entry: Entry) -> None:
+    def end_child(self, entry: Entry) -> None:
+        """There is nothing more to hear from it on its way to execve."""
         if entry.child is not None:
             self.unwatch(entry.child.channel)
             entry.child.close()
