@@ -89,7 +89,7 @@ def _cgroups():
 
 def _tables():
     try:
-        done = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, timeout=10)
+        done = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, timeout=60)
     except FileNotFoundError:
         return set()
     return {line for line in done.stdout.splitlines() if "corten" in line or re.search(r"\bct\d", line)}

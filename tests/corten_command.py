@@ -30,11 +30,15 @@ class Terminal:
         if not self.pid:
             command = [*(program or COMMAND), "-H", f"unix://{socket}", *words]
             os.environ["TERM"] = "xterm"
+            self._size(0, rows, columns)
             os.execvp(command[0], command)
-        self.resize(rows, columns)
+
+    @staticmethod
+    def _size(descriptor, rows, columns):
+        fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def resize(self, rows, columns):
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self._size(self.master, rows, columns)
 
     def type(self, data):
         os.write(self.master, data)
@@ -49,7 +53,7 @@ class Terminal:
         self.seen += data
         return bool(data)
 
-    def until(self, wanted, timeout=15):
+    def until(self, wanted, timeout=90):
         """Wait for bytes on the screen that were not there before; what came up to then."""
         start = getattr(self, "_mark", 0)
         deadline = time.monotonic() + timeout
@@ -59,7 +63,7 @@ class Terminal:
         self._mark = at + len(wanted)
         return self.seen[start:self._mark]
 
-    def end(self, timeout=15):
+    def end(self, timeout=90):
         """Wait for its end; the exit code."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline and self._read(0.1):

@@ -18,6 +18,28 @@ REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DOCKER = shutil.which("docker")
 
 
+PATIENCE_S = 90
+
+
+def until(condition, what="it"):
+    """What `condition()` gives once that is true; on a slow machine that may take its time."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what() if callable(what) else what} does not come"
+        time.sleep(0.02)
+    return found
+
+
+def settled(look):
+    """What `look()` gives once it stays so for half a second: what was on its way has come."""
+    def quiet():
+        seen = look()
+        time.sleep(0.5)
+        return seen == look() and [seen]
+
+    return until(quiet, "quiet")[0]
+
+
 class Reply:
     """Status and body of an answer; `json` decodes it."""
 
@@ -84,12 +106,12 @@ class Daemon:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "corten.daemon.main", "-H", f"unix://{self.socket}", *self.flags],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=REPOSITORY)
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise AssertionError(f"the daemon ended:\n{self.output()}")
             try:
-                if self.api("GET", "/_ping", timeout=2).status == 200:
+                if self.api("GET", "/_ping", timeout=30).status == 200:
                     return self
             except OSError:
                 time.sleep(0.01)
@@ -98,12 +120,12 @@ class Daemon:
     def stop(self):
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(30)
+            self.process.wait(PATIENCE_S)
         self.process = None
 
     def kill(self):
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(PATIENCE_S)
         self.process = None
 
     def close(self):
@@ -189,6 +211,10 @@ class Daemon:
 
     def inspect(self, ref):
         return self.api("GET", f"/containers/{ref}/json").json
+
+    def said(self, ref, text):
+        """Wait until its log has `text`: what it does before that has been done."""
+        until(lambda: text in self.logs(ref), lambda: f"{text!r} (there is {self.logs(ref)!r})")
 
     def logs(self, ref):
         """stdout and stderr without their frames."""

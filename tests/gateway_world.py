@@ -59,7 +59,7 @@ class World(Daemon):
 
     # --- asking through the gateway
 
-    def curl(self, path, *flags, host="", tls=False, timeout=20):
+    def curl(self, path, *flags, host="", tls=False, timeout=60):
         """curl; an Answer."""
         url = f"https://{host or 'localhost'}:{self.tls_port}{path}" if tls else f"http://127.0.0.1:{self.port}{path}"
         more = ["-H", f"Host: {host}"] if host and not tls else []
@@ -69,7 +69,7 @@ class World(Daemon):
                               capture_output=True)
         return Answer(done.returncode, done.stdout.decode(errors="replace"))
 
-    def until(self, status, path, *flags, timeout=20, **more):
+    def until(self, status, path, *flags, timeout=90, **more):
         """Ask until the status is the one; the Answer."""
         deadline = time.monotonic() + timeout
         while (answer := self.curl(path, *flags, **more)).status != status:
@@ -192,7 +192,7 @@ class Traffic:
         connection = None
         while not self._over:
             try:
-                connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+                connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
                 connection.request("GET", self.path)
                 answer = connection.getresponse()
                 answer.read()

@@ -103,7 +103,7 @@ def silent(address, port, kind="tcp"):
     return ask(address, port, kind, 0.3) is None
 
 
-def ask(address, port, kind="tcp", timeout=20.0):
+def ask(address, port, kind="tcp", timeout=60.0):
     """The first bytes a server sends, as text; None when nothing answers."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM) as client:

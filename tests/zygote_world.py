@@ -40,7 +40,7 @@ class World:
             except Conflict:
                 for entry in await self.client.list():
                     await self.client.forget(entry["id"], entry["exec_id"])
-        for _ in range(1500):
+        for _ in range(4500):
             if not processes(self.layout):
                 break
             await asyncio.sleep(0.02)
@@ -151,7 +151,7 @@ def role(layout, wanted):
 
 async def settle(layout, gone):
     """Wait until a process is gone and three are there again."""
-    for _ in range(300):
+    for _ in range(9000):
         now = [pid for pid, _ in processes(layout)]
         if gone not in now and len(now) == 3:
             try:

@@ -1,6 +1,7 @@
 """A real server on a real unix socket in a thread, for tests that bring their own routes."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import socket
@@ -40,43 +41,40 @@ class ServerThread:
 
         self.thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
         self.thread.start()
-        ready.wait(10)
+        ready.wait(60)
         if self.failure:
             raise self.failure
         return self
 
     def __exit__(self, *_):
         self.loop.call_soon_threadsafe(self.stop.set)
-        self.thread.join(10)
+        self.thread.join(60)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def connect(self, timeout=5):
+    def connect(self, timeout=60):
         client = socket.socket(socket.AF_UNIX)
         client.settimeout(timeout)
         client.connect(self.path)
         return client
 
-    def ask(self, data, timeout=5):
-        """Everything the server says to `data` until it closes or falls silent for 0.3 s."""
-        with self.connect(timeout) as client:
+    def ask(self, data):
+        """Everything the server says to `data` and nothing more, until it closes."""
+        with self.connect() as client:
             client.sendall(data)
-            return read_quiet(client)
+            return read_all(client)
 
 
-def read_quiet(client, quiet=0.3):
+def read_all(client):
+    """End this direction; what comes until the other one ends."""
     out = b""
-    client.settimeout(quiet)
-    while True:
-        try:
-            piece = client.recv(65536)
-        except (TimeoutError, ConnectionResetError):
-            return out
-        if not piece:
-            return out
-        out += piece
+    with contextlib.suppress(ConnectionError):
+        client.shutdown(socket.SHUT_WR)
+        while piece := client.recv(65536):
+            out += piece
+    return out
 
 
-def read_until(client, mark, timeout=5):
+def read_until(client, mark, timeout=60):
     out = b""
     client.settimeout(timeout)
     while mark not in out:

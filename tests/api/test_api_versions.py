@@ -58,7 +58,7 @@ def test_an_old_client_is_answered_in_its_version(engine):
 
     from daemon_process import DOCKER
     environment = {**os.environ, "DOCKER_API_VERSION": "1.24", "DOCKER_HOST": f"unix://{engine.socket}"}
-    done = subprocess.run([DOCKER, "ps", "-a"], env=environment, capture_output=True, text=True, timeout=20)
+    done = subprocess.run([DOCKER, "ps", "-a"], env=environment, capture_output=True, text=True, timeout=90)
     assert done.returncode == 0 and done.stdout.startswith("CONTAINER ID"), done.stderr
 
 
@@ -281,7 +281,7 @@ def test_odd_names_cannot_be_given(engine, name):
 ])
 def test_what_is_no_request_ends_with_400(engine, data):
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(5)
+        connection.settimeout(60)
         connection.connect(engine.socket)
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)

@@ -5,6 +5,7 @@ import time
 
 import pytest
 from build_context import archive, begin, build, build_folders
+from daemon_process import until
 
 
 def config_of(engine, ref):
@@ -250,11 +251,7 @@ def test_leaving_the_client_stops_the_build(engine, leaks):
     while b"begun" not in seen:
         seen += client.recv(4096)
     client.close()
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and (engine.api("GET", "/containers/json?all=1").json or build_folders(engine)):
-        time.sleep(0.05)
-    assert engine.api("GET", "/containers/json?all=1").json == []
-    assert build_folders(engine) == []
+    until(lambda: engine.api("GET", "/containers/json?all=1").json == [] and build_folders(engine) == [], "the end of all of it")
 
 
 def test_prune_takes_what_its_filters_choose(engine):
@@ -288,10 +285,7 @@ def test_a_build_is_cancelled_by_its_id(engine):
     while not seen.endswith(b"0\r\n\r\n"):
         seen += client.recv(4096)
     client.close()
-    deadline = time.monotonic() + 60
-    while engine.api("GET", "/containers/json?all=1").json:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: not engine.api("GET", "/containers/json?all=1").json, "the end of its container")
 
 
 def test_prune_frees_what_only_the_cache_kept(engine):

@@ -1,5 +1,6 @@
 """Containers over the API, against a real daemon: what is created, how it runs, ends, is listed and goes."""
 
+import datetime
 import json
 import os
 import socket
@@ -8,6 +9,7 @@ import time
 import urllib.parse
 
 import pytest
+from daemon_process import settled, until
 
 
 def filtered(engine, all=True, **filters):
@@ -143,20 +145,21 @@ def test_states_refuse_what_they_cannot(engine):
 
 
 def test_stop_asks_first_and_kills_after(engine):
-    polite = engine.run("sh", "-c", "trap 'exit 5' TERM; while :; do sleep 0.05; done")
-    rude = engine.run("sh", "-c", "trap '' TERM; while :; do sleep 0.05; done")
-    time.sleep(0.2)
-    assert engine.api("POST", f"/containers/{polite}/stop?t=10").status == 204
+    polite = engine.run("sh", "-c", "trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done")
+    rude = engine.run("sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done")
+    engine.said(polite, "up\n")
+    engine.said(rude, "up\n")
+    assert engine.api("POST", f"/containers/{polite}/stop?t=50").status == 204
     assert engine.inspect(polite)["State"]["ExitCode"] == 5
     start = time.monotonic()
     assert engine.api("POST", f"/containers/{rude}/stop?t=1").status == 204
-    assert 0.9 < time.monotonic() - start < 3
+    assert 0.9 < time.monotonic() - start < 10  # ten seconds are what a stop gives that names no time
     assert engine.inspect(rude)["State"]["ExitCode"] == 137
 
 
 def test_kill_with_a_signal(engine):
-    container_id = engine.run("sh", "-c", "trap 'exit 9' USR1; while :; do sleep 0.05; done")
-    time.sleep(0.2)
+    container_id = engine.run("sh", "-c", "trap 'exit 9' USR1; echo up; while :; do sleep 0.05; done")
+    engine.said(container_id, "up\n")
     assert engine.api("POST", f"/containers/{container_id}/kill?signal=USR1").status == 204
     assert engine.wait(container_id) == 9
     assert engine.api("POST", f"/containers/{container_id}/kill?signal=nope").status in (400, 409)
@@ -167,13 +170,11 @@ def test_pause_stops_everything(engine):
     assert engine.api("POST", f"/containers/{container_id}/pause").status == 204
     assert engine.inspect(container_id)["State"]["Paused"] is True
     assert engine.api("POST", f"/containers/{container_id}/pause").status == 409
-    time.sleep(0.1)
-    first = len(engine.logs(container_id))
+    first = settled(lambda: engine.logs(container_id))
     time.sleep(0.2)
-    assert len(engine.logs(container_id)) == first
+    assert engine.logs(container_id) == first
     assert engine.api("POST", f"/containers/{container_id}/unpause").status == 204
-    time.sleep(0.2)
-    assert len(engine.logs(container_id)) > first
+    until(lambda: len(engine.logs(container_id)) > len(first), "more output")
     engine.api("POST", f"/containers/{container_id}/pause")
     assert engine.api("DELETE", f"/containers/{container_id}?force=1").status == 204
 
@@ -190,29 +191,40 @@ def test_restart_gives_a_new_process(engine):
 
 
 def wait_later(engine, container_id, condition):
-    found = {}
-    thread = threading.Thread(target=lambda: found.update(code=engine.wait(container_id, condition)))
-    thread.start()
-    time.sleep(0.1)
-    return thread, found
+    """Begin to wait; what gives the code. The engine has said that it waits when this returns."""
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(90)
+    client.connect(engine.socket)
+    client.sendall(f"POST /containers/{container_id}/wait?condition={condition} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += client.recv(1)
+    assert head.startswith(b"HTTP/1.1 200"), head
+
+    def code():
+        with client:
+            body = b""
+            while not body.endswith(b"0\r\n\r\n"):
+                body += client.recv(1000)
+            return json.loads(body.split(b"\r\n")[1])["StatusCode"]
+
+    return code
 
 
 def test_auto_remove_tells_its_code_first(engine, leaks):
     for code in range(10):
         container_id = engine.create("sh", "-c", f"exit {code}", HostConfig={"AutoRemove": True})
-        thread, found = wait_later(engine, container_id, "removed")
+        told = wait_later(engine, container_id, "removed")
         assert engine.api("POST", f"/containers/{container_id}/start").status == 204
-        thread.join(10)
-        assert found == {"code": code}
+        assert told() == code
         assert engine.api("GET", f"/containers/{container_id}/json").status == 404
 
 
 def test_wait_for_the_next_exit_before_the_start(engine):
     container_id = engine.create("sh", "-c", "exit 4")
-    thread, found = wait_later(engine, container_id, "next-exit")
+    told = wait_later(engine, container_id, "next-exit")
     engine.api("POST", f"/containers/{container_id}/start")
-    thread.join(10)
-    assert found == {"code": 4}
+    assert told() == 4
     assert engine.wait(container_id) == 4
     assert engine.api("POST", f"/containers/{container_id}/wait?condition=foo").message == 'invalid condition: "foo"'
 
@@ -220,7 +232,7 @@ def test_wait_for_the_next_exit_before_the_start(engine):
 def test_wait_sends_its_headers_at_once(engine):
     container_id = engine.run()
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(5)
+        client.settimeout(90)
         client.connect(engine.socket)
         client.sendall(f"POST /containers/{container_id}/wait HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         assert client.recv(100).startswith(b"HTTP/1.1 200")
@@ -229,16 +241,11 @@ def test_wait_sends_its_headers_at_once(engine):
 
 def test_restart_policy(engine):
     container_id = engine.run("false", HostConfig={"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2}})
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        found = engine.inspect(container_id)
-        if found["State"]["Status"] == "exited" and found["RestartCount"] == 2:
-            break
-        time.sleep(0.05)
+    until(lambda: engine.inspect(container_id)["State"]["Status"] == "exited", "its last end")
+    found = engine.inspect(container_id)
     assert found["RestartCount"] == 2 and found["State"]["ExitCode"] == 1
     always = engine.run("true", HostConfig={"RestartPolicy": {"Name": "always"}})
-    time.sleep(0.5)
-    assert engine.inspect(always)["RestartCount"] >= 1
+    until(lambda: engine.inspect(always)["RestartCount"] >= 1, "a restart")
     assert engine.api("POST", f"/containers/{always}/stop?t=1").status in (204, 304)
     count = engine.inspect(always)["RestartCount"]
     time.sleep(0.6)
@@ -250,14 +257,16 @@ def test_events_of_one_life(engine):
     since = time.time()
     container_id = engine.run("true", name="evt", Labels={"k": "v"})
     engine.wait(container_id)
+    state = engine.inspect(container_id)["State"]
     engine.api("DELETE", f"/containers/{container_id}")
     query = urllib.parse.quote(json.dumps({"container": [container_id]}))
     answer = engine.api("GET", f"/events?since={since:.6f}&until={time.time() + 0.2:.6f}&filters={query}")
     events = [json.loads(line) for line in answer.body.splitlines() if line.strip()]
     assert [e["Action"] for e in events if e["Type"] == "container"] == ["create", "start", "die", "destroy"]
     die = next(e for e in events if e["Action"] == "die")
+    began, ended = (datetime.datetime.fromisoformat(state[name]) for name in ("StartedAt", "FinishedAt"))
     assert die["Actor"]["Attributes"] == {
-        "image": "busybox", "name": "evt", "k": "v", "exitCode": "0", "execDuration": "0"}
+        "image": "busybox", "name": "evt", "k": "v", "exitCode": "0", "execDuration": str((ended - began).seconds)}
     assert die["status"] == "die" and die["id"] == container_id and die["from"] == "busybox"
 
 
@@ -406,8 +415,9 @@ def test_exec_dies_with_its_container(engine, leaks):
     assert engine.api("GET", f"/exec/{exec_id}/json").json["Running"]
     assert engine.inspect(container_id)["ExecIDs"] == [exec_id]
     engine.api("POST", f"/containers/{container_id}/kill")
-    time.sleep(0.1)
+    until(lambda: not engine.api("GET", f"/exec/{exec_id}/json").json["Running"], "its end")
     assert engine.api("GET", f"/exec/{exec_id}/json").json["ExitCode"] == 137
+    engine.wait(container_id)
     engine.api("DELETE", f"/containers/{container_id}")
     assert engine.api("GET", f"/exec/{exec_id}/json").status == 404
 
@@ -415,13 +425,12 @@ def test_exec_dies_with_its_container(engine, leaks):
 # --- health
 
 
-def test_health(engine):
-    container_id = engine.run("sh", "-c", "sleep 0.3; touch /ok; sleep 100", Healthcheck={
-        "Test": ["CMD-SHELL", "echo looked; test -e /ok"], "Interval": 100_000_000, "Retries": 50})
+def test_health(engine, tmp_path):
+    container_id = engine.run("sleep", "1000", HostConfig={"Binds": [f"{tmp_path}:/seen"]}, Healthcheck={
+        "Test": ["CMD-SHELL", "echo looked; test -e /seen/ok"], "Interval": 100_000_000, "Retries": 100_000})
     assert engine.inspect(container_id)["State"]["Health"]["Status"] == "starting"
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and engine.inspect(container_id)["State"]["Health"]["Status"] != "healthy":
-        time.sleep(0.05)
+    (tmp_path / "ok").touch()
+    until(lambda: engine.inspect(container_id)["State"]["Health"]["Status"] == "healthy", "its health")
     health = engine.inspect(container_id)["State"]["Health"]
     assert health["Status"] == "healthy" and health["Log"][-1]["Output"] == "looked\n"
     assert names(filtered(engine, health=["healthy"])) != set()
@@ -452,16 +461,15 @@ def test_restart_of_an_auto_removed_container_keeps_it(engine):
     container_id = engine.run(HostConfig={"AutoRemove": True})
     assert engine.api("POST", f"/containers/{container_id}/restart?t=0").status == 204
     assert engine.inspect(container_id)["State"]["Running"]
-    thread, found = wait_later(engine, container_id, "removed")
+    told = wait_later(engine, container_id, "removed")
     engine.api("POST", f"/containers/{container_id}/stop?t=0")
-    thread.join(10)
-    assert found == {"code": 137}
+    assert told() == 137
 
 
 def test_init_reaps_and_passes_signals_on(engine):
-    container_id = engine.run("sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.05; done", HostConfig={"Init": True})
-    time.sleep(0.2)
-    engine.api("POST", f"/containers/{container_id}/stop?t=5")
+    container_id = engine.run("sh", "-c", "trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done", HostConfig={"Init": True})
+    engine.said(container_id, "up\n")
+    engine.api("POST", f"/containers/{container_id}/stop?t=50")
     assert engine.inspect(container_id)["State"]["ExitCode"] == 3
 
 

@@ -16,7 +16,7 @@ def test_image_config_of_the_days_before_1_45(engine):
 
 def test_errors_are_the_same_for_every_version(engine):
     for version in ("1.24", "1.38", "1.51"):
-        answer = engine.api("GET", f"/v{version}/images/absent/json", timeout=20)
+        answer = engine.api("GET", f"/v{version}/images/absent/json", timeout=90)
         assert answer.status == 404 and answer.json == {"message": "No such image: absent:latest"}
 
 

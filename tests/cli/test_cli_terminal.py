@@ -3,9 +3,9 @@
 import os
 import signal
 import termios
-import time
 
 from corten_command import Terminal, corten
+from daemon_process import until
 
 
 def test_a_shell(engine):
@@ -16,7 +16,7 @@ def test_a_shell(engine):
     terminal.until(b"30 100")
     terminal.until(b"# ")
     terminal.resize(40, 120)
-    terminal.type(b"sleep 0.5; stty size\n")
+    terminal.type(b"until stty size | grep '4[0] 120'; do sleep 0.1; done\n")  # it has yet to be told
     terminal.until(b"40 120")
     terminal.until(b"# ")
     terminal.type(b"exit 9\n")
@@ -24,22 +24,30 @@ def test_a_shell(engine):
     assert before is not None
 
 
+def sleeps(engine):
+    """Whether the only container's `sleep 100` runs: it has the terminal by then."""
+    (row,) = engine.api("GET", "/containers/json").json
+    states = [line[0] for line in engine.api("GET", f"/containers/{row['Id']}/top?ps_args=-o%20stat,pid,args").json["Processes"]
+              if line[-1] == "sleep 100"]
+    return states and "T" not in states[0]
+
+
 def test_keys_reach_the_program(engine):
     terminal = Terminal(engine.socket, "run", "--rm", "-it", "busybox", "sh")
     terminal.until(b"# ")
     terminal.type(b"echo be$((1))gun; sleep 100\n")
     terminal.until(b"be1gun")
-    time.sleep(0.3)  # the shell has yet to start it
+    until(lambda: sleeps(engine), "its start")
     terminal.type(b"\x03")
     terminal.until(b"# ")
     terminal.type(b"echo be$((2))gun; sleep 100\n")
     terminal.until(b"be2gun")
-    time.sleep(0.3)
+    until(lambda: sleeps(engine), "its start")
     terminal.type(b"\x1a")
     terminal.until(b"Stopped")
     terminal.type(b"fg\n")
     terminal.until(b"sleep 100")
-    time.sleep(0.3)
+    until(lambda: sleeps(engine), "its return")
     terminal.type(b"\x03")
     terminal.until(b"# ")
     terminal.type(b"exit 3\n")

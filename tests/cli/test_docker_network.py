@@ -23,10 +23,10 @@ def free_port():
 
 
 def get(address, port):
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 90
     while True:
         try:
-            with urllib.request.urlopen(f"http://{address}:{port}/", timeout=2) as answer:
+            with urllib.request.urlopen(f"http://{address}:{port}/", timeout=30) as answer:
                 return answer.read().decode()
         except OSError:
             if time.monotonic() > deadline:

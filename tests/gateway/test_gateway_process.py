@@ -29,7 +29,7 @@ def test_envoy_killed_fails_closed_and_heals(world):
     healed = time.monotonic() - before
     assert answer.echo["name"] == "one" and pid_of(world) not in (0, first)
     assert world.status()["Restarts"] >= 1
-    assert healed < 15, "it heals by itself"  # 0.2 s on an idle machine; a busy one may take longer
+    assert healed < 60, "it heals by itself"  # 0.2 s on an idle machine; a busy one may take longer
     world.echo("two", {"corten.gateway.path": "/two"})
     world.until(200, "/two")
 
@@ -179,7 +179,7 @@ def test_the_audit_log_is_turned_over_and_no_line_is_lost(world, monkeypatch):
     world.echo("one", {"corten.gateway.path": "/one"})
     world.until(200, "/one")
     log, admin = f"{world.folder}/data/gateway/audit.log", Admin(f"{world.folder}/run/gateway/admin.sock")
-    wait_until(lambda: os.path.exists(log) and os.path.getsize(log) > 0, 20)
+    wait_until(lambda: os.path.exists(log) and os.path.getsize(log) > 0, 90)
     assert audit.tail(log, 10**6)
     asked = 0
     for _ in range(3):
@@ -195,9 +195,9 @@ def test_the_audit_log_is_turned_over_and_no_line_is_lost(world, monkeypatch):
                     found += sum('"path":"/one"' in line for line in file)
         return found
 
-    wait_until(lambda: lines() >= asked + 1, 20)
+    wait_until(lambda: lines() >= asked + 1, 90)
     asked += world.curl("/one").status > 0  # Envoy opens the new file when it has something to write
-    wait_until(lambda: os.path.exists(log) and lines() >= asked + 1, 20)
+    wait_until(lambda: os.path.exists(log) and lines() >= asked + 1, 90)
     assert sorted(os.listdir(os.path.dirname(log)))[:3] == ["audit.log", "audit.log.1", "audit.log.2"]
 
 

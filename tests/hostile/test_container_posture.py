@@ -171,9 +171,7 @@ def test_execs_under_the_eyes_of_a_tracer(engine):
     """With CAP_SYS_PTRACE all can be seen of an exec on its way in: it has no more than the container by then."""
     made = engine.docker("run", "-d", "--cap-add", "SYS_PTRACE", "-e", "NUMBER=7", "host", "python3", "-IS", "-c", TRACER)
     container_id = made.stdout.strip()
-    deadline = time.monotonic() + 60
-    while "looking" not in engine.docker("logs", container_id).stdout and time.monotonic() < deadline:
-        time.sleep(0.05)
+    engine.said(container_id, "looking")
     for number in range(10):
         done = engine.docker("exec", container_id, "sh", "-c", f"echo $NUMBER; exit {number}")
         assert (done.stdout, done.returncode) == ("7\n", number), done.stderr
@@ -378,30 +376,30 @@ made = refused = 0
 for _ in range(5000):
     try:
         if os.fork() == 0:
-            time.sleep(60)
+            time.sleep(1000)
             os._exit(0)
         made += 1
     except BlockingIOError:
         refused += 1
 print(json.dumps([made, refused]), flush=True)
-time.sleep(60)
+time.sleep(1000)
 """
 
 
 def test_a_fork_bomb_is_bounded_and_a_neighbour_lives(engine):
     neighbour = engine.run()
     bomb = engine.docker("run", "-d", "--pids-limit", "200", "host", "python3", "-IS", "-c", BOMB).stdout.strip()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not engine.logs(bomb) and time.monotonic() < deadline:
         began = time.monotonic()
         assert engine.docker("exec", neighbour, "echo", "alive").stdout == "alive\n"
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
     made, refused = json.loads(engine.logs(bomb))
     assert made < 200 and made + refused == 5000
     assert engine.inspect(bomb)["State"]["Running"]
     began = time.monotonic()
     assert engine.docker("kill", bomb).returncode == 0
-    assert engine.wait(bomb) == 137 and time.monotonic() - began < 10
+    assert engine.wait(bomb) == 137 and time.monotonic() - began < 30
     assert engine.docker("exec", neighbour, "echo", "alive").stdout == "alive\n"
 
 
@@ -414,10 +412,8 @@ def test_a_log_flood_does_not_hurt_another(engine):
         assert engine.docker("exec", quiet, "echo", "alive").stdout == "alive\n"
         slowest = max(slowest, time.monotonic() - began)
         time.sleep(0.2)
-    assert slowest < 5
-    deadline = time.monotonic() + 10
-    while engine.logs(quiet).count("line") < 20 and time.monotonic() < deadline:
-        time.sleep(0.1)
+    assert slowest < 20
+    engine.said(quiet, "line 19\n")
     assert engine.logs(quiet).split("\n")[:-1] == [f"line {i}" for i in range(20)]
     assert engine.wait(flood) == 0
     assert engine.docker("logs", "--tail", "1", flood).stdout == "0123456789" * 10 + "\n"

@@ -134,9 +134,11 @@ def test_a_bomb_ends_as_an_error(engine, monkeypatch):
     monkeypatch.setattr(unpack, "_ENLARGE", 10)
     store = engine.images.store
 
+    packed = bomb(256 << 20)
+
     async def load():
         with store.content.lease() as lease:
-            blob = store.content.add(bomb(256 << 20))
+            blob = store.content.add(packed)
             await store.ensure_layers(["sha256:" + "0" * 64], [blob], lease)
 
     begun = time.monotonic()

@@ -28,16 +28,16 @@ def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def sleeper():
     """`unshare -fn sleep`, by the example: (pid of the sleep, its network namespace, ours)."""
-    process = subprocess.Popen(command("unshare_net.py", "30"), stdout=subprocess.PIPE, text=True,
+    process = subprocess.Popen(command("unshare_net.py", "300"), stdout=subprocess.PIPE, text=True,
                                env={**os.environ, "PYTHONPATH": str(ROOT / "src")})
     lines = [process.stdout.readline() for _ in range(3)]
-    pid = int(re.match(r"pid (\d+): sleep 30", lines[0])[1])
-    while Path(f"/proc/{pid}/cmdline").read_text() != "sleep\x0030\x00":  # the fork is there, its execve comes
+    pid = int(re.match(r"pid (\d+): sleep 300", lines[0])[1])
+    while Path(f"/proc/{pid}/cmdline").read_text() != "sleep\x00300\x00":  # the fork is there, its execve comes
         time.sleep(0.01)
     before, now = (re.search(r"net:\[(\d+)\]", line)[1] for line in lines[1:])
     yield pid, now, before
     os.kill(pid, 9)
-    process.wait(10)
+    process.wait(60)
     process.stdout.close()
 
 
@@ -92,7 +92,7 @@ def test_limits_of_a_cgroup_are_kept() -> None:
         pytest.skip("this machine's cgroups cannot be limited")
     assert "after 7 forks: EAGAIN" in shown.stdout
     assert "killed for want of memory: 1" in shown.stdout
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 60
     while list(Path("/sys/fs/cgroup").glob("*/corten-example-*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not list(Path("/sys/fs/cgroup").glob("*/corten-example-*"))

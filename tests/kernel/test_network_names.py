@@ -81,7 +81,7 @@ def resolver_pid(host):
         return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], "little")
 
 
-def until(condition, patience_s=30.0):
+def until(condition, patience_s=90.0):
     end = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < end, "it does not come to be"

@@ -285,6 +285,7 @@ def test_a_udp_client_that_was_there_before_the_port_is_served(host):
         client.send(b"too early")
         with pytest.raises(OSError):
             client.recv(10)
+        client.settimeout(30)
         for _round in range(2):
             record, _space = published(host, "udp")
             client.send(b"?")

@@ -50,7 +50,7 @@ class PumpProcess:
         self.mine.close()
 
     def drained(self):
-        self.mine.settimeout(20)
+        self.mine.settimeout(100)
         assert self.mine.recv(100) == b"Dc"
         self.mine.close()
         os.waitpid(self.pid, 0)

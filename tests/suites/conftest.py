@@ -3,7 +3,8 @@
 import subprocess
 
 import pytest
-from lecture_client import LAUNCHER, PROGRAMS, Client, traces, until
+from daemon_process import until
+from lecture_client import LAUNCHER, PROGRAMS, Client, traces
 
 
 @pytest.fixture(scope="session")
@@ -19,5 +20,4 @@ def client(request, _launcher, engine, tmp_path):
         pytest.skip("needs the docker CLI")
     yield Client(request.param, engine, tmp_path / "client")
     engine.clear()
-    if traces(engine):
-        until(lambda: not traces(engine), 5)
+    until(lambda: not traces(engine), lambda: f"the end of {traces(engine)}")

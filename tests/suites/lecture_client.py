@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import time
 
 from corten_command import Terminal
 from daemon_process import DOCKER, REPOSITORY
@@ -52,15 +51,6 @@ class Client:
 
     def state(self, ref):
         return self("inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", ref)
-
-
-def until(condition, timeout=10):
-    """Wait for something true and return it; `what()` says what there is instead."""
-    deadline = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it does not come"
-        time.sleep(0.03)
-    return found
 
 
 def traces(engine):

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from daemon_process import DOCKER
+from daemon_process import DOCKER, until
 
 WRITER = "i=0; while [ $i -lt 4000 ]; do echo line $i; i=$((i+1)); done; sleep 0.5; exit 5"
 
@@ -64,7 +64,7 @@ def kill(engine, victim):
         return
     pid = roles(engine)[victim]
     os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         now = roles(engine)
         if len(now) == 3 and pid not in now.values() and len(processes(engine)) == 3:
@@ -86,7 +86,7 @@ class Terminal:
     def type(self, text):
         os.write(self.master, text)
 
-    def read_until(self, wanted, timeout_s=10):
+    def read_until(self, wanted, timeout_s=60):
         deadline = time.monotonic() + timeout_s
         while wanted not in self.text:
             ready, _, _ = select.select([self.master], [], [], max(0, deadline - time.monotonic()))
@@ -128,7 +128,8 @@ def test_nothing_is_lost(own_engine, terminal, victims):
     attached.type(b"echo fir''st\n")
     attached.read_until(b"first\r\n")
     waiting = subprocess.Popen([DOCKER, "-H", f"unix://{engine.socket}", "run", "--name", "fg", "busybox", "sh", "-c",
-                                "sleep 1.5; echo done; exit 9"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+                                "sleep 3; echo done; exit 9"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    until(lambda: engine.docker("ps", "-q", "-f", "name=fg").stdout, "a container in the foreground")
     engine.docker("run", "-d", "--name", "writer", "busybox", "sh", "-c", WRITER)
     engine.docker("run", "-d", "--name", "leaver", "busybox", "sh", "-c", "sleep 0.3; echo bye; exit 42")
     for victim in victims:
@@ -143,7 +144,7 @@ def test_nothing_is_lost(own_engine, terminal, victims):
     numbers = [int(n) for n in re.findall(r"^line (\d+)$", engine.docker("logs", "writer").stdout, re.M)]
     assert numbers == list(range(4000))
     assert engine.docker("wait", "fg").stdout == "9\n"
-    out, _ = waiting.communicate(timeout=20)
+    out, _ = waiting.communicate(timeout=90)
     if "daemon" not in victims:
         assert (out, waiting.returncode) == (b"done\n", 9)
     listed = engine.docker("ps", "-a", "--format", "{{.Names}} {{.Status}}").stdout

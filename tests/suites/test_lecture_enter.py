@@ -7,7 +7,8 @@ import subprocess
 import time
 
 import pytest
-from lecture_client import cgroup_value, until
+from daemon_process import until
+from lecture_client import cgroup_value
 
 NAMESPACES = ("mnt", "uts", "ipc", "net", "pid")
 ENTER = ["--mount", "--uts", "--ipc", "--net", "--pid"]
@@ -21,7 +22,7 @@ def web(client):
 
 
 def enter(pid, *command):
-    done = subprocess.run(["nsenter", "--target", str(pid), *ENTER, *command], capture_output=True, text=True, timeout=20)
+    done = subprocess.run(["nsenter", "--target", str(pid), *ENTER, *command], capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done
     return done.stdout
 
@@ -44,7 +45,7 @@ def test_nsenter_gives_a_shell_on_a_terminal(web):
     child, master = pty.fork()
     if not child:
         os.execvp("nsenter", ["nsenter", "--target", str(pid), *ENTER, "/bin/sh"])
-    seen, deadline = b"", time.monotonic() + 15
+    seen, deadline = b"", time.monotonic() + 90
     os.write(master, b"echo $((6*7))-$(hostname); exit 5\n")
     while b"42-inside" not in seen:
         assert time.monotonic() < deadline, seen
@@ -116,7 +117,7 @@ def test_nothing_is_mounted_on_the_host(web):
 def test_what_the_host_sees_of_it(web):
     """lsns and ps of the host know it by the same pid; its network device has its other end on the bridge."""
     pid = web.pid("web")
-    listed = subprocess.run(["lsns", "-n", "-o", "TYPE,PID", "-p", str(pid)], capture_output=True, text=True, timeout=20).stdout
+    listed = subprocess.run(["lsns", "-n", "-o", "TYPE,PID", "-p", str(pid)], capture_output=True, text=True, timeout=90).stdout
     kinds = {line.split()[0] for line in listed.splitlines()}
     assert {"mnt", "uts", "ipc", "net", "pid"} <= kinds
     assert len(os.listdir(f"/sys/class/net/{web.engine.bridge}/brif")) == 1

@@ -5,7 +5,7 @@ import re
 import time
 
 import pytest
-from lecture_client import until
+from daemon_process import until
 
 ZONE = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z "
 
@@ -76,8 +76,14 @@ def test_inspect(three):
     three("inspect", "-f", "{{.Name", "web", code=64, fails="template parsing error: template: :1: unclosed action")
 
 
-def test_logs(client):
-    client("run", "--name", "talk", "busybox", "sh", "-c", "echo 1; sleep 0.05; echo 2 >&2; sleep 0.05; echo 3; sleep 1.2; echo 4")
+def test_logs(client, tmp_path):
+    script = "for i in 1 2 3 4; do { [ $i = 2 ] && echo $i >&2; } || echo $i; while [ ! -e /go/$i ]; do sleep 0.02; done; done"
+    client("run", "-d", "--name", "talk", "-v", f"{tmp_path}:/go", "busybox", "sh", "-c", script)
+    for line in "1234":  # each has its own time
+        client.engine.said("talk", f"{line}\n")
+        time.sleep(0.01 if line != "3" else 1.2)
+        (tmp_path / line).touch()
+    client("wait", "talk")
     done = client.run("logs", "talk")
     assert (done.stdout, done.stderr) == ("1\n3\n4\n", "2\n")
     assert client("logs", "--tail", "1", "talk") == "4"
@@ -92,10 +98,12 @@ def test_logs(client):
 
 
 def test_logs_follow(client):
-    client("run", "-d", "--name", "slow", "busybox", "sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.3; done")
+    client("run", "-d", "-i", "--name", "slow", "busybox", "sh", "-c", "echo 1; read go; for i in 2 3; do echo $i; sleep 0.3; done")
+    client.engine.said("slow", "1\n")
     following = client.start("logs", "-f", "--tail", "1", "slow")
-    assert following.stdout.readline() in ("1\n", "2\n")
-    assert following.communicate(timeout=10)[0].splitlines()[-1] == "3" and following.returncode == 0
+    assert following.stdout.readline() == "1\n"
+    client("attach", "slow", stdin="go\n")
+    assert following.communicate(timeout=90)[0].splitlines() == ["2", "3"] and following.returncode == 0
 
 
 def test_many_lines_are_all_there(client):
@@ -126,7 +134,7 @@ def test_stats(client):
 def test_events(client):
     begin = time.time()
     watching = client.start("events", "--filter", "container=seen", "--format", "{{.Type}} {{.Action}} {{.Actor.Attributes.name}}")
-    time.sleep(0.2)
+    until(lambda: client.engine.api("GET", "/info").json["NEventsListener"] == 1)
     client("run", "--rm", "--name", "seen", "busybox", "true")
     wanted = ["create", "attach", "start", "die", "destroy"]
     lines = [watching.stdout.readline() for _ in wanted]

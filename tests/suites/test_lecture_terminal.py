@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from lecture_client import until
+from daemon_process import until
 
 CTRL_C, CTRL_P, CTRL_Q, CTRL_Z, ESCAPE = b"\x03", b"\x10", b"\x11", b"\x1a", b"\x1b"
 VI = os.path.realpath(shutil.which("vi") or "/no-vi")  # vim-tiny, or a larger vim; not the link in /etc, which the image has not
@@ -19,7 +19,7 @@ def shell(client, *words):
     return terminal
 
 
-def ask(terminal, command, answer, timeout=15):
+def ask(terminal, command, answer, timeout=90):
     """Type a command, see its answer and the next prompt."""
     terminal.type(command + b"\n")
     terminal.until(b"\n")
@@ -101,7 +101,7 @@ def test_vim_of_the_host_image_edits_a_file(client, tmp_path):
     terminal.until(b"/work/note")
     terminal.type(b"ihello from vim" + ESCAPE)
     terminal.until(b"from vim")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 90
     while b"columns=60" not in terminal.seen:  # vim forgets a SIGWINCH that comes while it starts: resize until it is up
         assert time.monotonic() < deadline, terminal.seen[-500:]
         terminal.resize(20, 59)
@@ -154,7 +154,7 @@ def test_exec_on_a_terminal(client):
     terminal.type(b"stty size; pwd; echo $A; id -u\n")
     terminal.until(b"33 77\r\n/tmp\r\nb\r\n33\r\n")
     terminal.resize(44, 88)
-    terminal.type(b"sleep 0.3; stty size\n")
+    terminal.type(b"until stty size | grep '4[4] 88'; do sleep 0.1; done\n")  # it has yet to be told
     terminal.until(b"44 88")
     terminal.type(b"sleep 1000\n")
     terminal.until(b"sleep 1000\r\n")
@@ -184,7 +184,7 @@ def test_signals_sent_to_the_command_reach_the_program(client):
     assert running.stdout.readline() == "ready\n"
     os.kill(running.pid, 15)
     try:
-        assert running.communicate(timeout=15)[0] == "got it\n" and running.returncode == 3
+        assert running.communicate(timeout=90)[0] == "got it\n" and running.returncode == 3
     except subprocess.TimeoutExpired:
         running.kill()
         raise AssertionError(("the container is", client.state("listener"), client("logs", "listener"))) from None

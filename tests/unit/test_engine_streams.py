@@ -4,6 +4,7 @@ import asyncio
 import os
 import pty
 import socket
+import time
 import tty
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from corten.api.stream import Connection, HangupWatch
 from corten.base.detach_keys import Scanner
 from corten.base.errors import InvalidArgument
+from corten.engine import streams
 from corten.engine.streams import parse_detach_keys, run_duplex
 
 
@@ -54,11 +56,11 @@ def duplex(client_script, ends_after_s=None, **fds):
             loop.call_later(ends_after_s, fds["exited"].set_result, None)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        theirs.settimeout(5)
+        theirs.settimeout(60)
         watch = HangupWatch(loop)
         connection = Connection(loop, ours, watch)
         client = loop.run_in_executor(None, client_script, theirs)
-        ended = await asyncio.wait_for(run_duplex(connection, **fds), 10)
+        ended = await asyncio.wait_for(run_duplex(connection, **fds), 60)
         connection.close()
         result = await client
         theirs.close()
@@ -95,6 +97,23 @@ def test_both_outputs_are_framed_and_input_ends():
     ended, data = duplex(client, stdin_fd=in_w, stdout_fd=out_r, stderr_fd=err_r)
     assert ended == (False, False)
     assert sorted([data[:11], data[11:]]) == [b"\x01\0\0\0\0\0\0\x03out", b"\x02\0\0\0\0\0\0\x03err"]
+
+
+@pytest.mark.parametrize("framed", [False, True])
+def test_a_slow_client_gets_all_that_was_written_before_the_end(monkeypatch, framed):
+    monkeypatch.setattr(streams, "EXIT_DRAIN_S", 0.02)
+    out_r, out_w = os.pipe()
+
+    def client(sock):
+        left = 900_000
+        while left:
+            left -= os.write(out_w, b"z" * min(left, 4096))
+        os.close(out_w)
+        time.sleep(0.5)  # and the process has ended long before
+        return receive_all(sock)
+
+    ended, data = duplex(client, stdout_fd=out_r, framed=framed, ends_after_s=0.1)
+    assert data.count(b"z") == 900_000 and not ended.disconnected
 
 
 def test_large_output_keeps_its_frames():

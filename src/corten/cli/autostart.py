@@ -11,7 +11,7 @@ import time
 from corten.cli.client import connect
 from corten.cli.errors import Failure, NotConnected
 
-_PATIENCE_S = 10.0
+_PATIENCE_S = 60.0  # a first start compiles everything; one that ends is noticed at once
 _LOGS = ("/var/log/corten.log", "/run/corten/daemon.log")
 _PROGRAM = (
     "import sys; sys.path.insert(0, {root!r}); from corten.daemon.main import main; sys.exit(main(sys.argv[1:]))"
@@ -88,7 +88,7 @@ def _ended(pid: int) -> bool:
 
 
 def start_daemon(endpoint: str) -> None:
-    """Start the engine, wait at most ten seconds until it listens, say so on stderr. Raises Failure, NotConnected."""
+    """Start the engine, wait at most a minute until it listens, say so on stderr. Raises Failure, NotConnected."""
     if os.geteuid():
         text = f"Cannot connect to the corten daemon at {endpoint}. Is the corten daemon running?"
         raise NotConnected(f"{text} (only root can start it)")

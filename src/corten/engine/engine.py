@@ -39,7 +39,7 @@ from corten.linux import cgroup
 from corten.zygote.client import ZygoteClient
 
 T = TypeVar("T")
-CLOSE_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 20.0
 
 
 class Engine:
@@ -101,10 +101,11 @@ class Engine:
     async def close(self) -> None:
         """Let go. When nothing runs, zygote, devices and rules go too; else they stay, for the next daemon."""
         for record in self.containers:
-            self.containers.live(record.id).cancel_restart()
             live = self.containers.live(record.id)
-            if live.health is not None:
-                live.health.cancel()
+            live.cancel_restart()
+            for waiting in (live.health, live.deadline):
+                if waiting is not None:
+                    waiting.cancel()
         self.log_forwarders.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_S)  # cleaning up, mostly
@@ -130,7 +131,7 @@ class Engine:
             self.log.warning("taking down the networks: %s", error)
         try:
             await self.zygote.shutdown()
-            for _ in range(200):  # it answers, then it ends: a daemon that is gone leaves no zygote
+            for _ in range(2000):  # it answers, then it ends: a daemon that is gone leaves no zygote
                 if not os.path.exists(self.layout.zygote_socket):
                     break
                 await asyncio.sleep(0.01)

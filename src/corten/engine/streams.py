@@ -18,7 +18,7 @@ from corten.base.errors import InvalidArgument
 CHUNK_BYTES = 256 << 10
 PIPE_BYTES = 1 << 20
 STDOUT, STDERR = 1, 2
-EXIT_DRAIN_S = 2.0  # output that a left-behind child may still hold open after the process itself has ended
+EXIT_DRAIN_S = 2.0  # of silence: a left-behind child may still hold the output open after the process itself has ended
 
 
 class FileSpan(NamedTuple):
@@ -178,24 +178,44 @@ async def _splice_input(connection: Connection, fd: int) -> None:
             return
 
 
-async def _copy_raw(connection: Connection, fd: int) -> None:
+class _Outgoing:
+    """The connection as the copies use it; `busy` while one of them has bytes that the client has yet to take."""
+
+    __slots__ = ("_connection", "busy")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.busy = False  # one writes at a time
+
+    async def write(self, data: bytes) -> None:
+        self.busy = True
+        await self._connection.write(data)
+        self.busy = False
+
+    async def splice_from(self, pipe: int, count: int) -> None:
+        self.busy = True
+        await self._connection.splice_from(pipe, count)
+        self.busy = False
+
+
+async def _copy_raw(connection: _Outgoing, fd: int) -> None:
     while data := await read_fd(fd):
         await connection.write(data)
 
 
-async def _copy_terminal_framed(connection: Connection, fd: int) -> None:
+async def _copy_terminal_framed(connection: _Outgoing, fd: int) -> None:
     """A terminal's output for a client that has asked for frames: all of it is standard output."""
     while data := await read_fd(fd):
         await connection.write(frame_header(STDOUT, len(data)) + data)
 
 
-async def _copy_unframed(connection: Connection, fd: int, turn: asyncio.Lock) -> None:
+async def _copy_unframed(connection: _Outgoing, fd: int, turn: asyncio.Lock) -> None:
     while data := await read_fd(fd):
         async with turn:
             await connection.write(data)
 
 
-async def _copy_framed(connection: Connection, fd: int, stream: int, turn: asyncio.Lock) -> None:
+async def _copy_framed(connection: _Outgoing, fd: int, stream: int, turn: asyncio.Lock) -> None:
     """Frame what a pipe holds: the header by write, the bytes by splice(2)."""
     while True:
         size = waiting_bytes(fd)
@@ -237,7 +257,8 @@ async def run_duplex(
 
     tty: `stdout_fd` is the terminal's master (stdin_fd too), output is raw. Else frames of two pipes; a client that
     ends its input ends the process's. `framed` (default: unless `tty`): a client may ask for frames of a terminal, or
-    for two pipes without them. `exited`: the process's end, after which output gets 2 s to end.
+    for two pipes without them. `exited`: the process's end, after which its output goes to a client however slow, and
+    a child that holds it open is waited for while it writes, and 2 s.
     The connection stays open: the caller closes it.
     """
     return await Duplex(connection, stdin_fd, stdout_fd, stderr_fd, tty, framed).run(detach_keys, exited)
@@ -246,7 +267,7 @@ async def run_duplex(
 class Duplex:
     """One connection and three descriptors; see run_duplex."""
 
-    __slots__ = ("_connection", "_framed", "_stderr", "_stdin", "_stdout", "_tty")
+    __slots__ = ("_connection", "_framed", "_outgoing", "_stderr", "_stdin", "_stdout", "_tty")
 
     def __init__(
         self, connection: Connection, stdin_fd: int, stdout_fd: int, stderr_fd: int, tty: bool, framed: bool | None
@@ -254,7 +275,7 @@ class Duplex:
         self._framed = not tty if framed is None else framed
         if tty and 0 <= stdin_fd == stdout_fd:
             stdin_fd = os.dup(stdout_fd)
-        self._connection = connection
+        self._connection, self._outgoing = connection, _Outgoing(connection)
         self._stdin, self._stdout, self._stderr, self._tty = stdin_fd, stdout_fd, stderr_fd, tty
         for fd in (stdin_fd, stdout_fd, stderr_fd):
             if fd >= 0:
@@ -279,11 +300,11 @@ class Duplex:
     def _copies(self) -> "list[Coroutine[None, None, None]]":
         """From the process's outputs to the client, each until its end. They raise ConnectionError: nobody listens."""
         if self._tty:
-            return [(_copy_terminal_framed if self._framed else _copy_raw)(self._connection, self._stdout)]
+            return [(_copy_terminal_framed if self._framed else _copy_raw)(self._outgoing, self._stdout)]
         turn = asyncio.Lock()
         return [
-            _copy_framed(self._connection, fd, stream, turn) if self._framed
-            else _copy_unframed(self._connection, fd, turn)
+            _copy_framed(self._outgoing, fd, stream, turn) if self._framed
+            else _copy_unframed(self._outgoing, fd, turn)
             for fd, stream in ((self._stdout, STDOUT), (self._stderr, STDERR)) if fd >= 0
         ]
 
@@ -303,11 +324,20 @@ class Duplex:
             if gone in done:
                 return Ended(False, True)
             if exited in done:
-                if outputs:
-                    await asyncio.wait(outputs, timeout=EXIT_DRAIN_S)
-                return Ended(False, False)
+                return await self._drained(outputs, gone)
             if not outputs and exited is None and given in done:
                 return Ended(False, False)
+
+    async def _drained(self, outputs: "set[asyncio.Task[None]]", gone: "asyncio.Future[None]") -> Ended:
+        left: set[asyncio.Future[Any]] = {task for task in outputs if not task.done()}
+        while left:
+            done, _ = await asyncio.wait({*left, gone}, timeout=EXIT_DRAIN_S, return_when=asyncio.FIRST_COMPLETED)
+            if gone in done or any(task.exception() is not None for task in done):
+                return Ended(False, True)
+            left -= done
+            if not done and not self._outgoing.busy:
+                break
+        return Ended(False, False)
 
     async def _input(self, detach_keys: bytes | None) -> bool:
         keys = (detach_keys or DEFAULT) if self._tty else None

@@ -19,7 +19,7 @@ from corten.gateway.xds_mesh import MESH, STATS
 from corten.gateway.xds_shapes import Json
 
 Files = dict[str, list[Json]]  # name without .json -> resources
-VERDICT_S = 10.0
+VERDICT_S = 30.0
 INSTANCES = "/proc/sys/fs/inotify/max_user_instances"
 FEW_WATCHES, SPARE_WATCHES, MANY_WATCHES = 24, 512, 8192
 _JWT = "extension_config_discovery.http_filter.corten.jwt"

@@ -22,7 +22,7 @@ from corten.linux import sysctl
 from corten.linux.process import pidfd_open
 
 OLDEST = (1, 36)
-READY_S = 20.0
+READY_S = 45.0
 STEADY_S = 5.0  # a process that lived this long is started again at once
 MAX_DELAY_S = 5.0
 LOG_LIMIT_BYTES = 4 << 20
@@ -53,7 +53,7 @@ def find(given: str = "") -> str:
     path = shutil.which("envoy")
     if not path:
         raise Unavailable(missing())
-    said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
     found = re.search(r"/(\d+)\.(\d+)\.\d+", said)
     if not found or (int(found[1]), int(found[2])) < OLDEST:
         raise Unavailable(f"{path} is older than Envoy {OLDEST[0]}.{OLDEST[1]}. Install a newer one with:  "

@@ -16,7 +16,7 @@ from corten.gateway.exchange import exchange
 from corten.gateway.render import Place
 
 TIMEOUT_S = 15.0
-LINE_S = 3.0  # lines are flushed every 100 ms
+LINE_S = 10.0  # lines are flushed every 100 ms
 BODY_BYTES = 1 << 16
 MARK = "traceparent"
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _V2_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb", "rdma")
 SIGKILL = 9
-_KILL_WAIT_S = 2.0
+_KILL_WAIT_S = 10.0
 
 
 _ready: set[str] = set()  # parent groups made by this process, with their controllers and cpusets set up
@@ -357,7 +357,7 @@ def remove_now(path: str) -> bool:
 def remove(path: str) -> None:
     """Kill what is left in the group and remove it everywhere, with the groups below; idempotent.
 
-    The kernel refuses while a dying process is still inside, so it is tried again for up to two seconds. Raises OSError
+    The kernel refuses while a dying process is still inside, so it is tried again for up to ten seconds. Raises OSError
     when it stays busy.
     """
     busy = [place for place in folders(path) if not _remove_one(place)]
