@@ -480,7 +480,7 @@ def test_out_of_memory_is_told(engine):
 
 
 def test_nothing_more_processes_than_allowed(engine):
-    container_id = engine.run("sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; echo all", HostConfig={"PidsLimit": 4})
+    container_id = engine.run("sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 100 & done; echo all", HostConfig={"PidsLimit": 4})
     engine.wait(container_id)
     assert "fork" in engine.logs(container_id)
 

@@ -34,8 +34,7 @@ step both sh -c './corten ps -q & ./corten ps -q; wait'
 step saved ./corten save -o /run/x.tar host
 daemon=$(cat /run/corten/corten.pid)
 kill $daemon
-for i in $(seq 100); do kill -0 $daemon 2>/dev/null || break; sleep 0.05; done
-sleep 0.3
+for i in $(seq 1000); do ps -eo args | grep -q '[c]orten.\\(daemon\\|zygote\\).main' || break; sleep 0.05; done
 step ended ps -eo args
 """
 
@@ -74,7 +73,7 @@ def seen(clone, wheels, tmp_path_factory):
     environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(home), "CLONE": str(clone),
                    "OUT": str(out), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
     done = subprocess.run(["unshare", "-mnp", "--fork", "--kill-child", "--mount-proc", "sh", "-c", SCRIPT], env=environment,
-                          capture_output=True, text=True, timeout=110, stdin=subprocess.DEVNULL)
+                          capture_output=True, text=True, timeout=280, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, (done, {path.name: path.read_text() for path in out.iterdir()})
 
     def step(name):

@@ -76,7 +76,7 @@ def test_limits_hold(client):
     done = client.run("run", "--name", "big", "--memory", "16m", "busybox", "tail", "/dev/zero")
     assert done.returncode == 137
     assert client("inspect", "-f", "{{.State.OOMKilled}}", "big") == "true"
-    many = client.run("run", "--rm", "--pids-limit", "5", "busybox", "sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 1 & done")
+    many = client.run("run", "--rm", "--pids-limit", "5", "busybox", "sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 100 & done")
     assert "fork" in many.stderr and many.returncode != 0
     client("run", "--rm", "--memory", "4m", "busybox", "true", code=125, fails="Minimum memory limit allowed is 6MB")
 
