@@ -102,7 +102,7 @@ while not os.path.exists(report + ".end"):
     try:
         if kept is None or (good + len(wrong)) % 5 == 0:
             if kept: kept.close()
-            kept = http.client.HTTPConnection(url, port, timeout=20)
+            kept = http.client.HTTPConnection(url, port, timeout=60)
         kept.request("GET", path)
         answer = kept.getresponse()
         answer.read()
@@ -167,7 +167,7 @@ class Capture:
 
     def __exit__(self, *_):
         """A last datagram: once it is in the file, all before it is."""
-        mark, deadline = f"end of {self.path}".encode(), time.monotonic() + 30
+        mark, deadline = f"end of {self.path}".encode(), time.monotonic() + 90
         self.data = b""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             while mark not in self.data and time.monotonic() < deadline:
@@ -258,7 +258,7 @@ class Shop:
         text, _, status = done.stdout.rpartition("\n")
         return ("refused" if status == "000" else status), text
 
-    def until(self, status, name, url, *flags, seconds=30):
+    def until(self, status, name, url, *flags, seconds=90):
         """Ask until that is the status; what came."""
         deadline = time.monotonic() + seconds
         while (found := self.curl(name, url, *flags))[0] != status:

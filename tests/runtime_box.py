@@ -171,7 +171,7 @@ def settle(child):
         pass
 
 
-def read_console(child, until, seconds=5.0):
+def read_console(child, until, seconds=60.0):
     """What the terminal says, up to a text."""
     found, deadline = "", time.monotonic() + seconds
     while until not in found and time.monotonic() < deadline:

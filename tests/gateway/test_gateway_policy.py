@@ -137,7 +137,7 @@ def test_jwt_with_keys_given_roles_and_claims(world, echo):
         line = json.loads(world.cli("gateway", "audit", "--format", "json", "--tail", "1").stdout)
         return line["status"], line["subject"], line["why"]
 
-    wait_until(lambda: told() == (403, "bob", "rbac_access_denied_matched_policy[none]"), 30)
+    wait_until(lambda: told() == (403, "bob", "rbac_access_denied_matched_policy[none]"), 90)
 
 
 def test_jwt_keys_from_a_file_and_from_a_url_are_rotated(world, echo, serve, tmp_path):

@@ -247,7 +247,7 @@ def test_traces_go_to_a_collector():
             assert answer.text.startswith(f"00-{trace}-") and "b7ad6b7169203331" not in answer.text
             for _ in range(5):  # spans go out by fives, or after five seconds
                 assert world.curl("/a").text.startswith("00-")
-            wait_until(lambda: any(line == "POST /v1/traces" and bytes.fromhex(trace) in raw for line, raw in spans), 30)
+            wait_until(lambda: any(line == "POST /v1/traces" and bytes.fromhex(trace) in raw for line, raw in spans), 90)
         finally:
             world.close()
 
@@ -264,12 +264,12 @@ def test_a_killed_envoy_loses_only_what_was_not_yet_written(world):
 
     for number in range(10):
         assert world.curl(f"/one/first/{number}").status == 200
-    wait_until(lambda: len(told("/one/first/")) == 10, 30)  # without another request that would push them out
+    wait_until(lambda: len(told("/one/first/")) == 10, 90)  # without another request that would push them out
     for number in range(10):
         world.curl(f"/one/second/{number}")
     os.kill(pid_of(world), signal.SIGKILL)
     world.until(200, "/one/third")
-    wait_until(lambda: told("/one/third"), 30)
+    wait_until(lambda: told("/one/third"), 90)
     assert told("/one/first/") == [f"/one/first/{number}" for number in range(10)]
     assert len(told("/one/second/")) <= 10
 
@@ -285,7 +285,7 @@ def test_the_audit_log_is_followed_over_its_turns(world):
     world.until(200, "/one")
     log, admin = f"{world.folder}/data/gateway/audit.log", Admin(f"{world.folder}/run/gateway/admin.sock")
     world.curl("/one/before")
-    wait_until(lambda: os.path.exists(log) and b"/one/before" in b"".join(audit.tail(log, 100)), 30)
+    wait_until(lambda: os.path.exists(log) and b"/one/before" in b"".join(audit.tail(log, 100)), 90)
     following = subprocess.Popen([*COMMAND, "-H", f"unix://{world.socket}", "gateway", "audit", "--follow", "--tail", "5", "--format", "json"],
                                  stdout=subprocess.PIPE, text=True)
     end = threading.Timer(60, following.kill)

@@ -286,8 +286,11 @@ def test_with_init_the_program_is_not_pid_1(boxes):
 
 
 def test_with_init_signals_are_passed_on(boxes):
-    child, _ = boxes.start(boxes.spec("sh", "-c", "trap 'exit 5' TERM; while :; do sleep 0.02; done"), init=True)
-    time.sleep(0.1)
+    read, write = os.pipe()
+    child, _ = boxes.start(boxes.spec("sh", "-c", "trap 'exit 5' TERM; echo up; while :; do sleep 0.02; done"), write, init=True)
+    os.close(write)
+    assert os.read(read, 3) == b"up\n"
+    os.close(read)
     os.kill(child.pid, signal.SIGTERM)
     found = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOWAIT)
     assert (found.si_code, found.si_status) == (os.CLD_EXITED, 5)
