@@ -30,7 +30,7 @@ def caller():
                        "D": folder, "NAME": name, "RUNTIME": RUNTIME, "LC_ALL": "C.UTF-8"}
         with open(f"{folder}/log", "wb") as log:
             done = subprocess.run([*ISOLATED, "sh", "-eu", "-c", textwrap.dedent(script)], stdout=subprocess.PIPE,
-                                  stdin=subprocess.DEVNULL, stderr=log, text=True, env=environment, timeout=80)
+                                  stdin=subprocess.DEVNULL, stderr=log, text=True, env=environment, timeout=280)
         with open(f"{folder}/log", encoding="utf-8", errors="replace") as log:
             tail = log.read()[-4000:]
         assert done.returncode == 0, f"{done.stdout}\n{tail}"
