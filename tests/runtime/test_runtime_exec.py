@@ -48,7 +48,7 @@ def test_exec_that_cannot_be(boxes, running, process, text, code):
 def test_exec_as_another_user_with_a_terminal(boxes, running):
     child, bundle = running
     target = runtime_exec.Target(bundle.id, child.pid, child.pidfd, bundle.spec)
-    document = {**bundle.spec["process"], "args": ["sh", "-c", "tty; id -u; echo end; sleep 5"], "terminal": True,
+    document = {**bundle.spec["process"], "args": ["sh", "-c", "tty; id -u; echo end; sleep 500"], "terminal": True,
                 "user": {"uid": 1000, "gid": 1000}, "consoleSize": {"height": 10, "width": 20}}
     null = os.open("/dev/null", os.O_RDWR)
     one = runtime_exec.spawn_exec(target, document, (null, null, null))

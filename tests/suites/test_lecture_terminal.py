@@ -33,7 +33,7 @@ def test_the_size_follows_the_window(client):
     terminal.until(b"# ")
     ask(terminal, b"stty size", b"31 99\r\n")
     ask(terminal, b"tty; test -t 0 && test -t 1 && test -t 2 && echo three", b"three")
-    terminal.type(b"trap 'echo winch' WINCH; sleep 0.4; stty size\n")
+    terminal.type(b"trap 'echo winch' WINCH; until stty size | grep '4[3] 121'; do sleep 0.1; done\n")
     terminal.resize(43, 121)
     terminal.until(b"43 121\r\n")
     terminal.type(b"exit 9\n")
