@@ -86,4 +86,4 @@ def test_a_pattern_of_many_stars_does_not_hang() -> None:
     start = time.monotonic()
     Ignore("*a" * 30 + "b").excludes("a" * 200)
     Expander({"v": "a" * 2000}).word("${v%%" + "*a" * 30 + "b}")
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 30

@@ -157,21 +157,28 @@ def test_following_sees_each_frame_and_ends_when_told(tmp_path, pump):
         ended = asyncio.get_running_loop().create_future()
         files = LogFiles(str(tmp_path))
         follower = Follower(watch, files, ended)
-        out = []
+        out, came = [], asyncio.Event()
 
         async def reader():
             async for piece in LogReading(files, LogRequest(), False).pieces(follower):
                 out.append(materialise([piece]))
+                came.set()
+
+        async def seen(count):
+            async with asyncio.timeout(60):
+                while len(out) < count:
+                    came.clear()
+                    await came.wait()
 
         task = asyncio.create_task(reader())
-        await asyncio.sleep(0.05)
+        await seen(1)
         assert [texts(piece) for piece in out] == [[(1, b"before\n")]]
         pump.write(b"live\n")
-        await asyncio.sleep(0.05)
+        await seen(2)
         assert texts(out[-1]) == [(1, b"live\n")]
         pump.write(b"last\n", 2)
         ended.set_result(None)
-        await asyncio.wait_for(task, 1)
+        await asyncio.wait_for(task, 60)
         assert texts(b"".join(out))[-1] == (2, b"last\n")
         follower.close()
         files.close()

@@ -200,6 +200,7 @@ def test_stopped_reader_of_input_blocks_nobody():
                 sock.send(b"x" * 65536)
         except TimeoutError:
             pass
+        sock.settimeout(60)
         os.write(out_w, b"still here")  # output flows while input is stuck
         assert sock.recv(8 + 10)[8:] == b"still here"
         os.close(out_w)
