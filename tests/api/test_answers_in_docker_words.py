@@ -36,7 +36,7 @@ def test_bad_bodies_are_told_before_anything_is_looked_up(engine, path, body, ki
 
 
 def test_sizes_of_terminals(engine, sleeper):
-    made = engine.api("POST", f"/containers/{sleeper}/exec", {"Cmd": ["sleep", "9"], "Tty": True}).json["Id"]
+    made = engine.api("POST", f"/containers/{sleeper}/exec", {"Cmd": ["sleep", "1000"], "Tty": True}).json["Id"]
     for place in (f"/exec/{made}", f"/containers/{sleeper}"):
         for height, reason in (("-100", "value out of range"), ("x", "invalid syntax"), ("4294967296", "value out of range"),
                                ("", "invalid syntax")):

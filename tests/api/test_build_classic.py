@@ -246,7 +246,7 @@ def test_steps_have_the_default_confinement(engine):
 
 
 def test_leaving_the_client_stops_the_build(engine, leaks):
-    client = begin(engine, "FROM busybox\nRUN echo begun; sleep 60\nRUN echo never\n")
+    client = begin(engine, "FROM busybox\nRUN echo begun; sleep 1000\nRUN echo never\n")
     seen = b""
     while b"begun" not in seen:
         seen += client.recv(4096)
@@ -275,7 +275,7 @@ def test_prune_takes_what_its_filters_choose(engine):
 
 
 def test_a_build_is_cancelled_by_its_id(engine):
-    client = begin(engine, "FROM busybox\nRUN echo begun; sleep 600\n", "buildid=mine")
+    client = begin(engine, "FROM busybox\nRUN echo begun; sleep 10000\n", "buildid=mine")
     seen = b""
     while b"begun" not in seen:
         seen += client.recv(4096)

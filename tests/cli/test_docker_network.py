@@ -82,7 +82,7 @@ def test_publish_reach_inspect_and_let_go(engine):
 def test_ephemeral_ports_udp_and_ranges(engine):
     low = free_port() // 10 * 10
     docker(engine, "run", "-d", "--name", "many", "-p", "80", "-p", f"127.0.0.1:{low}-{low + 3}:90/udp", "-P",
-           "--expose", "99", "busybox", "sleep", "60")
+           "--expose", "99", "busybox", "sleep", "1000")
     ports = json.loads(docker(engine, "inspect", "-f", "{{json .NetworkSettings.Ports}}", "many"))
     assert int(ports["80/tcp"][0]["HostPort"]) >= 32768
     assert int(ports["99/tcp"][0]["HostPort"]) >= 32768
@@ -94,7 +94,7 @@ def test_a_network_of_ones_own(engine):
     network_id = docker(engine, "network", "create", "--label", "a=b", "--subnet", "10.249.7.0/24", "own")
     try:
         docker(engine, "run", "-d", "--name", "fixed", "--network", "own", "--ip", "10.249.7.77", "--network-alias", "x",
-               "busybox", "sleep", "60")
+               "busybox", "sleep", "1000")
         found = json.loads(docker(engine, "inspect", "fixed"))[0]["NetworkSettings"]["Networks"]["own"]
         assert (found["IPAddress"], found["Gateway"], found["NetworkID"]) == ("10.249.7.77", "10.249.7.1", network_id)
         assert found["DNSNames"][:2] == ["fixed", "x"]
@@ -117,7 +117,7 @@ def test_a_network_of_ones_own(engine):
 def test_modes_and_refusals(engine):
     assert "eth0" not in docker(engine, "run", "--rm", "--network", "none", "busybox", "ip", "a")
     assert "LOOPBACK,UP" in docker(engine, "run", "--rm", "--network", "none", "busybox", "ip", "a")
-    docker(engine, "run", "-d", "--name", "first", "busybox", "sleep", "60")
+    docker(engine, "run", "-d", "--name", "first", "busybox", "sleep", "1000")
     address = docker(engine, "inspect", "-f", "{{.NetworkSettings.IPAddress}}", "first")
     assert address in docker(engine, "run", "--rm", "--network", "container:first", "busybox", "ip", "a")
     assert f"{engine.bridge}:" in docker(engine, "run", "--rm", "--network", "host", "busybox", "cat", "/proc/net/dev")
@@ -164,7 +164,7 @@ def test_volumes_live_as_long_as_they_should(engine):
     docker(engine, "run", "--rm", "-v", "data:/d", "busybox", "sh", "-c", "echo kept >/d/file")
     assert docker(engine, "run", "--rm", "-v", "data:/d:ro", "busybox", "cat", "/d/file") == "kept"
     docker(engine, "run", "--rm", "-v", "data:/d:ro", "busybox", "touch", "/d/file", fails="Read-only")
-    container = docker(engine, "run", "-d", "--name", "user", "-v", "data:/d", "-v", "/anonymous", "busybox", "sleep", "60")
+    container = docker(engine, "run", "-d", "--name", "user", "-v", "data:/d", "-v", "/anonymous", "busybox", "sleep", "1000")
     docker(engine, "volume", "rm", "data", fails=rf"remove data: volume is in use - \[{container}\]")
     names = docker(engine, "volume", "ls", "-q").split()
     assert len(names) == 2
@@ -209,7 +209,7 @@ def test_dual_stack_by_the_cli(engine):
     docker(engine, "network", "create", "--ipv6", "--subnet", "fd00:dead:7::/64", "six")
     try:
         docker(engine, "run", "-d", "--name", "fixed6", "--network", "six", "--ip6", "fd00:dead:7::77", "busybox",
-               "sleep", "60")
+               "sleep", "1000")
         found = json.loads(docker(engine, "inspect", "fixed6"))[0]["NetworkSettings"]["Networks"]["six"]
         assert (found["GlobalIPv6Address"], found["IPv6Gateway"], found["GlobalIPv6PrefixLen"]) == (
             "fd00:dead:7::77", "fd00:dead:7::1", 64)

@@ -84,7 +84,7 @@ def test_replicas_come_and_go_and_no_request_fails(world):
 def test_a_port_that_is_taken_is_an_error_of_the_start(own_world):
     world = own_world
     with socket.create_server(("127.0.0.1", world.port)):
-        made = world.create("sleep", "9", Labels={"corten.gateway.path": "/x"}, ExposedPorts={"80/tcp": {}})
+        made = world.create("sleep", "1000", Labels={"corten.gateway.path": "/x"}, ExposedPorts={"80/tcp": {}})
         answer = world.api("POST", f"/containers/{made}/start")
         assert answer.status == 400 and "Address already in use" in answer.message, answer.body
         assert world.inspect(made)["State"]["Status"] == "created"

@@ -92,7 +92,7 @@ def test_run_passes_the_status(oci):
 
 
 def test_names_are_taken_once(oci):
-    path = oci.bundle("sleep", "9")
+    path = oci.bundle("sleep", "1000")
     oci("create", "-b", path, "c")
     code, _, text = oci("create", "-b", path, "c")
     assert code == 1 and "container with given ID already exists" in text
@@ -196,7 +196,7 @@ def test_console_socket(oci):
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(name)
     listening.listen(1)
-    path = oci.bundle("sh", "-c", "tty; sleep 9", terminal=True)
+    path = oci.bundle("sh", "-c", "tty; sleep 1000", terminal=True)
     code, _, text = oci("create", "-b", path, "c")
     assert code == 1 and "console socket" in text
     assert oci("create", "-b", path, "--console-socket", name, "c")[0] == 0
@@ -238,7 +238,7 @@ def test_a_failing_hook_fails_create(oci):
 
 def test_a_hook_is_given_no_more_than_its_time(oci):
     def change(spec):
-        spec["hooks"] = {"createContainer": [{"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}]}
+        spec["hooks"] = {"createContainer": [{"path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": 1}]}
     code, _, text = oci("create", "-b", oci.bundle("true", change=change), "c")
     assert code == 1 and "timed out after 1s" in text
 
