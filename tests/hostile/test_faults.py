@@ -314,7 +314,7 @@ def test_damaged_files_of_a_run(own_engine):
 def test_a_clock_that_was_set_back_and_forth(own_engine):
     """Ends keep their codes and logs their lines, whatever the times on record say."""
     engine = own_engine
-    ref = engine.run("sh", "-c", "for i in 1 2 3 4 5 6; do echo line $i; sleep 0.05; done; exit 7", name="ends")
+    ref = engine.run("sh", "-c", "for i in 1 2 3 4 5 6; do echo line $i; sleep 0.3; done; exit 7", name="ends")
     kept = f"{engine.folder}/run/exits/{ref}.json"
     engine.kill()
     until(lambda: os.path.exists(kept), "its end is on record")
