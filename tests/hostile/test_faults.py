@@ -18,7 +18,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from daemon_process import REPOSITORY
+from daemon_process import DOCKER, REPOSITORY
 
 PATIENCE_S = 60
 
@@ -157,6 +157,24 @@ def test_a_part_that_is_stopped(own_engine, role):
     assert until(lambda: engine.logs(ends).endswith("bye\n"), "the output is there")
     assert len(engine.logs(ends)) == 300004
     works(engine)
+
+
+def test_the_code_of_an_exec_is_told_however_late(own_engine):
+    """The output's end is seen at once; the end itself is the zygote's to tell."""
+    engine = own_engine
+    engine.run("sleep", "1000", name="steady")
+    exec_ = [DOCKER, "-H", f"unix://{engine.socket}", "exec", "-i", "steady", "sh", "-c", "echo up; read word; exit 7"]
+    with subprocess.Popen(exec_, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout.readline() == "up\n"
+        zygote = engine.pid_of("zygote")
+        os.kill(zygote, signal.SIGSTOP)
+        try:
+            running.stdin.write("go\n")
+            running.stdin.flush()
+            time.sleep(3)
+        finally:
+            os.kill(zygote, signal.SIGCONT)
+        assert running.wait(PATIENCE_S) == 7
 
 
 # --- a full disk

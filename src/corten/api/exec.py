@@ -1,7 +1,5 @@
 """The exec family of the API: create, start (a hijacked stream, or detached), resize, inspect."""
 
-import asyncio
-
 from corten.api.attach import stream_type, terminal_size
 from corten.api.request import Request
 from corten.api.response import Response, empty, hijacked, json_response
@@ -11,8 +9,6 @@ from corten.engine.engine import Engine
 from corten.engine.exec import close_all
 from corten.engine.records import ExecRequest, ExecStartRequest
 from corten.engine.streams import STDOUT, frame_header, parse_detach_keys, run_duplex
-
-EXIT_WAIT_S = 2.0
 
 
 async def create(request: Request, engine: Engine) -> Response:
@@ -47,9 +43,7 @@ async def start(request: Request, engine: Engine) -> Response:
         ended = await run_duplex(connection, stdin_fd=stdin, stdout_fd=started.stdout, stderr_fd=started.stderr,
                                  tty=asked.tty, framed=not body.tty, detach_keys=keys, exited=exited)
         if not ended.detached and not ended.disconnected and not exited.done():
-            # the output's end may come a little before the process's, and a client asks for the code when the stream
-            # ends; one that has closed its output and goes on is not waited for
-            await asyncio.wait({exited}, timeout=EXIT_WAIT_S)
+            await engine.execs.code_is_known(exec_id)
     finally:
         connection.close()
     return hijacked()

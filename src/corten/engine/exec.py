@@ -17,6 +17,7 @@ from corten.engine.records import ContainerRecord, ExecRequest
 from corten.engine.schema import Schema
 from corten.engine.spec import ALL_CAPABILITIES, build_exec_process, capabilities
 from corten.engine.users import User, resolve_user
+from corten.linux import process
 from corten.zygote.client import ExecStarted, StartFailed
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 PREFIX = "OCI runtime exec failed: exec failed: unable to start container process: "
 KEPT_FINISHED = 512
+GOES_ON_S, NEWS_S = 2.0, 60.0  # of who has closed its outputs; of an end that is yet to be told
 AFTERWARDS_S = 0.05  # what nobody waits for is done for many at once
 KEEP_S = 0.02  # most are over by then
 
@@ -74,6 +76,17 @@ class Execs:
     def exited(self, exec_id: str) -> "asyncio.Future[None]":
         """Done when it has ended. Many may wait for it: by asyncio.wait, which does not cancel it."""
         return self._ended[exec_id]
+
+    async def code_is_known(self, exec_id: str) -> None:
+        """Its outputs have ended: returns when its end is on record, or after two seconds if it goes on without them.
+
+        A client asks for the code once the stream has ended. The news of an end that is there may take its time on a
+        busy machine: it is waited for.
+        """
+        made, ended = self.get(exec_id), self._ended[exec_id]
+        await asyncio.wait({ended}, timeout=GOES_ON_S)
+        if not ended.done() and process.state(made.pid) in "ZX":
+            await asyncio.wait({ended}, timeout=NEWS_S)
 
     # --- create and start
 
