@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -19,7 +20,7 @@ from corten.build.arguments import BuildArguments
 from corten.build.context import Tree, select
 from corten.build.copying import copy_operation
 from corten.build.dockerfile import parse
-from corten.build.graph import Vertex, source
+from corten.build.graph import Vertex, files_name, source
 from corten.build.heredocs import inline_path, script_of
 from corten.build.instructions import Command, Plan, Stage, read_plan
 from corten.build.ops import Backend, CommandFailed, Copy, MakeFolder, Operation, Run, RunStep
@@ -197,12 +198,12 @@ class ClassicBuild:
         operation = await self._operation(work, command)
         if self.options.buildkit and command.flag("link") == "true" and isinstance(operation, Copy):
             commit, empty = operation.commit, link.alone(operation)
-            layer = Vertex(source(empty), operation, epoch=self.options.epoch)
+            layer = Vertex(source(empty), operation, epoch=self.options.epoch, content=True)
             operation = link.OnTop(operation, commit, await work.solver.solve(layer, work.teller))
         if self.options.buildkit:
             history.reword(work.state, command, operation)
         below = work.state.image
-        vertex = Vertex(source(below), operation, epoch=self.options.epoch)
+        vertex = Vertex(source(below), operation, epoch=self.options.epoch, content=self.options.buildkit)
         work.state.adopt(image := await work.solver.solve(vertex, work.teller))
         self.done.append(provenance.Step(operation, below.id, image.id, (command.line, command.end_line)))
 
@@ -240,6 +241,9 @@ class ClassicBuild:
         if command.heredocs and program[-1] == inline_path(command.heredocs):
             step.inline = (program[-1], command.heredocs[0].chomped)
             flags.append(step.inline[1])
+        if self.options.buildkit:
+            around = [state.config["Env"], step.user, step.working_dir, self.backend.surroundings()]
+            flags.append(json.dumps(around))
         return Run(state.document, [f"|{len(recorded)}", *recorded, *program] if recorded else program, step, flags)
 
     async def _run_flags(self, work: StageWork, command: Command, step: RunStep) -> list[str]:
@@ -260,7 +264,7 @@ class ClassicBuild:
             origin = mount.values.get("from", "scratch")
             if mount.kind in ("bind", "cache") and origin != "scratch" and not self._is_folder(origin):
                 mount.image = await self._image(work.index, mount.values["from"])
-                decides.append(mount.image.id)
+                decides.append(files_name(mount.image))
             elif mount.kind == "bind":
                 mount.tree = tree = await self._tree(work.index, origin if self._is_folder(origin) else "")
                 found = await asyncio.to_thread(select, tree, [mount.path or "."], [], self.backend.check)

@@ -12,13 +12,10 @@ from collections.abc import Callable
 
 from corten.base.errors import InvalidArgument
 from corten.build.dockerignore import Ignore
-from corten.build.files import CHUNK, DEPTH, FOLDER, READ, Source, opened
+from corten.build.files import CHUNK, DEPTH, FOLDER, READ, Source, attributes, opened
 from corten.build.owner import Mode
 from corten.linux.path import is_folder, open_in_root
 from corten.linux.path import make_folder as new_folder
-
-_CAPABILITY = "security.capability"
-_USER = "user."
 
 
 class Copier:
@@ -274,9 +271,8 @@ def _copy_bytes(source: int, target: int, size: int, check: Callable[[], None]) 
 
 def _copy_attributes(source: int, target: int) -> None:
     """A program's capabilities and the user's own attributes; after the owner, since a change of it drops the first."""
-    for name in os.listxattr(source):
-        if name == _CAPABILITY or name.startswith(_USER):
-            try:
-                os.setxattr(target, name, os.getxattr(source, name))
-            except OSError:
-                continue  # the file system has none
+    for name, value in attributes(source):
+        try:
+            os.setxattr(target, name, value)
+        except OSError:
+            continue  # the file system has none

@@ -77,8 +77,9 @@ async def copy_operation(state: StageState, command: Command, trees: Callable[[s
         return parse_owner(asked.chown, root) if asked.chown else None if keep_owner else (0, 0)
 
     text = " ".join([asked.chmod, asked.unpack, asked.keep_git_dir, *asked.excludes])
-    return Copy(state.no_op(f"{name} {given}{digest} in {target} ", spaced=False), state.document, pieces,
-                destination(state, target), owner, bool(asked.chown), mode, asked.excludes, text)
+    content = f"{name} {given}{digest}"
+    return Copy(state.no_op(f"{content} in {target} ", spaced=False), state.document, pieces,
+                destination(state, target), owner, bool(asked.chown), mode, asked.excludes, text, content)
 
 
 def destination(state: StageState, target: str) -> str:

@@ -20,6 +20,7 @@ READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 CHUNK = 1 << 20
 DEPTH = 512
+_CAPABILITY, _USER = "security.capability", "user."
 
 
 class Cancelled(Exception):
@@ -58,7 +59,7 @@ class Source:
 # --- digests
 
 class Digester:
-    """Digest of a source: names, types, permissions, links, contents; not times. With owners when asked.
+    """Digest of a source: names, types, permissions, links, contents, attributes; not times. With owners when asked.
 
     excludes: what a copy leaves out, by paths below the source.
     """
@@ -119,10 +120,22 @@ class Digester:
                 raise InvalidArgument(f"{path.lstrip('/')}: devices and sockets are not copied")
 
     def _content(self, descriptor: int, digest: hashlib._Hash) -> None:
+        _attributes(descriptor, digest)
         while part := os.read(descriptor, CHUNK):
             digest.update(part)
             if len(part) == CHUNK:
                 self._check()
+
+
+def _attributes(descriptor: int, digest: hashlib._Hash) -> None:
+    for name, value in attributes(descriptor):
+        digest.update(f"\0{name} {len(value)}\0".encode("utf-8", "surrogateescape") + value)
+
+
+def attributes(descriptor: int) -> list[tuple[str, bytes]]:
+    """The extended attributes that a copy of a file keeps, in order: a program's capabilities and the user's own."""
+    return [(name, os.getxattr(descriptor, name)) for name in sorted(os.listxattr(descriptor))
+            if name == _CAPABILITY or name.startswith(_USER)]
 
 
 class opened:

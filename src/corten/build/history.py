@@ -27,8 +27,6 @@ def reword(state: StageState, command: Command, operation: Operation) -> None:
 
     operation.commit = commit
     operation.created_by = f"{COMMENT}\0{operation.created_by}"
-    if isinstance(operation, Run):
-        operation.flags.append(COMMENT)
 
 
 def _line(state: StageState, command: Command, operation: Operation) -> str:

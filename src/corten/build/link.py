@@ -26,6 +26,9 @@ class OnTop(Operation):
         """What the layer holds decides, not where it came from."""
         return f"{super().key()}\0{self.made.id}"
 
+    def files_key(self) -> str:
+        return "\0".join(["OnTop", *self.made.document["rootfs"]["diff_ids"]])
+
     async def execute(self, backend: Backend, image: BuildImage, observer: Observer) -> Layer | None:
         return await backend.put_on_top(image, self.made)
 

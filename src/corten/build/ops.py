@@ -122,6 +122,12 @@ class Backend(Protocol):
     def remember(self, key: str, image: BuildImage, description: str) -> None:
         """Under a vertex's digest; `description`: what people are shown of the step."""
 
+    def renew(self, key: str, image: BuildImage, description: str) -> None:
+        """Of what is remembered under a digest, or is now, this image has the same files and was made last."""
+
+    def surroundings(self) -> str:
+        """What the caller says of every RUN: network, hosts, limits."""
+
     def check(self) -> None:
         """Raises Cancelled when the build was given up; safe in any thread."""
 
@@ -141,6 +147,10 @@ class Operation:
         """All that decides the result besides the parent."""
         return f"{type(self).__name__}\0{self.created_by}"
 
+    def files_key(self) -> str | None:
+        """All that decides the files besides those below; None when it makes none."""
+        return None
+
     async def execute(self, backend: Backend, image: BuildImage, observer: Observer) -> Layer | None:
         """Do it; the layer it made, None when no file changed."""
         observer.running(backend.new_id())
@@ -159,6 +169,9 @@ class MakeFolder(Operation):
     def key(self) -> str:
         return f"{super().key()}\0{self.user}"
 
+    def files_key(self) -> str:
+        return f"MakeFolder\0{self.path}\0{self.user}"
+
     async def execute(self, backend: Backend, image: BuildImage, observer: Observer) -> Layer | None:
         observer.running(backend.new_id())
         return await backend.change(image, self._make)
@@ -176,7 +189,8 @@ class MakeFolder(Operation):
 class Run(Operation):
     """RUN: `recorded` is the command as it goes into the history, build arguments before it.
 
-    `flags` is what else decides the result: its flags, and the content behind its bind mounts.
+    `flags` is what else decides the result: its flags, the content behind its bind mounts, and where it is named by
+    files the environment, user and folder it runs with.
     """
 
     __slots__ = ("flags", "recorded", "step")
@@ -187,6 +201,9 @@ class Run(Operation):
 
     def key(self) -> str:
         return "Run\0" + json.dumps(self.recorded) + (json.dumps(self.flags) if self.flags else "")
+
+    def files_key(self) -> str:
+        return self.key()
 
     async def execute(self, backend: Backend, image: BuildImage, observer: Observer) -> Layer | None:
         return await backend.run(image, self.step, observer)
@@ -208,22 +225,32 @@ class Piece:
 
 
 class Copy(Operation):
-    """COPY and ADD. owner None: as in the source; chowned: it was asked for; excludes: what of folders is left out."""
+    """COPY and ADD. owner None: as in the source; chowned: it was asked for; excludes: what of folders is left out.
 
-    __slots__ = ("chowned", "destination", "excludes", "mode", "owner", "pieces", "text")
+    content: the digest of what is brought, and under which flags.
+    """
+
+    __slots__ = ("chowned", "content", "destination", "excludes", "mode", "owner", "pieces", "text")
 
     def __init__(self, created_by: str, commit: Commit, pieces: list[Piece], destination: str,
                  owner: Callable[[int], tuple[int, int] | None], chowned: bool, mode: Mode | None,
-                 excludes: list[str], text: str) -> None:
+                 excludes: list[str], text: str, content: str) -> None:
         super().__init__(created_by, commit)
+        self.content = content
         self.pieces, self.destination, self.owner, self.chowned = pieces, destination, owner, chowned
         self.mode, self.excludes, self.text = mode, Ignore("\n".join(excludes)) if excludes else None, text
 
     def key(self) -> str:
+        return "\0".join(["Copy", self.created_by, *self._landing()])
+
+    def files_key(self) -> str:
+        return "\0".join(["Copy", self.content, *self._landing()])
+
+    def _landing(self) -> list[str]:
         """`text`: the flags; a file's name is where it lands, a folder's is not."""
         names = [piece.name or (piece.path if piece.base is not None else piece.path.rpartition("/")[2])
                  for piece in self.pieces]
-        return "\0".join(["Copy", self.created_by, self.destination, self.text, *names])
+        return [self.destination, self.text, *names]
 
     async def execute(self, backend: Backend, image: BuildImage, observer: Observer) -> Layer | None:
         unpacked = await self._unpack(backend)

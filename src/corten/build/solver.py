@@ -1,6 +1,9 @@
 """Solves vertices: out of the cache when the same work was done before, by waiting when another build is at it, else by
 doing it.
 
+A step named by files (graph.py) is remembered by an image that may have another configuration and history: then those
+files get this build's, with the time at which they were made. Equal builds are so the same image, to the id.
+
 Who comes second to a step sees its output from the beginning. When the first fails or leaves, the second does it
 itself: what it was lent (secrets, a network) may be other than what the first had.
 """
@@ -11,8 +14,8 @@ import asyncio
 from collections.abc import Callable
 
 from corten.build.graph import Vertex
-from corten.build.ops import Backend, Observer
-from corten.build.stage import BuildImage
+from corten.build.ops import Backend, Observer, Operation
+from corten.build.stage import BuildImage, Layer
 
 _KEPT_BYTES = 1 << 20  # of a step's output, for who comes second
 
@@ -68,7 +71,7 @@ class Solver:
         flights = self.backend.flights
         joined = False
         while True:
-            if (found := self.backend.recall(vertex.digest)) is not None:
+            if (found := self._here(vertex, parent, self.backend.recall(vertex.digest))) is not None:
                 if not joined:
                     observer.cached()
                 return found
@@ -83,7 +86,8 @@ class Solver:
                 leave()
         flight = flights[vertex.digest] = Flight(observer)
         try:
-            if (found := await self.backend.recall_elsewhere(vertex.digest)) is not None:
+            elsewhere = await self.backend.recall_elsewhere(vertex.digest)
+            if (found := self._here(vertex, parent, elsewhere)) is not None:
                 observer.cached()
                 self._remember(vertex, found)
                 return found
@@ -91,6 +95,25 @@ class Solver:
         finally:
             del flights[vertex.digest]
             flight.over.set_result(None)
+
+    def _here(self, vertex: Vertex, parent: BuildImage, found: BuildImage | None) -> BuildImage | None:
+        """What is remembered of a vertex as the image that comes after `parent`; None when there is none."""
+        if found is None or not vertex.by_files:
+            return found
+        operation = vertex.operation
+        assert operation is not None
+        below, above = (list(image.document["rootfs"]["diff_ids"]) for image in (parent, found))
+        if above[:len(below)] != below or len(above) > len(below) + 1:  # what comes from elsewhere may be anything
+            return None
+        layer = Layer(found.layers[-1], above[-1]) if len(above) > len(below) else None
+        document = operation.commit(operation.created_by, layer)
+        if "created" in document and (created := found.document.get("created")):
+            document["created"] = created
+            for entry in document["history"][-1:]:
+                entry["created"] = created
+        image = self.backend.register(document, found.layers, parent.id)
+        self.backend.renew(vertex.digest, image, _description(operation))
+        return image
 
     async def _work(self, vertex: Vertex, parent: BuildImage, observer: Observer) -> BuildImage:
         operation = vertex.operation
@@ -105,4 +128,8 @@ class Solver:
 
     def _remember(self, vertex: Vertex, image: BuildImage) -> None:
         assert vertex.operation is not None
-        self.backend.remember(vertex.digest, image, vertex.operation.created_by.rpartition("\0")[2])
+        self.backend.remember(vertex.digest, image, _description(vertex.operation))
+
+
+def _description(operation: Operation) -> str:
+    return operation.created_by.rpartition("\0")[2]

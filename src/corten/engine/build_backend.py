@@ -195,6 +195,13 @@ class EngineBackend:
         self.steps[key] = image.id
         self._engine.builds.cache.remember(key, image.id, description)
 
+    def renew(self, key: str, image: BuildImage, description: str) -> None:
+        self.steps[key] = image.id
+        self._engine.builds.cache.renew(key, image.id, description)
+
+    def surroundings(self) -> str:
+        return msgspec.json.encode(self._limits.host_config()).decode()
+
     # --- trees and layers
 
     def _lowers(self, image: BuildImage) -> list[str]:

@@ -97,6 +97,15 @@ class BuildCache:
         record = self._records[key] = CacheRecord(image_id, now, now, 0, description)
         self._write(key, record)
 
+    def renew(self, key: str, image_id: str, description: str) -> None:
+        """Of a step that is known another image has the same files now, and is to be what keeps them."""
+        record = self._records.get(key)
+        if record is None:
+            self.remember(key, image_id, description)
+        elif record.image != image_id:
+            record.image, record.description = image_id, description
+            self._write(key, record)
+
     def _write(self, key: str, record: CacheRecord) -> None:
         self._engine.db.put("build_cache", key, msgspec.json.encode(record))
         self._written[key] = record.used_ns
