@@ -17,7 +17,7 @@ from grpclib.const import Cardinality
 
 from corten.api.buildkit.sessions import Session
 from corten.base.errors import InvalidArgument
-from corten.build.buildkit.connection import send_many
+from corten.build.buildkit.connection import Inbox, send_many
 from corten.build.buildkit.messages import MESSAGES, new
 from corten.build.context import DOCKERFILE_LIMIT
 
@@ -116,7 +116,7 @@ class _Transfer:
     """One DiffCopy under way."""
 
     def __init__(self, stream: Any) -> None:
-        self._stream = stream
+        self._stream, self._inbox = stream, Inbox(stream, MESSAGES["Packet"])
         self.entries: list[Any] = []
         self._wanted: list[int] = []  # regular files not asked for yet, the next one last
         self._asked: dict[int, int] = {}  # bytes that are to come, by entry
@@ -125,7 +125,7 @@ class _Transfer:
         self._ended: set[int] = set()
 
     async def _next(self) -> Any:
-        packet = await self._stream.recv_message()
+        packet = await self._inbox.next()
         if packet is None:
             raise InvalidArgument("the client ended the transfer of its files")
         if packet.type == ERR:
@@ -224,7 +224,7 @@ class _Transfer:
     async def finish(self) -> None:
         """FIN on both sides."""
         await self._stream.send_message(new("Packet", type=FIN), end=True)  # an open half would be reset by Go's server
-        while (packet := await self._stream.recv_message()) is not None and packet.type != FIN:
+        while (packet := await self._inbox.next()) is not None and packet.type != FIN:
             if packet.type == ERR:
                 raise InvalidArgument(f"error from sender: {packet.data.decode('utf-8', 'replace')}")
 
