@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection: requests in turn, bodies as they are asked for, answers, and the hijack.
 
-h11 parses and keeps the rules of the protocol; this file moves bytes and decides when to read. One request at a time:
-what a client sends ahead waits in the socket.
+exchange.py parses and keeps the rules of the protocol; this file moves bytes and decides when to read. One request at a
+time: what a client sends ahead waits in the socket.
 """
 
 import asyncio
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import h11
 
 from corten.api.errors import error_response
+from corten.api.exchange import NO_BODY, REASON, Exchange, Head
 from corten.api.request import Headers, Request
-from corten.api.response import RAW_STREAM, Response, encode
+from corten.api.response import JSON, RAW_STREAM, TEXT, Response, encode
 from corten.api.router import Route
 from corten.api.stream import Connection, close_gently, grow_send_buffer, is_hung_up
 from corten.api.versions import COMMON_HEADERS, NEWEST, for_version, split_version
@@ -25,20 +26,21 @@ from corten.engine.streams import FileSpan, PipeSpan
 if TYPE_CHECKING:
     from corten.api.server import Server
 
-HEADER_LIMIT_BYTES = 128 << 10
 RECEIVE_BYTES = 256 << 10
 _DRAIN_LIMIT_BYTES = 256 << 10
 _DRAIN_S = 1.0
-_REASON = {status.value: status.phrase.encode() for status in HTTPStatus}
 _COMMON = [(name.encode(), value.encode()) for name, value in COMMON_HEADERS]
-_NO_BODY = frozenset((204, 304))
+_SOUND = {  # content type -> the lines that begin most answers
+    kind: b"".join(b"%b: %b\r\n" % pair for pair in (*_COMMON, *([(b"Content-Type", kind.encode())] if kind else [])))
+    for kind in ("", JSON, TEXT)
+}
 
 
 class HttpConnection:
     """A client's connection from accept to close. Made by the server; lives by the loop's callbacks."""
 
     __slots__ = (
-        "_body_ended", "_ended", "_gone", "_http", "_out", "_raw", "_read_only", "_reading", "_route", "_server",
+        "_ended", "_gone", "_http", "_out", "_raw", "_read_only", "_reading", "_route", "_server",
         "_socket", "_task", "_waiter",
     )
 
@@ -46,13 +48,12 @@ class HttpConnection:
         self._server = server
         self._read_only = read_only
         self._socket = sock
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_LIMIT_BYTES)
+        self._http = Exchange()
         self._out = Connection(server.loop, sock, server.watch)
         self._raw = False
         self._reading = False
         self._ended = False  # the client has ended its direction
         self._gone = False  # the client has closed both
-        self._body_ended = True
         self._route: Route | None = None
         self._task: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -81,7 +82,7 @@ class HttpConnection:
             return
         except OSError:
             data = b""
-        self._http.receive_data(data)
+        self._http.receive(data)
         if not data:
             self._ended = True
         if self._task is None:
@@ -110,20 +111,20 @@ class HttpConnection:
 
     def _next_request(self) -> None:
         try:
-            event = self._http.next_event()
+            head = self._http.begin()
         except h11.RemoteProtocolError as error:
             self._refuse(error)
-            return
-        if event is h11.NEED_DATA:
-            if self._http.trailing_data[0]:
+        except EOFError:
+            self.close()
+        else:
+            if head is not None:
+                if self._server.slow:
+                    self._server.slow.pop(self, None)
+                self._begin(head)
+                return
+            if self._http.half_a_head:
                 self._server.wait_for_header(self)
             self._resume()
-        elif isinstance(event, h11.Request):
-            if self._server.slow:
-                self._server.slow.pop(self, None)
-            self._begin(event)
-        else:
-            self.close()
 
     def give_up_waiting(self) -> None:
         """The header has not come in time."""
@@ -147,33 +148,28 @@ class HttpConnection:
 
     # --- one request
 
-    def _begin(self, event: h11.Request) -> None:
-        headers: dict[str, str] = {}
-        for name, value in event.headers:
-            key = name.decode("latin-1")
-            headers[key] = f"{headers[key]}, {value.decode('latin-1')}" if key in headers else value.decode("latin-1")
+    def _begin(self, head: Head) -> None:
+        headers = head.headers
         if "content-length" in headers and "transfer-encoding" in headers:
             self._say_and_close(400, "malformed HTTP request: both Content-Length and Transfer-Encoding")
             return
-        if event.http_version not in (b"1.1", b"1.0"):
+        if head.version not in (b"1.1", b"1.0"):
             self._say_and_close(505, "HTTP Version Not Supported")
             return
-        self._body_ended = False
         has_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
         if not has_body:
-            self._http.next_event()  # the end of the message is there already
-            self._body_ended = True
+            self._http.read()  # the end of the message is there already
             self._resume()
-        self._task = self._server.loop.create_task(self._serve(event, headers, has_body))
+        self._task = self._server.loop.create_task(self._serve(head, has_body))
 
-    async def _serve(self, event: h11.Request, headers: dict[str, str], has_body: bool) -> None:
+    async def _serve(self, head: Head, has_body: bool) -> None:
         version, route = NEWEST, None
-        method = event.method.decode("ascii")
+        method = head.method
         try:
             try:
-                asked, path, query = parse_target(event.target)
+                asked, path, query = parse_target(head.target)
                 version = asked or NEWEST
-                request = Request(method, path, query, headers, self, version, has_body)
+                request = Request(method, path, query, head.headers, self, version, has_body)
                 self._route = route = self._server.route(request, asked, self._read_only)
                 response = await self._server.answer(request, route)
             except Error as error:
@@ -191,25 +187,17 @@ class HttpConnection:
 
     async def read_body(self) -> bytes:
         """The next piece of the request's body; b"" at its end. Raises InvalidArgument: bad framing, or cut off."""
-        while not self._body_ended:
-            try:
-                event = self._http.next_event()
-            except h11.RemoteProtocolError as error:
-                raise InvalidArgument(f"malformed request body: {error}") from None
-            if isinstance(event, h11.Data):
-                return event.data
-            if isinstance(event, h11.EndOfMessage):
-                self._body_ended = True
-                self._resume()
-            elif event is h11.NEED_DATA:
-                await self._more()
-            else:
-                raise InvalidArgument("the request body was cut off")
-        return b""
+        if self._http.body_ended:
+            return b""
+        while (piece := self._http.read()) is None:
+            await self._more()
+        if not piece:
+            self._resume()
+        return piece
 
     async def _more(self) -> None:
-        if self._http.they_are_waiting_for_100_continue:
-            await self._out.write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
+        if self._http.waits_for_word:
+            await self._out.write(self._http.word())
         self._waiter = self._server.loop.create_future()
         self._resume()
         try:
@@ -226,26 +214,37 @@ class HttpConnection:
             if route is not None and version < NEWEST and response.status < 400:
                 value = for_version(route.key, version, value)
             body = encode(value)
+        if version <= NEWEST and route is not None and (data := self._whole(response, body)):
+            await self._out.write(data)
+            return
         headers = list(_COMMON) if route is not None or version > NEWEST else []
         if response.content_type:
             headers.append((b"Content-Type", response.content_type.encode()))
         headers += [(name.encode(), value.encode()) for name, value in response.headers]
         headers.append((b"Date", _date()))
-        if response.stream is None and response.status not in _NO_BODY:
+        if response.stream is None and response.status not in NO_BODY:
             headers.append((b"Content-Length", b"%d" % len(body)))
-        if self._http.they_are_waiting_for_100_continue:
+        if self._http.waits_for_word:
             headers.append((b"Connection", b"close"))
-        reason = _REASON.get(response.status, b"")
-        data = self._http.send(h11.Response(status_code=response.status, headers=headers, reason=reason)) or b""
+        reason = REASON.get(response.status, b"")
+        writer = self._http.writer
+        data = writer.send(h11.Response(status_code=response.status, headers=headers, reason=reason)) or b""
         if response.stream is not None and method != "HEAD":
             grow_send_buffer(self._socket)
             await self._out.write(data)
             await self._send_stream(response)
         elif body and method != "HEAD":
-            data += self._http.send(h11.Data(data=body)) or b""
-        data = (b"" if response.stream is not None else data) + (self._http.send(h11.EndOfMessage()) or b"")
+            data += writer.send(h11.Data(data=body)) or b""
+        data = (b"" if response.stream is not None else data) + (writer.send(h11.EndOfMessage()) or b"")
         if data:
             await self._out.write(data)
+
+    def _whole(self, response: Response, body: bytes) -> bytes | None:
+        """An answer of the usual kind as bytes, None for any other."""
+        lines = _SOUND.get(response.content_type)
+        if lines is None or response.stream is not None or response.headers or response.status not in REASON:
+            return None
+        return self._http.whole(response.status, b"%bDate: %b\r\n" % (lines, _date()), body)
 
     async def _send_stream(self, response: Response) -> None:
         """Each piece as it comes. When the client goes, an operation that must end goes on unheard."""
@@ -266,7 +265,7 @@ class HttpConnection:
 
     async def _send_piece(self, piece: bytes | FileSpan | PipeSpan) -> None:
         if isinstance(piece, (FileSpan, PipeSpan)):
-            for part in self._http.send_with_data_passthrough(h11.Data(data=_Span(piece))) or ():  # type: ignore[arg-type]
+            for part in self._http.writer.send_with_data_passthrough(h11.Data(data=_Span(piece))) or ():  # type: ignore[arg-type]
                 if not isinstance(part, _Span):
                     await self._out.write(part)
                 elif isinstance(piece, FileSpan):
@@ -274,32 +273,30 @@ class HttpConnection:
                 else:
                     await self._out.splice_from(*piece)
         elif len(piece) > 16384:
-            for part in self._http.send_with_data_passthrough(h11.Data(data=piece)) or ():
+            for part in self._http.writer.send_with_data_passthrough(h11.Data(data=piece)) or ():
                 await self._out.write(part)
         elif piece:
-            await self._out.write(self._http.send(h11.Data(data=piece)) or b"")
+            await self._out.write(self._http.writer.send(h11.Data(data=piece)) or b"")
 
     async def _finish(self) -> None:
-        if self._http.our_state is h11.MUST_CLOSE or self._gone or not await self._drained():
+        if not self._http.goes_on or self._gone or not await self._drained() or not self._http.finish():
             self.close()
             return
-        self._http.start_next_cycle()
         self._task = self._route = None
         self._server.watch.unwatch(self._socket.fileno())
         self._next_request()
 
     async def _drained(self) -> bool:
         """Whether the rest of a body nobody read could be thrown away, so that the next request can be found."""
-        if self._body_ended:
-            return self._http.their_state is h11.DONE
         left = _DRAIN_LIMIT_BYTES
-        try:
-            async with asyncio.timeout(_DRAIN_S):
-                while left > 0 and (piece := await self.read_body()):
-                    left -= len(piece)
-        except (TimeoutError, InvalidArgument):
-            return False
-        return self._body_ended and self._http.their_state is h11.DONE
+        if not self._http.body_ended:
+            try:
+                async with asyncio.timeout(_DRAIN_S):
+                    while left > 0 and (piece := await self.read_body()):
+                        left -= len(piece)
+            except (TimeoutError, InvalidArgument):
+                return False
+        return self._http.body_ended
 
     # --- taking over and ending
 
@@ -318,7 +315,7 @@ class HttpConnection:
             lines = ["HTTP/1.1 200 OK", *lines]
         self._raw = True
         grow_send_buffer(self._socket)
-        self._out.leftover = self._http.trailing_data[0]
+        self._out.leftover = self._http.take_rest()
         await self._out.write_head(("\r\n".join(lines) + "\r\n\r\n").encode())
         return self._out
 
@@ -345,7 +342,7 @@ class HttpConnection:
             self._pause()
             self._out.closed = True
             self._server.watch.unwatch(self._socket.fileno())
-            close_gently(self._server.loop, self._socket, linger or not self._body_ended)
+            close_gently(self._server.loop, self._socket, linger or not self._http.body_ended)
 
 
 class _Span:

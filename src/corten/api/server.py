@@ -1,6 +1,6 @@
 """HTTP/1.1 over unix sockets and TLS: accepting, who may connect, and the life of the server.
 
-One parser for everything (h11). What a request means is the router's and the handlers' business; what happens on one
+exchange.py parses for all of them. What a request means is the router's and the handlers' business; what happens on one
 connection is http.py's.
 """
 
