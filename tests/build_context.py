@@ -58,7 +58,7 @@ def build(engine, text, files=None, compression="", **query):
     members = {"d": None, "d/sub": None, **FILES} if files is None else files
     data = archive({**members, "Dockerfile": text.encode()}, compression)
     pairs = [(key, json.dumps(value) if isinstance(value, dict) else value) for key, value in query.items()]
-    url = "/build?" + urllib.parse.urlencode([("rm", "1"), *pairs], doseq=True)
+    url = "/build?" + urllib.parse.urlencode(pairs, doseq=True)
     return Outcome(engine.api("POST", url, data, headers={"Content-Type": "application/x-tar"}))
 
 

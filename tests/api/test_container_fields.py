@@ -120,9 +120,10 @@ def test_a_subpath_of_a_volume(engine, leaks):
     for path in ("a/b", "inside"):
         body = mount(Type="volume", Source="parts", VolumeOptions={"Subpath": path})
         assert output(engine, "cat", "/x/file", **body) == "below\n"
-    for path in ("away", "none"):
+    for path, told in (("away", f"path concatenation escapes the base directory, base: {place}, subpath: away"),
+                       ("none", f"cannot access path {place}/none: no such file or directory")):
         ref = engine.create("true", **mount(Type="volume", Source="parts", VolumeOptions={"Subpath": path}))
-        assert f"subpath: {path}" in refused(engine, ref)
+        assert told in refused(engine, ref)
 
 
 def test_an_image_as_a_mount(engine, leaks):

@@ -2,8 +2,11 @@
 
 import base64
 import json
+import os
 import socket
+import time
 import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from daemon_process import DOCKER, Daemon
@@ -119,3 +122,41 @@ def test_what_a_mirror_lacks_is_told_when_the_origin_is_out_of_reach():
             assert daemon.api("GET", f"/distribution/{origin}/there:v1/json").status == 200
         finally:
             daemon.close()
+
+
+def test_the_engines_memory_does_not_grow_with_what_is_pulled(registry):
+    """All processes of the engine together stay under 150 MB while 300 MB come, unpacked meanwhile."""
+    data = os.urandom(1 << 20)
+    content = layer({f"f{number}": data * 10 for number in range(30)})
+    registry.put_image("t/big", "v1", [content], compress=False)
+    del content
+    daemon = Daemon().start()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            url = f"/images/create?fromImage={registry.host}/t/big&tag=v1"
+            pulling = pool.submit(daemon.api, "POST", url, headers=login("ann", "secret"), timeout=600)
+            seen = []
+            while not pulling.done():
+                seen.append(_memory_bytes(daemon))
+                time.sleep(0.02)
+        assert b"Downloaded newer image" in pulling.result().body
+        assert max(seen) < 150 << 20, f"{max(seen) >> 20} MiB"
+    finally:
+        daemon.close()
+
+
+def _memory_bytes(daemon):
+    """What the processes of a daemon take together, shared pages once."""
+    total = 0
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                ours = daemon.folder.encode() in file.read()
+            with open(f"/proc/{name}/stat") as file:
+                ours = ours or int(file.read().rpartition(")")[2].split()[1]) == daemon.process.pid
+            if ours:
+                with open(f"/proc/{name}/smaps_rollup") as file:
+                    total += next(int(line.split()[1]) << 10 for line in file if line.startswith("Pss:"))
+        except OSError:
+            continue  # it has ended
+    return total

@@ -70,13 +70,22 @@ def compose_images():
         yield names, shell_layers(), {**CONFIG, "Labels": {"name": names[0]}}
 
 
+_ADDUSER = b"""#!/bin/sh
+for name; do :; done
+echo "$name:x:1000:" >>/etc/group
+echo "$name:x:1000:1000::/home/$name:/bin/sh" >>/etc/passwd
+mkdir -p "/home/$name" && chown 1000:1000 "/home/$name"
+"""
+
+
 def moby_images():
-    """busybox under its other name, with the groups its official image has, and Debian's programs."""
-    groups = "root:0 daemon:1 bin:2 sys:3 adm:4 tty:5 disk:6 lp:7 mail:8 kmem:9 wheel:10 operator:37 staff:50 users:100 nogroup:65534"
-    names = [word.split(":") for word in groups.split()]
+    """busybox under its other name, with the groups and the `adduser -D` its official image has, and Debian's programs."""
+    known = "root:0 daemon:1 bin:2 sys:3 adm:4 tty:5 disk:6 lp:7 mail:8 kmem:9 wheel:10 operator:37 staff:50 users:100 nogroup:65534"
+    names = [word.split(":") for word in known.split()]
     users = (b"root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\n"
              b"operator:x:37:37:Operator:/var:/bin/false\nnobody:x:65534:65534:nobody:/home:/bin/false\n")
-    full = layer([entry("etc/passwd", users), entry("etc/group", "".join(f"{n}:x:{i}:\n" for n, i in names).encode())])
+    groups = "".join(f"{name}:x:{number}:\n" for name, number in names).encode()
+    full = layer([entry("etc/passwd", users), entry("etc/group", groups), entry("bin/adduser", _ADDUSER, 0o755)])
     yield ("busybox:glibc",), [*shell_layers(), full], CONFIG
     yield ("debian:bookworm-slim",), bash_layers(), {**CONFIG, "Cmd": ["bash"]}
 

@@ -176,6 +176,8 @@ BAD_MANIFESTS = [
     (manifest(layers=[a_layer(size="10")]), MANIFEST_V2, InvalidArgument),
     (manifest(layers=[a_layer(size=1 << 60)]), MANIFEST_V2, InvalidArgument),
     (manifest(layers=[a_layer(urls=["https://x/"])]), MANIFEST_V2, Unsupported),
+    (manifest(layers=[a_layer(mediaType="application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")]), MANIFEST_V2, Unsupported),
+    (manifest(layers=[a_layer(mediaType="application/vnd.oci.image.layer.nondistributable.v1.tar+gzip")]), MANIFEST_V2, Unsupported),
     (manifest(layers=[a_layer(mediaType="application/x-evil")]), MANIFEST_V2, Unsupported),
     (manifest(manifests=[]), MANIFEST_V2, InvalidArgument),
     (manifest(), MANIFEST_LIST, InvalidArgument),

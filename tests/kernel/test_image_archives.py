@@ -51,8 +51,11 @@ def blob(members, value):
     return {"digest": f"sha256:{digest}", "size": len(data)}
 
 
-def layout(name="multi:1"):
-    """An OCI layout of one index with images for two platforms, an attestation and an entry of no known kind."""
+def layout(name="multi:1", **changes):
+    """An OCI layout of one index with images for two platforms, an attestation and an entry of no known kind.
+
+    `changes`: members of the manifests that are others.
+    """
     members, entries, ids = {}, [], {}
     for architecture in (OTHER, HERE):
         data = layer([entry("arch", architecture.encode())])
@@ -62,8 +65,8 @@ def layout(name="multi:1"):
         manifest = {
             "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **config},
-            "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", **blob(members, gzip.compress(data))}]}
-        entries.append({"mediaType": manifest["mediaType"], **blob(members, manifest),
+            "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", **blob(members, gzip.compress(data))}], **changes}
+        entries.append({"mediaType": "application/vnd.oci.image.manifest.v1+json", **blob(members, manifest),
                         "platform": {"os": "linux", "architecture": architecture}})
     entries.append({**entries[0], "platform": {"os": "unknown", "architecture": "unknown"},
                     "annotations": {"vnd.docker.reference.type": "attestation-manifest"}})
@@ -74,6 +77,22 @@ def layout(name="multi:1"):
     members["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [top]}).encode()
     members["oci-layout"] = b'{"imageLayoutVersion": "1.0.0"}'
     return tar_of(members), ids
+
+
+def test_manifests_without_a_schema_version(engine):
+    """Some writers of layouts leave it out. No registry takes such a manifest: it is not kept as the one to push."""
+    data, ids = layout(schemaVersion=0)
+    asyncio.run(engine.images.load_archive(one(data)))
+    image = engine.images.find("multi:1")
+    assert image.id == ids[HERE] and image.record.manifest == ""
+    for platform in (HERE, OTHER):
+        assert ids[platform] in image.record.kept, "the other platform is not thrown away"
+
+
+@pytest.mark.parametrize("changes", [{"schemaVersion": False}, {"schemaVersion": 3}, {"schemaVersion": 0, "mediaType": ""}])
+def test_manifests_of_no_known_schema(engine, changes):
+    with pytest.raises(InvalidArgument, match="schemaVersion is not 2"):
+        asyncio.run(engine.images.load_archive(one(layout(**changes)[0])))
 
 
 def test_the_platform_asked_for_is_taken_out_of_an_index(engine):

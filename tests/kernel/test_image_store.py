@@ -1,6 +1,7 @@
 """Images on this machine as their user sees them: load, save, tag, remove, prune, restart, garbage."""
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from images import busybox_archive, busybox_layer, docker_archive, entry, folder
 
 from corten.base.errors import Conflict, Forbidden, InvalidArgument, NotFound
 from corten.engine.events import matches
-from corten.image.diff import add_layer
+from corten.image.diff import add_layer, pack
 
 pytestmark = needs_root
 __all__ = ["engine"]
@@ -100,6 +101,44 @@ def test_skopeo_and_umoci_agree_with_us(engine, tmp_path):
     load(engine, tmp_path / "s2.tar")
     assert engine.images.find("one:1").id == image_id
     assert engine.images.find("one:2").diff_ids == engine.images.find("one:1").diff_ids
+
+
+@pytest.mark.skipif(not os.path.exists("/usr/bin/umoci"), reason="umoci is not installed")
+def test_we_read_what_umoci_writes(engine, tmp_path):
+    """A layout of umoci's own, and one of ours that it has put a layer on: an owner, a removed file, a link."""
+    layout, bundle = tmp_path / "layout", tmp_path / "bundle"
+    docker_archive(tmp_path / "a.tar", [busybox_layer(), layer([folder("d"), entry("d/old", b"1")])], ["ours:1"])
+    load(engine, tmp_path / "a.tar")
+    write_save(engine, ["ours:1"], tmp_path / "save.tar")
+    layout.mkdir()
+    with tarfile.open(tmp_path / "save.tar") as tar:
+        tar.extractall(layout, filter="data")
+    (layout / "manifest.json").unlink()  # umoci knows nothing of docker's own list of what is there
+    index = json.loads((layout / "index.json").read_text())
+    index["manifests"][0]["annotations"] = {"org.opencontainers.image.ref.name": "theirs:1"}
+    (layout / "index.json").write_text(json.dumps(index))
+    _run("umoci", "unpack", "--image", f"{layout}:theirs:1", str(bundle))
+    (bundle / "rootfs/d/old").unlink()
+    (bundle / "rootfs/d/new").write_text("by umoci")
+    os.chown(bundle / "rootfs/d/new", 12, 34)
+    (bundle / "rootfs/link").symlink_to("d/new")
+    _run("umoci", "repack", "--image", f"{layout}:theirs:2", str(bundle))
+    _run("umoci", "config", "--image", f"{layout}:theirs:2", "--config.cmd", "cat", "--config.cmd", "/link")
+    _run("umoci", "init", "--layout", str(tmp_path / "own"))
+    _run("umoci", "new", "--image", f"{tmp_path}/own:own:1")
+    (tmp_path / "file").write_text("alone")
+    _run("umoci", "insert", "--image", f"{tmp_path}/own:own:1", str(tmp_path / "file"), "/file")
+    for place in (layout, tmp_path / "own"):
+        with tarfile.open(f"{place}.tar", "w") as tar:
+            tar.add(place, ".")
+        load(engine, f"{place}.tar")
+    theirs, own = engine.images.find("theirs:2"), engine.images.find("own:1")
+    assert theirs.config["config"]["Cmd"] == ["cat", "/link"] and theirs.diff_ids[:2] == engine.images.find("ours:1").diff_ids
+    top = engine.images.store.snapshots.path(theirs.layers[-1])
+    status = os.lstat(f"{top}/d/new")
+    assert open(f"{top}/d/new").read() == "by umoci" and (status.st_uid, status.st_gid) == (12, 34)
+    assert os.readlink(f"{top}/link") == "d/new" and os.lstat(f"{top}/d/old").st_rdev == 0
+    assert open(f"{engine.images.store.snapshots.path(own.layers[-1])}/file").read() == "alone"
 
 
 def _run(*command):
@@ -304,6 +343,33 @@ def test_commit_keeps_changes_and_nothing_else(engine, tmp_path):
     store.collect()
     moved, files = asyncio.run(take(move=True))
     assert moved == copied and b"etc/new" in files and not os.path.exists(upper)
+
+
+def test_holes_of_a_file_stay_holes_in_its_layer(engine, tmp_path):
+    """A layer of a sparse file is its whole tar by its digest, and takes the room of its data alone."""
+    store, tree = engine.images.store, tmp_path / "tree"
+    tree.mkdir()
+    size, marks = (200 << 20) + 777, {0: b"first", (100 << 20) + 3: b"middle" * 1000, 150 << 20: bytes(1 << 20) + b"after zeros"}
+    with open(tree / "sparse", "wb") as file:
+        file.truncate(size)
+        for at, data in marks.items():
+            os.pwrite(file.fileno(), data, at)
+
+    async def packed():
+        with store.content.lease() as lease:
+            return await pack(store, str(tree), lease)
+
+    digest = asyncio.run(packed()).digest
+    with open(store.content.open(digest), "rb") as blob:
+        assert hashlib.file_digest(blob, "sha256").hexdigest() == digest.removeprefix("sha256:")
+        assert os.fstat(blob.fileno()).st_blocks << 9 < 4 << 20
+    with open(store.content.open(digest), "rb") as blob, tarfile.open(fileobj=blob, mode="r:") as tar:
+        read = tar.extractfile("sparse")
+        assert read.seek(0, os.SEEK_END) == size
+        read.seek(0)
+        with open(tree / "sparse", "rb") as file:
+            while data := file.read(1 << 20):
+                assert read.read(1 << 20) == data
 
 
 def test_what_is_leased_is_not_collected(engine):

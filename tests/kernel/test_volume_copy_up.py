@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from corten.volume.copy_up import copy_up
+from corten.volume.copy_up import copy_up, open_place
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -22,7 +22,11 @@ def layers(tmp_path):
 def fill(layers, path="/data"):
     upper, lower, volume = layers
     volume.mkdir(exist_ok=True)
-    return copy_up([str(upper), str(lower)], path, str(volume))
+    place = open_place(str(volume), "")
+    try:
+        return copy_up([str(upper), str(lower)], path, place)
+    finally:
+        os.close(place)
 
 
 def test_owners_modes_times_links_and_attributes_are_kept(layers):
@@ -85,7 +89,9 @@ def test_a_single_layer_does(layers):
     upper, _lower, volume = layers
     (upper / "data" / "a").write_text("a")
     volume.mkdir()
-    assert copy_up([str(upper)], "/data", str(volume))
+    place = open_place(str(volume), "")
+    assert copy_up([str(upper)], "/data", place)
+    os.close(place)
     assert os.listdir(volume) == ["a"]
 
 

@@ -136,6 +136,24 @@ def test_everything_is_known_again_after_a_restart(volumes, parts):
     assert again.release("c1") == ["data"]
 
 
+def test_copy_up_fills_a_folder_of_a_volume(volumes, tmp_path):
+    layer = tmp_path / "layer"
+    (layer / "srv").mkdir(parents=True)
+    (layer / "srv" / "index").write_text("hello")
+    run(volumes.ensure("web", "c1"))
+    place = volumes.mountpoint("web")
+    outside = tmp_path / "outside"
+    for folder in (f"{place}/there", f"{place}/taken/by", outside):
+        os.makedirs(folder)
+    os.symlink("there", f"{place}/link")
+    os.symlink(outside, f"{place}/away")
+    assert run(volumes.copy_up("web", [str(layer)], "/srv", "link"))
+    assert os.listdir(f"{place}/there") == ["index"]
+    for subpath in ("taken", "absent", "away", "link/index"):
+        assert not run(volumes.copy_up("web", [str(layer)], "/srv", subpath))
+    assert os.listdir(f"{place}/taken") == ["by"] and os.listdir(outside) == [] and not os.path.exists(f"{place}/absent")
+
+
 def test_copy_up_fills_an_empty_volume_once(volumes, tmp_path):
     layer = tmp_path / "layer"
     (layer / "srv").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""POST /build (the classic builder: a tar in, a stream of messages out) and POST /build/prune.
+"""POST /build (the classic builder: a tar in, a stream of messages out; version=2: buildkit/post_build.py), and prune.
 
 Decodes the query; what is known and not done is refused by name. Source: moby api/swagger.yaml, ImageBuild, BuildPrune.
 """
@@ -23,13 +23,17 @@ from corten.engine.records import Ulimit
 if TYPE_CHECKING:
     from corten.engine.engine import Engine
 
-_REFUSED = ("outputs", "cgroupns")
 _WHAT = {"buildargs": "build args", "cachefrom": "cache-from"}  # parameters as errors name them
 
 
 async def build(request: Request, engine: "Engine") -> Response:
     """Refusals before the first step are HTTP errors; later ones are the stream's last message."""
     asked = read_query(request.query, request.headers.get("x-registry-config", ""))
+    if request.query.get("version") == "2":  # what is behind it is imported by those who ask for it
+        from corten.api.buildkit.post_build import post_build
+
+        return await post_build(request, engine, asked)
+    _refuse_of_classic(request.query)
     return streaming(_Lines(await engine.builds.prepare(asked, request.stream())), JSON)
 
 
@@ -66,29 +70,30 @@ def read_query(query: Query, registry_config: str) -> BuildRequest:
     options.use_cache = not query.flag("nocache")
     options.pull = query.flag("pull")
     options.quiet = query.flag("q")
-    options.remove = query.flag("rm", True)
     options.force_remove = query.flag("forcerm")
+    options.remove = options.force_remove or not query.get("rm") or query.flag("rm")
     _read_limits(query, asked)
     asked.auths = _auths(registry_config)
     return asked
 
 
 def _refuse(query: Query) -> None:
-    version = query.get("version", "1")
-    if version == "2":
-        raise Unsupported("POST /build is the classic builder; BuildKit (version=2) is spoken at /grpc, as buildx does")
-    if version not in ("", "1"):
-        raise InvalidArgument(f'invalid version "{version}"')
-    if query.get("remote") == "client-session":
-        raise InvalidArgument("experimental session with v1 builder is no longer supported, use builder version v2 "
-                              "(BuildKit) instead")
-    for name in _REFUSED:
-        if query.get(name):
-            raise Unsupported(f"the build option {name}={query.get(name)} is not done yet")
+    if query.get("version") not in ("", "1", "2"):
+        raise InvalidArgument(f'invalid version "{query.get("version")}"')
+    if query.get("cgroupns"):
+        raise Unsupported(f"the build option cgroupns={query.get('cgroupns')} is not done yet")
     if query.get("isolation") not in ("", "default"):
         raise InvalidArgument(f'unsupported isolation: "{query.get("isolation")}"')
     if query.flag("squash"):
         raise InvalidArgument("squash is only supported with experimental mode")
+
+
+def _refuse_of_classic(query: Query) -> None:
+    if query.get("remote") == "client-session":
+        raise InvalidArgument("experimental session with v1 builder is no longer supported, use builder version v2 "
+                              "(BuildKit) instead")
+    if query.get("outputs"):
+        raise Unsupported(f"the build option outputs={query.get('outputs')} needs BuildKit: version=2")
 
 
 def _read_limits(query: Query, asked: BuildRequest) -> None:

@@ -78,6 +78,7 @@ class ClassicBuild:
             image = await self._stages.build(last, needed, one_by_one=not self.options.buildkit)
         except BaseException:
             if self.options.force_remove:
+                await self.backend.remove_kept()
                 self.teller.removed()
             self.teller.confess()
             raise
@@ -132,7 +133,6 @@ class ClassicBuild:
             await self._command(work, command)
             if self.options.remove:
                 teller.removed()
-            teller.containers.clear()
             teller.step_done(state.image.id)
         if state.image.id:
             teller.aux(state.image.id)
@@ -185,7 +185,6 @@ class ClassicBuild:
             await self._command(work, command)
             if self.options.remove:
                 teller.removed()
-            teller.containers.clear()
 
     async def _command(self, work: StageWork, command: Command) -> None:
         try:

@@ -142,10 +142,17 @@ def _is_wild(argument: str) -> bool:
     return False
 
 
+class NoDockerfile(Internal):
+    """The context has none of that name (docker answers 500)."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Cannot locate specified Dockerfile: {name}")
+
+
 def read_dockerfile(tree: Tree, path: str) -> bytes:
     """The Dockerfile of a context; a link in it is followed inside the context.
 
-    Raises Internal (docker answers 500) when it is not there; InvalidArgument: empty, too long, no regular file.
+    Raises NoDockerfile; Internal for one outside of the context; InvalidArgument: empty, too long, no regular file.
     """
     name = posixpath.normpath(path or "Dockerfile").lstrip("/")
     if name.startswith("../") or name == "..":
@@ -157,9 +164,9 @@ def read_dockerfile(tree: Tree, path: str) -> bytes:
             try:
                 source = Source(tree.root, "dockerfile")
             except OSError:
-                raise Internal(f"Cannot locate specified Dockerfile: {path or 'Dockerfile'}") from None
+                raise NoDockerfile(path or "Dockerfile") from None
         else:
-            raise Internal(f"Cannot locate specified Dockerfile: {path}") from None
+            raise NoDockerfile(path) from None
     try:
         if not source.is_file:
             raise InvalidArgument(f"the Dockerfile ({path or 'Dockerfile'}) is not a regular file")

@@ -95,7 +95,13 @@ class Backend(Protocol):
         """
 
     async def run(self, image: BuildImage, step: RunStep, observer: Observer) -> Layer | None:
-        """Run in a container; what it changed as a layer, None when nothing. Raises CommandFailed, Error."""
+        """Run in a container; what it changed as a layer, None when nothing. Raises CommandFailed, Error.
+
+        The container stays, as with docker's classic builder, when the step fails or the caller keeps all.
+        """
+
+    async def remove_kept(self) -> None:
+        """Remove the containers that steps of this build have left."""
 
     async def change(self, image: BuildImage, work: Callable[[int], None]) -> Layer | None:
         """Call `work(root)` in a thread, `root` a descriptor of the image's tree; what it changed as a layer."""

@@ -1,7 +1,8 @@
 """The powers a build is lent: containers for RUN, overlay trees for COPY, layers, images, the cache.
 
 No mount appears on the host: a tree is a detached overlay that only its descriptor reaches, and it goes with it.
-A RUN step is a container like any other (default capabilities, seccomp and limits), removed when its layer is taken.
+A RUN step is a container like any other (default capabilities, seccomp and limits), removed when its layer is taken,
+unless the caller of the classic builder keeps it.
 """
 
 import asyncio
@@ -28,11 +29,12 @@ from corten.build.teller import Options
 from corten.engine import emulation
 from corten.engine.build_cache_remote import Imported
 from corten.engine.build_context import Context
+from corten.engine.build_limits import Limits
 from corten.engine.build_mounts import Lent, StepMounts, step_mounts
 from corten.engine.build_on_top import put_on_top
 from corten.engine.build_remotes import Remotes
 from corten.engine.build_upper import clamp_times, drop_stubs
-from corten.engine.records import CreateRequest, HealthConfig, HostConfig, LogConfig, Ulimit
+from corten.engine.records import CreateRequest, HealthConfig
 from corten.image import platforms
 from corten.image.content import Lease
 from corten.image.diff import add_layer
@@ -52,31 +54,6 @@ _LOOK_S = 0.02  # how often a running step's output is looked for
 _CHUNK = 1 << 18
 
 
-class Limits:
-    """What POST /build says of the containers it runs; memory in bytes, CPU times in microseconds."""
-
-    __slots__ = ("cgroup_parent", "cpu_period", "cpu_quota", "cpu_shares", "cpuset_cpus", "cpuset_mems", "extra_hosts",
-                 "memory", "memory_swap", "network_mode", "security_opt", "shm_size", "ulimits")
-
-    def __init__(self) -> None:
-        self.memory = self.memory_swap = self.cpu_shares = self.cpu_period = self.cpu_quota = self.shm_size = 0
-        self.cpuset_cpus = self.cpuset_mems = self.cgroup_parent = ""
-        self.network_mode = "default"
-        self.extra_hosts: list[str] = []
-        self.security_opt: list[str] = []
-        self.ulimits: list[Ulimit] = []
-
-    def host_config(self) -> HostConfig:
-        """As the container is asked for."""
-        return HostConfig(
-            memory=self.memory, memory_swap=self.memory_swap, cpu_shares=self.cpu_shares, cpu_period=self.cpu_period,
-            cpu_quota=self.cpu_quota, cpuset_cpus=self.cpuset_cpus, cpuset_mems=self.cpuset_mems,
-            shm_size=self.shm_size, network_mode=self.network_mode or "default", cgroup_parent=self.cgroup_parent,
-            extra_hosts=self.extra_hosts or None, security_opt=self.security_opt or None, ulimits=self.ulimits,
-            log_config=LogConfig(type="json-file"),  # one file, whatever the daemon's default: it is followed here
-        )
-
-
 class EngineBackend:
     """The `Backend` of one build (corten.build.ops)."""
 
@@ -91,6 +68,7 @@ class EngineBackend:
         self._cancelled = threading.Event()
         self.remotes = Remotes(context)
         self.lent = Lent()
+        self._kept: list[str] = []  # containers that steps have left
         self.imports: list[Imported] = []
         self.steps: dict[str, str] = {}  # of this build: vertex's digest -> image
         self.origins: dict[str, str] = {}  # of images that have no name here: the digest their name has elsewhere
@@ -171,6 +149,8 @@ class EngineBackend:
         if "created" not in document and not image.record.part:  # a layer alone (COPY --link)
             image.record.part = True
             self._store.put_image(image.record)
+        if not self._options.buildkit:  # there it is told when the result is kept
+            self._engine.images.publish(image, "create", image.id)
         return self._image(image)
 
     def recall(self, key: str) -> BuildImage | None:
@@ -273,13 +253,13 @@ class EngineBackend:
             os.close(root)
         remove_tree(scratch)
 
-    async def _layer(self, image: BuildImage, upper: str, **how: Any) -> Layer | None:
+    async def _layer(self, image: BuildImage, upper: str, *, move: bool = True, **how: Any) -> Layer | None:
         if not os.listdir(upper):
             return None
         if self._options.epoch is not None:
             await self._thread(clamp_times, upper, self._options.epoch * 1_000_000_000)
         below = list(image.document["rootfs"]["diff_ids"])
-        record = await add_layer(self._store, upper, below, self.lease, move=True, keep_empty=False, **how)
+        record = await add_layer(self._store, upper, below, self.lease, move=move, keep_empty=False, **how)
         return Layer(record.snapshot, record.diff_id) if record else None
 
     async def put_on_top(self, image: BuildImage, made: BuildImage) -> Layer | None:
@@ -321,9 +301,29 @@ class EngineBackend:
             upper = self._store.snapshots.upper_dir(container_id)
             made = [mount.target.lstrip("/") for mount in mounts.mounts]
             drop_stubs(upper, self._lowers(image), self._store.snapshots.copies, made)
-            return await self._layer(image, upper)
-        finally:
+            layer = await self._layer(image, upper, move=not self._keeps)
+        except (CommandFailed, Error):
+            self._kept.append(container_id)  # to be looked at, unless force_remove
+            if self._options.buildkit:
+                await self.remove_kept()
+            raise
+        except BaseException:
             await self._remove(container_id)
+            raise
+        if self._keeps:
+            self._kept.append(container_id)
+        else:
+            await self._remove(container_id)
+        return layer
+
+    async def remove_kept(self) -> None:
+        while self._kept:
+            await self._remove(self._kept.pop())
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether a step that went well leaves its container."""
+        return not self._options.remove and not self._options.buildkit
 
     async def _create(self, request: CreateRequest) -> str:
         """A container that is ours to remove from the moment it is there, cancelled or not."""

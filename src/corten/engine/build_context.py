@@ -7,9 +7,9 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from corten.base.errors import Internal, InvalidArgument
+from corten.base.errors import InvalidArgument
 from corten.base.files import remove_tree
-from corten.build.context import DOCKERFILE_LIMIT, Tree
+from corten.build.context import DOCKERFILE_LIMIT, NoDockerfile, Tree
 from corten.engine.build_folders import Folder
 from corten.image import unpack, worker
 from corten.image.inflate import MapSource, compression_of
@@ -71,11 +71,11 @@ class Context:
         self._kept.append(tree)
 
     async def receive(self, tar: AsyncIterator[bytes]) -> None:
-        """Write the request's body to the disk. Raises Internal when it is empty."""
+        """Write the request's body to the disk. Raises NoDockerfile when it is empty."""
         self.begin()
         await self._write(tar)
         if not self.size:
-            raise Internal("Cannot locate specified Dockerfile: Dockerfile")
+            raise NoDockerfile("Dockerfile")
 
     async def _write(self, tar: AsyncIterator[bytes]) -> None:
         descriptor = os.open(f"{self.path}/context.tar", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -27,12 +27,13 @@ from corten.build.provenance import Step
 from corten.build.reading import read
 from corten.build.solver import Flight
 from corten.build.teller import Options, Teller
-from corten.engine.build_backend import EngineBackend, Limits
+from corten.engine.build_backend import EngineBackend
 from corten.engine.build_cache import BuildCache, Prune
 from corten.engine.build_cache_remote import Imported
 from corten.engine.build_context import Context
 from corten.engine.build_folders import Folders, Listing
 from corten.engine.build_history import History
+from corten.engine.build_limits import Limits
 from corten.engine.build_mounts import SECRETS, Lent
 from corten.engine.build_remotes import take_remote
 from corten.oci import reference

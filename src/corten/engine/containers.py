@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from corten.base.errors import Error, Internal, InvalidArgument, NotFound
+from corten.base.errors import Internal, InvalidArgument, NotFound
 from corten.base.ids import is_id_prefix
 from corten.engine import create, inspect, lifecycle, listing, remove, update, wait
 from corten.engine.live import Live
@@ -260,15 +260,8 @@ class Containers:
         """The containers made from an image, or that mount it."""
         return [
             record for record in self
-            if record.image_id == image_id or any(
-                point.type == "image" and self._is_image(point.source, image_id) for point in record.mounts)
+            if record.image_id == image_id or any(point.image_id == image_id for point in record.mounts)
         ]
-
-    def _is_image(self, ref: str, image_id: str) -> bool:
-        try:
-            return self.engine.images.find(ref).id == image_id
-        except Error:
-            return False
 
     def list(
         self, all: bool = False, limit: int = 0, filters: dict[str, list[str]] | None = None, size: bool = False

@@ -256,6 +256,7 @@ async def _make(containers: "Containers", record: ContainerRecord, image: "Image
             await in_thread(engine.snapshots.prepare, record.id, image)
         else:
             engine.snapshots.prepare(record.id, image)
+        hold_images(engine, record)
         await make_volumes(containers, record)
         try:
             containers.add(record)
@@ -291,6 +292,17 @@ async def undo_create(containers: "Containers", record: ContainerRecord) -> None
                 engine.log.warning("removing volume %s: %s", name, error)
 
 
+def hold_images(engine: Any, record: ContainerRecord) -> None:
+    """What is mounted of images stays as it is now, though they are removed or their names moved. Raises NotFound."""
+    layers: list[str] = []
+    for point in record.mounts:
+        if point.type == "image":
+            image = engine.images.find(point.source)
+            point.image_id, point.options = image.id, list(image.layers)
+            layers += image.layers
+    engine.snapshots.hold(record.id, layers)
+
+
 async def make_volumes(containers: "Containers", record: ContainerRecord) -> None:
     """Make or find each volume, and fill new ones with what the image has at their place."""
     volumes = containers.engine.volumes
@@ -300,5 +312,6 @@ async def make_volumes(containers: "Containers", record: ContainerRecord) -> Non
         point.name = await volumes.ensure(
             point.name, record.id, point.driver, point.volume_options, point.volume_labels or None)
         point.source = volumes.mountpoint(point.name)
-        if not point.no_copy and not point.subpath:
-            await volumes.copy_up(point.name, containers.engine.snapshots.lowers(record.id), point.destination)
+        if not point.no_copy:
+            lowers = containers.engine.snapshots.lowers(record.id)
+            await volumes.copy_up(point.name, lowers, point.destination, point.subpath)

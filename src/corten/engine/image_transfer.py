@@ -278,6 +278,7 @@ async def commit(images: "Images", container: str, request: CommitRequest) -> st
             except Conflict:  # killed, or let go on by somebody else
                 pass
         images.store.collect()
+    images.publish(image, "create", image.id)
     name = reference.parse(request.name).familiar() if request.name else ""
     images.engine.containers.publish(record, "commit", comment=request.comment, imageID=image.id, imageRef=name)
     return image.id

@@ -129,10 +129,6 @@ class Images:
                 found.add(image.id)
         return found
 
-    def layers_of(self, ref: str) -> Texts:
-        """The folders that show an image together, topmost first. Raises as `find`."""
-        return self.store.snapshots.view(self.find(ref).layers)
-
     def container_mounts(self, container_id: str) -> Items:
         """OCI mounts a container needs because of its image. Raises FileNotFoundError when it has no root here."""
         host = self.store.by_name(HOST_NAME)

@@ -7,12 +7,12 @@ import asyncio
 import ipaddress
 import os
 import socket
-import stat
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from corten.base.errors import Internal, InvalidArgument
+from corten.engine.image_subpath import layers_beneath
 from corten.engine.records import ContainerRecord, MountPoint
 from corten.volume.local import LocalMount
 
@@ -39,7 +39,7 @@ def _ready(engine: "Engine", point: MountPoint) -> MountPoint:
     if point.type == "bind":
         make_source(point)
     elif point.type == "image":
-        layers = engine.images.layers_of(point.source)
+        layers = engine.images.store.snapshots.view(point.options)
         if point.subpath:
             layers = layers_beneath(layers, point.subpath)
         return msgspec.structs.replace(point, options=layers, subpath="")
@@ -50,49 +50,6 @@ def _ready(engine: "Engine", point: MountPoint) -> MountPoint:
         if mount is not None and "ro" in mount.options:
             return msgspec.structs.replace(point, rw=False)
     return point
-
-
-def layers_beneath(layers: list[str], subpath: str) -> list[str]:
-    """What of an image's layers (topmost first) makes up one path in it, as overlayfs would merge it.
-
-    Raises InvalidArgument: nothing is there, or a symbolic link is on the way.
-    """
-    found: list[str] = []
-    for layer in layers:
-        place, hides = _beneath(layer, subpath)
-        if place and (os.path.isdir(place) or not found):
-            found.append(place)
-        if hides or (place and not os.path.isdir(place)):
-            break
-    if not found:
-        raise InvalidArgument(f"cannot access path {subpath} of the image: no such file or directory")
-    return found
-
-
-def _beneath(layer: str, subpath: str) -> tuple[str, bool]:
-    """(the path in this layer or "", whether it hides what lower layers have there). Layers never change."""
-    place, hides = layer, False
-    for name in os.path.normpath(subpath).split("/"):
-        place = f"{place}/{name}"
-        try:
-            status = os.lstat(place)
-        except FileNotFoundError:
-            return "", hides
-        if stat.S_ISLNK(status.st_mode):
-            raise InvalidArgument(f"cannot access path {subpath} of the image: {name} is a symbolic link")
-        if not stat.S_ISDIR(status.st_mode):
-            whiteout = stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-            last = place == f"{layer}/{os.path.normpath(subpath)}"
-            return ("" if whiteout or not last else place), True
-        hides = hides or _is_opaque(place)
-    return place, hides
-
-
-def _is_opaque(folder: str) -> bool:
-    try:
-        return os.getxattr(folder, "trusted.overlay.opaque", follow_symlinks=False) == b"y"
-    except OSError:
-        return False
 
 
 def tell_mounted(engine: "Engine", record: ContainerRecord) -> None:

@@ -157,7 +157,7 @@ def _image_mount(mount: Mount, target: str, start: str) -> MountPoint:
         raise InvalidArgument(f"{start}field Source must not be empty")
     subpath = mount.image_options.subpath if mount.image_options else ""
     if subpath and not _is_local(subpath):
-        raise InvalidArgument(f"{start}subpath must be a relative path within the image")
+        raise InvalidArgument(f"{start}subpath must be a relative path within the volume or image")
     return MountPoint(type="image", source=mount.source, destination=target, rw=False, subpath=subpath)
 
 

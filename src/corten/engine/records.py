@@ -247,7 +247,8 @@ class MountPoint(Schema):
     no_copy: bool = False       # what the image has at the destination is not copied into a new volume
     non_recursive: bool = False
     subpath: str = ""
-    options: list[str] = []     # of a tmpfs: size=…, mode=…
+    options: list[str] = []     # of a tmpfs: size=…, mode=…; of an image: its layers by their short names, bottom first
+    image_id: str = ""          # of an image, as its name was understood at creation
     volume_options: dict[str, str] = {}  # for a volume that is made with the container
     volume_labels: dict[str, str] = {}
 

@@ -10,7 +10,7 @@ import msgspec
 
 from corten.base.errors import Conflict
 from corten.engine import validate
-from corten.engine.create import make_volumes, planned
+from corten.engine.create import hold_images, make_volumes, planned
 from corten.engine.devices import block_io
 from corten.engine.honoured import refuse_unsupported
 from corten.engine.records import ContainerRecord, HostConfig, PortBinding, RestartPolicy, decode
@@ -84,6 +84,7 @@ async def _rebuild(
     draft = msgspec.structs.replace(record, config=config, host_config=host, mounts=points)
     warnings = containers.engine.networks.check_create(draft)
     await make_volumes(containers, draft)
+    hold_images(containers.engine, draft)
     kept = {point.name for point in draft.mounts}
     for name in {point.name for point in record.mounts if point.name} - kept:
         containers.engine.volumes.leave(name, record.id)

@@ -18,7 +18,7 @@ from corten.base.units import format_time, now_ns, parse_time
 from corten.engine.network_views import has_label, truth_of
 from corten.engine.records import ContainerRecord, encode
 from corten.engine.schema import Schema
-from corten.volume.copy_up import copy_up
+from corten.volume.copy_up import copy_up, open_place
 from corten.volume.local import LocalMount, bound_folder, check_options, local_mount
 from corten.volume.store import ANONYMOUS_LABEL, Store, anonymous_name, check_name
 
@@ -194,10 +194,10 @@ class Volumes:
         """What it is when it is no plain folder of ours. Raises NotFound."""
         return local_mount(self._get(name).options or {})
 
-    async def copy_up(self, name: str, layers: Sequence[str], path: str) -> bool:
+    async def copy_up(self, name: str, layers: Sequence[str], path: str, subpath: str = "") -> bool:
         """Fill an empty volume with what the image (`layers`: folders, topmost first) has at `path`; True if it did.
 
-        Raises Internal when the copy fails.
+        `subpath`: a folder of the volume, alone; none is made. Raises Internal when the copy fails.
         """
         target = self.mountpoint(name)
         mount = self.mount_of(name)
@@ -205,11 +205,17 @@ class Volumes:
             return False  # it is mounted in the container only
         async with self._copying.setdefault(name, asyncio.Lock()):
             try:
-                if not _is_empty(target):
-                    return False
-                return await asyncio.to_thread(copy_up, layers, path, target)
+                place = open_place(target, subpath)
+            except OSError:
+                if subpath:
+                    return False  # the start will tell
+                raise
+            try:
+                return not os.listdir(place) and await asyncio.to_thread(copy_up, layers, path, place)
             except OSError as error:
                 raise Internal(f"failed to copy the image's {path} to volume {name}: {error}") from None
+            finally:
+                os.close(place)
 
     # --- inside
 
@@ -284,11 +290,6 @@ class Volumes:
 
     def _size_bytes(self, record: VolumeRecord) -> int:
         return 0 if record.options else self._store.size_bytes(record.name)
-
-
-def _is_empty(path: str) -> bool:
-    with os.scandir(path) as entries:
-        return next(entries, None) is None
 
 
 def _labels_fit(record: VolumeRecord, filters: Filters) -> bool:

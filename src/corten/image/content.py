@@ -36,6 +36,9 @@ def on_disk(size: int) -> int:
     return size + 4095 & -4096
 
 
+_HOLE_BYTES = 1 << 12
+
+
 class Writer:
     """One blob on its way in. `write` as often as needed, then `commit`; leaving the `with` without it throws it away.
 
@@ -79,10 +82,14 @@ class Writer:
         self._restart()
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append. Raises InvalidArgument when it grows past the size promised, OSError (ENOSPC)."""
+        """Append; zeros take no room. Raises InvalidArgument when it grows past the size promised, OSError."""
         if self._size is not None and self.offset + len(data) > self._size:
             raise InvalidArgument(f"blob {self._expected or ''} is longer than the {self._size} bytes promised")
         self._hash.update(data)
+        if len(data) >= _HOLE_BYTES and not data[0] and not data[-1] and data == bytes(len(data)):
+            self.offset += len(data)
+            os.ftruncate(self._descriptor, self.offset)
+            return
         view = memoryview(data)
         while view:
             written = os.pwrite(self._descriptor, view, self.offset)

@@ -29,6 +29,7 @@ from corten.oci.image_spec import (
     chain_ids,
     parse_config,
     parse_index,
+    states_no_version,
 )
 from corten.oci.platform import Platform, host_platform, platform_of, runs_on
 
@@ -133,7 +134,8 @@ class _Loading:
         kept: list[str] = []
         if len(images) > 1 and not self._platform:
             kept = await asyncio.to_thread(platforms.closure, self._store.content, entry.digest)
-        return await self._register(found.data, found.manifest.config.digest, found.manifest.layers,
+        exact = b"" if states_no_version(found.data) else found.data  # no registry takes such a one back
+        return await self._register(exact, found.manifest.config.digest, found.manifest.layers,
                                     _annotated_names(entry.annotations), kept)
 
     def _refusal(self, entry: Descriptor) -> Exception | None:

@@ -20,6 +20,7 @@ _KINDS = {
 }
 _FLUSH = 1 << 18
 _COPY = 1 << 20
+_ZEROS = bytes(_COPY)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -206,14 +207,27 @@ class Packer:
 
     def _data(self, descriptor: int, size: int) -> None:
         """Exactly `size` bytes: a file that shrinks meanwhile is filled with zeros, one that grows is cut."""
-        left = size
-        while left:
-            piece = os.read(descriptor, min(left, _COPY))
-            if not piece:
-                piece = bytes(min(left, _COPY))
+        at = hole_ends = 0
+        while at < size:
+            if at >= hole_ends:
+                hole_ends = self._hole(descriptor, at, size)
+            if at < hole_ends:  # not read: the kernel would fill its cache with zeros
+                piece = _ZEROS[:min(hole_ends - at, _COPY)]
+            else:
+                piece = os.pread(descriptor, min(size - at, _COPY), at) or _ZEROS[:min(size - at, _COPY)]
             self._write(piece)
-            left -= len(piece)
+            at += len(piece)
         self._write(padding(size))
+
+    @staticmethod
+    def _hole(descriptor: int, at: int, size: int) -> int:
+        """Where the hole at this place ends; the place itself when there is none."""
+        if size < _COPY:
+            return at
+        try:
+            return min(os.lseek(descriptor, at, os.SEEK_DATA), size)
+        except OSError as error:
+            return size if error.errno == errno.ENXIO else at
 
     def _xattrs(self, descriptor: int) -> tuple[dict[bytes, bytes] | None, bool]:
         """The xattrs a layer keeps, and whether overlay calls the folder opaque."""

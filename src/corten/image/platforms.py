@@ -25,6 +25,7 @@ from corten.oci.image_spec import (
     OCI_MANIFEST,
     Descriptor,
     Manifest,
+    is_unversioned,
     parse_config,
     parse_index,
     parse_manifest,
@@ -79,7 +80,7 @@ def images_of(content: ContentStore, top: Descriptor) -> list[PlatformImage]:
 def _image(content: ContentStore, top: Descriptor, data: bytes) -> list[PlatformImage]:
     """The image of a manifest, when it is one and whole."""
     try:
-        manifest = parse_manifest(data)
+        manifest = parse_manifest(data, unversioned=True)
     except Unsupported:
         return []
     if not all(content.has(blob.digest) for blob in (manifest.config, *manifest.layers)):
@@ -144,7 +145,7 @@ def missing(content: ContentStore, top: Descriptor, wanted: Platform) -> Excepti
             except NotFound as error:
                 return error
             continue
-        manifest = parse_manifest(data)
+        manifest = parse_manifest(data, unversioned=True)
         for blob in (manifest.config, *manifest.layers):
             if not content.has(blob.digest):
                 return InvalidArgument(f"invalid archive: blob {blob.digest} is not in it")
@@ -186,7 +187,7 @@ def named_by(content: ContentStore, digest: str) -> list[dict[str, Any]]:
         value = parse_json(data, MANIFEST_LIMIT) if data.startswith(b"{") else None
     except InvalidArgument:
         return []
-    if not isinstance(value, dict) or value.get("schemaVersion") != 2:
+    if not isinstance(value, dict) or not (value.get("schemaVersion") == 2 or is_unversioned(value)):
         return []
     entries: list[object] = [value.get("config")]
     for name in ("layers", "manifests"):

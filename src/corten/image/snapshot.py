@@ -5,17 +5,19 @@ a layer holds the whole tree up to it, a container's `fs` is a copy of its topmo
 
 A layer's short name is six random digits, a container's the first twelve of its id, so that 128 lower folders fit
 overlay's option page. A layer is unpacked in a staging folder and renamed when whole; `make` clears away what a killed
-daemon left. Who uses a layer is not counted but read: from image records, and from the `layers` file of each container.
+daemon left. Who uses a layer is not counted but read: from image records, and from the files `layers` and
+`held` of each container.
 Nothing is mounted here: the container's init does that, from what `prepare` returns.
 """
 
+import contextlib
 import os
 import secrets
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from corten.base.files import read_bytes, remove_tree
+from corten.base.files import atomic_write, read_bytes, remove_tree
 from corten.base.ids import is_id, short_id
 from corten.base.paths import Layout
 from corten.image.driver import OVERLAY, VFS
@@ -26,6 +28,7 @@ _REGIONS = "regions"
 _REGION_COUNT = 96
 _DEAD = "dead-"
 _EMPTY = "empty"
+_HELD = "held"
 
 
 class HasLayers(Protocol):
@@ -192,6 +195,15 @@ class Snapshots:
         """What `prepare` gave for this container. Raises FileNotFoundError when there is none."""
         return self._rootfs(self._container(container_id), self.layers_of(container_id))
 
+    def hold(self, container_id: str, layers: list[str]) -> None:
+        """Layers (short names) that a container needs besides those it stands on; in place of those held before."""
+        path = f"{self._container(container_id)}/{_HELD}"
+        if layers:
+            atomic_write(path, "\n".join(layers).encode())
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
     def layers_of(self, container_id: str) -> list[str]:
         """Short names of the layers a container stands on, bottom first. Raises FileNotFoundError."""
         return read_bytes(f"{self._container(container_id)}/layers").decode().split("\n")
@@ -218,13 +230,12 @@ class Snapshots:
         return {name for name in os.listdir(self.root) if len(name) == 12 and not name.startswith(_DEAD)}
 
     def used_by_containers(self) -> set[str]:
-        """Short names of the layers that containers stand on."""
+        """Short names of the layers that containers stand on or hold."""
         used: set[str] = set()
         for name in self.containers():
-            try:
-                used.update(read_bytes(f"{self.root}/{name}/layers").decode().split("\n"))
-            except FileNotFoundError:
-                continue
+            for file in ("layers", _HELD):
+                with contextlib.suppress(FileNotFoundError):
+                    used.update(read_bytes(f"{self.root}/{name}/{file}").decode().split("\n"))
         return used
 
     # --- removal

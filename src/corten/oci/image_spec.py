@@ -115,16 +115,30 @@ def parse_descriptor(value: object, what: str = "descriptor") -> Descriptor:
                       None if platform is None else _object(platform, f"{what} platform"))
 
 
-def parse_manifest(data: bytes, media_type: str = "") -> Manifest:
+def is_unversioned(value: dict[str, Any]) -> bool:
+    """Whether a document states what it is, but its `schemaVersion` is left out or 0, as some writers of layouts do."""
+    version = value.get("schemaVersion", 0)
+    return isinstance(version, int) and not isinstance(version, bool) and version == 0 and (
+        value.get("mediaType") in MANIFESTS | INDEXES)
+
+
+def states_no_version(data: bytes) -> bool:
+    """is_unversioned of a document's exact bytes. Raises InvalidArgument."""
+    value = parse_json(data, MANIFEST_LIMIT)
+    return isinstance(value, dict) and is_unversioned(value)
+
+
+def parse_manifest(data: bytes, media_type: str = "", *, unversioned: bool = False) -> Manifest:
     """An image manifest from its exact bytes; `media_type` is what the transport said, "" for unknown.
 
+    `unversioned`: it may leave its schemaVersion out, see is_unversioned.
     Raises InvalidArgument (also when the bytes could be read as an index too: one meaning only), Unsupported for
     schema 1 and for artifacts that are not images.
     """
     value = _object(parse_json(data, MANIFEST_LIMIT), "manifest")
     if value.get("schemaVersion") == 1 or "fsLayers" in value:
         raise Unsupported("schema 1 image manifests are no longer supported: rebuild or re-push the image as schema 2")
-    if not _is_schema_2(value):
+    if not _is_schema_2(value) and not (unversioned and is_unversioned(value)):
         raise InvalidArgument("invalid manifest: schemaVersion is not 2")
     if "manifests" in value:
         raise InvalidArgument("invalid manifest: it is an index, or both at once")

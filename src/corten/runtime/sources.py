@@ -8,6 +8,7 @@ namespace, so whatever the kernel has locked on its mounts stays locked. Device 
 process ever sees; the host's own are not touched.
 """
 
+import errno
 import posix
 import stat
 
@@ -165,7 +166,9 @@ def _beneath(entry: Mount) -> int:
     try:
         found = path.openat2(source, entry.subpath, path.O_PATH, path.RESOLVE_BENEATH | path.RESOLVE_NO_MAGICLINKS)
     except OSError as error:
-        text = f"cannot access path {entry.source}, subpath: {entry.subpath}: {go_strerror(error.errno or 0)}"
+        text = f"cannot access path {entry.source}/{entry.subpath}: {go_strerror(error.errno or 0)}"
+        if error.errno == errno.EXDEV:
+            text = f"path concatenation escapes the base directory, base: {entry.source}, subpath: {entry.subpath}"
         raise StepFailed("mount", "openat2", error.errno or 0, entry.destination, text) from None
     finally:
         posix.close(source)

@@ -10,12 +10,23 @@ from collections.abc import Sequence
 
 from corten.linux import mount
 from corten.linux.overlay import new_overlay
-from corten.linux.path import open_in_root
+from corten.linux.path import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, open_in_root, openat2
 from corten.linux.tree import FOLDER, copy_tree
 
 
-def copy_up(layers: Sequence[str], path: str, target: str) -> bool:
-    """Copy the folder `path` of an image (`layers`: folders, topmost first) into the empty folder `target`.
+def open_place(volume: str, subpath: str) -> int:
+    """The folder of a volume, or one beneath it, links followed inside the volume. Raises OSError. Close it."""
+    root = os.open(volume, FOLDER)
+    if not subpath:
+        return root
+    try:
+        return openat2(root, subpath, os.O_RDONLY | os.O_DIRECTORY, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
+    finally:
+        os.close(root)
+
+
+def copy_up(layers: Sequence[str], path: str, target: int) -> bool:
+    """Copy the folder `path` of an image (`layers`: folders, topmost first) into the empty folder open at `target`.
 
     False when the image has no folder there. Raises OSError. Blocks: run it in a thread.
     """
@@ -28,11 +39,7 @@ def copy_up(layers: Sequence[str], path: str, target: str) -> bool:
     finally:
         os.close(root)
     try:
-        destination = os.open(target, FOLDER)
-        try:
-            copy_tree(source, destination)
-        finally:
-            os.close(destination)
+        copy_tree(source, target)
     finally:
         os.close(source)
     return True

@@ -17,9 +17,10 @@ from corten.api.buildkit import caches
 from corten.api.buildkit import export as exporters
 from corten.api.buildkit.contexts import definition
 from corten.api.buildkit.history import HistoryService, Recorder, send_log
+from corten.api.buildkit.progress import Progress
 from corten.api.buildkit.questions import BuildFailed
 from corten.api.buildkit.sessions import METHODS_HEADER, NAME_HEADER, Session, Sessions
-from corten.api.buildkit.solve import Solve
+from corten.api.buildkit.solve import Posted, Solve
 from corten.base.errors import Error
 from corten.build.buildkit.messages import MESSAGES, new
 from corten.engine import emulation
@@ -126,8 +127,20 @@ class Service:
 
     async def _solve(self, stream: Any) -> None:
         request = await stream.recv_message()
+        try:
+            response = await self.solve(request)
+        except (BuildFailed, Error) as error:
+            raise GRPCError(Status.UNKNOWN, str(error), getattr(error, "details", None)) from None
+        await stream.send_message(new("SolveResponse", ExporterResponse=response))
+
+    def progress(self, ref: str) -> Progress:
+        """What the build `ref` tells, from its beginning. Raises GRPCError when too many are under way."""
+        return self._of(ref).progress
+
+    async def solve(self, request: Any, posted: Posted | None = None) -> dict[str, str]:
+        """Do what a SolveRequest asks; the ExporterResponse. Raises BuildFailed, Error."""
         solve = self._of(request.Ref)
-        solve.session, solve.entitlements = request.Session, frozenset(request.Entitlements)
+        solve.session, solve.entitlements, solve.posted = request.Session, frozenset(request.Entitlements), posted
         recorder = Recorder(self._engine.builds.history, request)
         solve.begun.set()
         response: dict[str, str] = {}
@@ -141,11 +154,8 @@ class Service:
                 await self._build(solve, request.Frontend, request.FrontendAttrs, request.FrontendInputs)
             else:
                 await solve.returned
-            session = await self._sessions.get(solve.session)
+            session = await solve.open_session(self._sessions)
             response = await self._export(solve, session, request)
-        except (BuildFailed, Error) as error:
-            failure = error
-            raise GRPCError(Status.UNKNOWN, str(error), getattr(error, "details", None)) from None
         except BaseException as error:
             failure = error
             raise
@@ -153,7 +163,7 @@ class Service:
             solve.progress.end()
             recorder.attach(solve.documents(self._engine, response))
             recorder.end(solve.progress, response, failure)
-        await stream.send_message(new("SolveResponse", ExporterResponse=response))
+        return response
 
     async def _export(self, solve: Solve, session: Session, request: Any) -> dict[str, str]:
         engine, told = self._engine, (solve.progress, solve.ref)

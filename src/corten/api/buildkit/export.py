@@ -153,6 +153,8 @@ def _is_plain(attributes: Mapping[str, str]) -> bool:
 
 
 def _name(one: Export) -> None:
+    """It stays here: told, and given its names."""
+    one.engine.images.publish(one.image, "create", one.image.id)
     for full in () if one.flag("push-by-digest") else one.names:
         one.engine.images.give_name(one.image, full)
         one.told(f"naming to {full} done")

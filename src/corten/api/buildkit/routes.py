@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from corten.engine.engine import Engine
 
 
-class _Parts:
+class Parts:
     """Sessions and services of one engine, made on first use."""
 
     def __init__(self, engine: "Engine") -> None:
@@ -26,12 +26,13 @@ class _Parts:
         self.service = Service(engine, self.sessions)
 
 
-_parts: "WeakKeyDictionary[Engine, _Parts]" = WeakKeyDictionary()
+_parts: "WeakKeyDictionary[Engine, Parts]" = WeakKeyDictionary()
 
 
-def _of(engine: "Engine") -> _Parts:
+def parts_of(engine: "Engine") -> Parts:
+    """Made on first use."""
     if engine not in _parts:
-        _parts[engine] = _Parts(engine)
+        _parts[engine] = Parts(engine)
     return _parts[engine]
 
 
@@ -46,7 +47,7 @@ def _check_upgrade(request: "Request") -> None:
 async def session(request: "Request", engine: "Engine") -> Response:
     """Held until the client leaves. Raises InvalidArgument."""
     _check_upgrade(request)
-    await _of(engine).sessions.accept(request)
+    await parts_of(engine).sessions.accept(request)
     return hijacked()
 
 
@@ -55,7 +56,7 @@ async def grpc(request: "Request", engine: "Engine") -> Response:
     _check_upgrade(request)
     from corten.build.buildkit.connection import serve
 
-    parts = _of(engine)
+    parts = parts_of(engine)
     await serve(await request.hijack(upgrade="h2c"), parts.service.methods)
     return hijacked()
 

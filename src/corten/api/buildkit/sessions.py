@@ -64,6 +64,13 @@ class Session:
         return bytes(found.data)
 
 
+class NoSession(Session):
+    """What a build has whose client keeps no session open: there is nothing to be asked."""
+
+    def __init__(self) -> None:
+        self.key, self.methods = "", frozenset()
+
+
 class Sessions:
     """All sessions that are open."""
 

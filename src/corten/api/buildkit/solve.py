@@ -21,10 +21,11 @@ from corten.api.buildkit.export import Result
 from corten.api.buildkit.files import FolderListing, listed, read_file
 from corten.api.buildkit.progress import Progress, Steps, Vertex, failure_text
 from corten.api.buildkit.questions import BuildFailed, Place, located, warn
-from corten.api.buildkit.sessions import Session, Sessions
+from corten.api.buildkit.sessions import NoSession, Session, Sessions
 from corten.base.errors import Error, InvalidArgument, NotFound, Unsupported
 from corten.base.units import now_ns, parse_number
 from corten.build import requests
+from corten.build.context import NoDockerfile
 from corten.build.dockerignore import read_patterns
 from corten.build.line import LocatedError
 from corten.build.provenance import VERSIONS, Asked
@@ -45,6 +46,15 @@ if TYPE_CHECKING:
 _WAIT_S = 10.0
 
 
+class Posted:
+    """What comes with `POST /build` besides attributes: the context, unless the client's session or a URL has it."""
+
+    __slots__ = ("auths", "build_id", "context", "limits")
+
+    def __init__(self, asked: BuildRequest, context: AsyncIterator[bytes] | None) -> None:
+        self.auths, self.build_id, self.limits, self.context = asked.auths, asked.build_id, asked.limits, context
+
+
 class Solve:
     """A build by its ref: what it tells (`progress`), its image once built, and the outcome the client returned."""
 
@@ -52,6 +62,7 @@ class Solve:
         self.ref = ref
         self.progress = Progress()
         self.session = ""
+        self.posted: Posted | None = None
         self.names: list[str] = []
         self.image_id = ""
         self.images: dict[Platform, BuiltImage] = {}
@@ -79,6 +90,10 @@ class Solve:
         except BuildFailed as error:
             self.failure = error
             raise
+
+    async def open_session(self, sessions: Sessions) -> Session:
+        """The client's session. Raises NotFound."""
+        return NoSession() if self.posted is not None and not self.session else await sessions.get(self.session)
 
     def check_exporters(self) -> None:
         """Refuse what cannot be done with the result. Raises Unsupported, InvalidArgument."""
@@ -121,7 +136,7 @@ class Solve:
     async def answer(self, engine: "Engine", sessions: Sessions, attributes: Mapping[str, str]) -> dict[str, bytes]:
         """What `requestid` asks of the Dockerfile: metadata of the result. Raises BuildFailed, Error."""
         await self._frame()
-        session = await sessions.get(self.session)
+        session = await self.open_session(sessions)
         request = read_attributes(attributes, self.entitlements)
         name, text = attributes.get("filename") or "Dockerfile", b""
         try:
@@ -140,8 +155,11 @@ class Solve:
     async def _build(self, engine: "Engine", sessions: Sessions, attributes: Mapping[str, str],
                      inputs: Mapping[str, Any]) -> None:
         try:
-            session = await sessions.get(self.session)
+            session = await self.open_session(sessions)
             request = read_attributes(attributes, self.entitlements)
+            if self.posted is not None:
+                request.limits, request.auths = self.posted.limits, self.posted.auths
+                request.build_id = self.posted.build_id
             request.options.entitlements = self.entitlements
             self.epoch = request.options.epoch = _epoch(attributes)
             self.platforms, self.several = request.options.platforms, bool(request.options.platforms)
@@ -184,9 +202,13 @@ class Solve:
             if attributes.get("dockerfilekey"):
                 raise Unsupported("a Dockerfile of your own for a remote context is not done yet")
             return await engine.builds.prepare(request, _nothing())
-        if place:
+        tar = upload(session, place) if place else self.posted.context if self.posted is not None else None
+        if tar is not None:
             request.dockerfile = name
-            return await engine.builds.prepare(request, upload(session, place))
+            try:
+                return await engine.builds.prepare(request, tar)
+            except NoDockerfile:
+                raise _no_dockerfile(name) from None
         request.dockerfile_text, vertex = await self._dockerfile(session, name)
         ignored = await self._ignored(session, name)
         options = request.options
@@ -196,7 +218,7 @@ class Solve:
             warn(self.progress, vertex, name, request.dockerfile_text, build_requests.warnings(asked))
         except LocatedError as error:
             raise located(error, name, request.dockerfile_text) from None
-        request.auths = await _logins(session, request.dockerfile_text)
+        request.auths = {**request.auths, **await _logins(session, request.dockerfile_text)}
         request.folder = f"{session.key} {attributes.get('local-sharedkeyhint', '')}" if session.key else self.ref
         request.listed = functools.partial(self._context, session, ignored)
         return await engine.builds.prepare(request, _nothing())
@@ -206,7 +228,7 @@ class Solve:
         try:
             found = await read_file(session, "dockerfile", name)
             if found is None:
-                raise NotFound(f"failed to read dockerfile: open {name}: no such file or directory")
+                raise _no_dockerfile(name)
         except Error as error:
             vertex.done(error=str(error))
             raise
@@ -234,6 +256,10 @@ class Solve:
             vertex.done(error=str(error))
             raise
         vertex.done()
+
+
+def _no_dockerfile(name: str) -> NotFound:
+    return NotFound(f"failed to read dockerfile: open {name}: no such file or directory")
 
 
 async def _nothing() -> AsyncIterator[bytes]:
