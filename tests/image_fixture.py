@@ -14,6 +14,21 @@ from corten.engine.images import Images
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="layers are unpacked as root")
 
 
+# The beginning of a program that kills itself: it ends, by the same signal, when all that it has started has ended too.
+UNDERTAKER = """
+import ctypes, os
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+if first := os.fork():
+    ends = dict()
+    try:
+        while True:
+            pid, ends[pid] = os.wait()
+    except ChildProcessError:
+        os.kill(os.getpid(), os.WTERMSIG(ends[first]))
+        os._exit(0)
+"""
+
+
 class NoContainers:
     """No containers, unless a test puts records into `records`."""
 

@@ -18,6 +18,8 @@ from distribution_fixture import Local
 
 from corten.engine.db import Database
 from corten.image import push
+from corten.linux.libc import check, libc
+from corten.linux.process import PR_SET_CHILD_SUBREAPER
 from corten.registry.settings import Settings
 from corten.registry.transport import Transport
 
@@ -75,13 +77,25 @@ def work(order):
     os._exit(0)
 
 
+def ends_of_all():
+    """pid -> wait status of the children and of what they leave behind, once all have ended."""
+    ends = {}
+    while True:
+        try:
+            pid, status = os.wait()
+        except ChildProcessError:
+            return ends
+        ends[pid] = status
+
+
 def main():
+    check(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")  # workers outlive who is killed
     asyncio.run(asyncio.sleep(0))
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
             work(json.loads(line))
-        _, status = os.waitpid(child, 0)
+        status = ends_of_all()[child]
         if os.WIFEXITED(status) and os.WEXITSTATUS(status):
             sys.exit("it failed")
         print(os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0, flush=True)

@@ -18,7 +18,7 @@ import uuid
 
 import pytest
 import zstandard
-from image_fixture import SmallEngine, engine, needs_root, one, pieces, write_save
+from image_fixture import UNDERTAKER, SmallEngine, engine, needs_root, one, pieces, write_save
 from images import docker_archive, entry, folder, layer
 
 from corten.base.errors import InvalidArgument, NotFound
@@ -301,7 +301,7 @@ def test_broken_oldest_archives(engine, changes):
     assert engine.images.store.content.all() == []
 
 
-KILLED = """
+KILLED = UNDERTAKER + """
 import asyncio, os, sys, threading, time
 sys.path[:0] = {path!r}
 from image_fixture import SmallEngine, pieces

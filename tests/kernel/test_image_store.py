@@ -8,11 +8,10 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 from types import SimpleNamespace
 
 import pytest
-from image_fixture import SmallEngine, engine, needs_root, pieces, tree, write_save
+from image_fixture import UNDERTAKER, SmallEngine, engine, needs_root, pieces, tree, write_save
 from images import busybox_archive, busybox_layer, docker_archive, entry, folder, layer
 
 from corten.base.errors import Conflict, Forbidden, InvalidArgument, NotFound
@@ -406,7 +405,7 @@ def test_one_layer_asked_for_by_many_is_unpacked_once(engine):
     assert len(staged) == 1
 
 
-KILLED = """
+KILLED = UNDERTAKER + """
 import asyncio, os, sys, threading, time
 sys.path[:0] = {path!r}
 from image_fixture import SmallEngine, pieces
@@ -428,7 +427,6 @@ def test_a_load_killed_anywhere_leaves_nothing(tmp_path, delay):
     try:
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, cwd="/")
         assert done.returncode == -signal.SIGKILL, done.stderr
-        time.sleep(0.2)
         engine = SmallEngine(root)
         store = engine.images.store
         store.snapshots.flush()
