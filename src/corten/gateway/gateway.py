@@ -21,7 +21,7 @@ from corten.gateway import documents, explain, members, render, trust_views, ver
 from corten.gateway.audit import follow, tail
 from corten.gateway.certificates import Authority
 from corten.gateway.delivery import Delivery, Files
-from corten.gateway.envoy import Envoy, find
+from corten.gateway.envoy import Envoy, find, keeps_reasons
 from corten.gateway.fields import Document
 from corten.gateway.instances import instance_of
 from corten.gateway.labels import api_of, gateway_labels
@@ -32,7 +32,6 @@ from corten.gateway.probe import probe
 from corten.gateway.resolve import Served, check_conflicts, resolve
 from corten.gateway.trust import LEVELS
 from corten.gateway.watch import Watch
-from corten.gateway.xds_shapes import Target
 
 log = logging.getLogger("corten.gateway")
 TABLE = "gateway"
@@ -65,10 +64,13 @@ class Gateway:
         self._joining: dict[str, ContainerRecord] = {}
         self._leaving: set[str] = set()
         self._lock = asyncio.Lock()
+        self._opening: asyncio.Task[None] | None = None
+        self.behind = ""  # why Envoy is still to be told of something
         self.mesh = Mesh(engine, self.folder, self.kept, f"{self.kept}/audit.log")
         self.place = render.Place(
-            self.mesh.site, address(config.gateway_http), address(config.gateway_https),
-            self.watch.read, self.authority.certificate, collector(config.gateway_otlp))
+            self.mesh.site, render.address(config.gateway_http), render.address(config.gateway_https),
+            self.watch.read, self.authority.certificate, render.collector(config.gateway_otlp),
+            lambda: keeps_reasons(config.gateway_envoy))
 
     # --- life
 
@@ -84,12 +86,25 @@ class Gateway:
             self.delivery.load()
             self.mesh.identities.load(self.delivery.now)
             self.envoy.adopt()
-        await self._quietly()
+        self._recall()
+        self._opening = asyncio.get_running_loop().create_task(self._quietly())
         self.watch.start()
+
+    def _recall(self) -> None:
+        """What is served and by whom, as an earlier daemon has left it: nobody waits for Envoy to be told."""
+        try:
+            served = self._resolve(self._documents)
+            self.mesh.members = self.mesh.look(self.records(), self._documents.values(), served)
+            self.served = served
+        except Error as error:
+            log.error("the gateway's documents: %s", error)
 
     async def close(self, resting: bool) -> None:
         """Let go; `resting`: no container runs, so Envoy ends too."""
         self.watch.stop()
+        if self._opening:
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
         if resting:
             await self.envoy.stop()
             if os.path.isdir(self.folder):
@@ -357,7 +372,7 @@ class Gateway:
                 self.mesh.settle(self.mesh.members)
                 raise
         self.mesh.settle(found)
-        self.served = served
+        self.served, self.behind = served, ""
 
     async def _rest(self) -> None:
         """Nothing is served: Envoy ends, to be started with the next route."""
@@ -381,20 +396,6 @@ class Gateway:
                 async with self._lock:
                     await self._commit(self._documents)
         except (Error, OSError) as error:
-            log.error("the gateway stays as it was: %s", error)
-
-
-def collector(url: str) -> Target | None:
-    """Where spans go: an OTLP/HTTP collector. Raises InvalidArgument."""
-    if not url:
-        return None
-    target = Target(url, "--gateway-otlp")
-    return target if target.path.strip("/") else Target(url.rstrip("/") + "/v1/traces", "--gateway-otlp")
-
-
-def address(text: str) -> tuple[str, int]:
-    """`0.0.0.0:8000` or `[::]:8000`. Raises InvalidArgument."""
-    host, _, port = text.rpartition(":")
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536 and host):
-        raise InvalidArgument(f"invalid gateway address: {text}: not host:port")
-    return host.strip("[]"), int(port)
+            if self.behind != str(error):
+                log.error("the gateway stays as it was: %s", error)
+            self.behind = str(error) or repr(error)

@@ -4,7 +4,8 @@ They live in this process and in Envoy's folder only. A daemon that starts finds
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address
 
 from corten.gateway.certificates import Authority
 from corten.gateway.delivery import Files
@@ -13,13 +14,21 @@ from corten.gateway.xds_shapes import Json, secret_file
 LIFE_S = 6 * 3600.0
 
 
+Names = tuple[str, frozenset[IPv4Address]]
+
+
 class Identity:
-    """A certificate and its key, as PEM; `end` is a Unix time."""
+    """A certificate and its key, as PEM; `end` is a Unix time, `names` its URI and addresses."""
 
-    __slots__ = ("chain", "end", "key", "uri")
+    __slots__ = ("chain", "end", "key", "names")
 
-    def __init__(self, uri: str, chain: str, key: str, end: float) -> None:
-        self.uri, self.chain, self.key, self.end = uri, chain, key, end
+    def __init__(self, names: Names, chain: str, key: str, end: float) -> None:
+        self.names, self.chain, self.key, self.end = names, chain, key, end
+
+    @property
+    def uri(self) -> str:
+        """Who it is."""
+        return self.names[0]
 
 
 class Identities:
@@ -29,11 +38,12 @@ class Identities:
         self.authority, self.life_s = authority, life_s
         self.held: dict[str, Identity] = {}
 
-    def of(self, name: str, uri: str) -> Identity:
+    def of(self, name: str, uri: str, addresses: Sequence[IPv4Address] = ()) -> Identity:
         """The one that is good for at least half its life. Raises Unavailable."""
-        found = self.held.get(name)
-        if found is None or found.uri != uri or found.end - time.time() < self.life_s / 2:
-            found = self.held[name] = Identity(uri, *self.authority.identity(uri, self.life_s))
+        found, names = self.held.get(name), (uri, frozenset(addresses))
+        if found is None or found.names != names or found.end - time.time() < self.life_s / 2:
+            made = self.authority.identity(uri, self.life_s, sorted(names[1]))
+            found = self.held[name] = Identity(names, *made)
         return found
 
     def keep(self, names: Iterable[str]) -> None:
@@ -65,6 +75,7 @@ def _parsed(secret: Json) -> Identity | None:
         found = x509.load_pem_x509_certificate(chain.encode())
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uri = names.get_values_for_type(x509.UniformResourceIdentifier)[0]
+        addresses = frozenset(names.get_values_for_type(x509.IPAddress))
     except (KeyError, ValueError, IndexError, x509.ExtensionNotFound):
         return None
-    return Identity(uri, chain, key, found.not_valid_after_utc.timestamp())
+    return Identity((uri, addresses), chain, key, found.not_valid_after_utc.timestamp())

@@ -54,7 +54,7 @@ class Mesh:
             for address, port in cluster.endpoints:
                 member = by_address.get(address)
                 if member is not None:
-                    cluster.meshed.add((address, port))
+                    cluster.meshed[address, port] = member.service
                     member.edge.add(port)
                     if port not in member.http and port not in member.tcp:
                         member.http.append(port)
@@ -66,12 +66,12 @@ class Mesh:
             self.identities.keep(())
             return {}
         domain = self.site.domain
-        names = {xds_mesh.identity(member): trust.uri(domain, member.service)
+        names = {xds_mesh.identity(member): (trust.uri(domain, member.service), [at.address for at in member.places])
                  for member in members if not member.revoked}
         if edge:
-            names[xds_mesh.EDGE] = trust.uri(domain, trust.GATEWAY)
+            names[xds_mesh.EDGE] = trust.uri(domain, trust.GATEWAY), []
         self.identities.keep(names)
-        held = {name: self.identities.of(name, uri) for name, uri in names.items()}
+        held = {name: self.identities.of(name, *one) for name, one in names.items()}
         found = dict([xds_mesh.authorities(self.identities.authority.root())])
         found.update(xds_mesh.secret(name, one.chain, one.key) for name, one in held.items())
         found.update(xds_mesh.tables(members, self.site))

@@ -21,10 +21,11 @@ class Place:
     def __init__(
         self, site: Site, http: Address, https: Address, read: Callable[[str], str],
         made: Callable[[list[str]], tuple[str, str]], collector: Target | None = None,
+        keeps_reasons: Callable[[], bool] = lambda: True,
     ) -> None:
         self.site, self.folder, self.audit = site, site.folder, site.audit
         self.http, self.https, self.read, self.made = http, https, read, made
-        self.collector = collector
+        self.collector, self.keeps_reasons = collector, keeps_reasons
 
     def manager(self, table: str, forward: Json | None = None) -> Json:
         """What serves a route table."""
@@ -32,7 +33,7 @@ class Place:
 
     def side(self, secure: bool, certified: bool = False) -> xds.Side:
         """What a route table must know of its listener."""
-        return xds.Side(secure, certified, self.https[1], self.folder)
+        return xds.Side(secure, certified, self.https[1], self.folder, self.keeps_reasons)
 
 
 def files(served: Served, place: Place, mesh: dict[str, list[Json]]) -> dict[str, list[Json]]:
@@ -164,3 +165,19 @@ def _login(login: Login, place: Place) -> dict[str, Json]:
 
 def _secret(text: str, place: Place) -> str:
     return place.read(text.removeprefix("file:")).strip() if text.startswith("file:") else text
+
+
+def collector(url: str) -> Target | None:
+    """Where spans go: an OTLP/HTTP collector. Raises InvalidArgument."""
+    if not url:
+        return None
+    target = Target(url, "--gateway-otlp")
+    return target if target.path.strip("/") else Target(url.rstrip("/") + "/v1/traces", "--gateway-otlp")
+
+
+def address(text: str) -> tuple[str, int]:
+    """`0.0.0.0:8000` or `[::]:8000`. Raises InvalidArgument."""
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536 and host):
+        raise InvalidArgument(f"invalid gateway address: {text}: not host:port")
+    return host.strip("[]"), int(port)

@@ -42,7 +42,7 @@ class Cluster:
         self.name, self.circuit, self.outlier = name, circuit, outlier
         self.endpoints: list[Endpoint] = []
         self.instances: list[str] = []
-        self.meshed: set[Endpoint] = set()  # those that want the gateway's certificate
+        self.meshed: dict[Endpoint, str] = {}  # those that want the gateway's certificate, with the service they are
         self.protocol, self.tls, self.dns = "http1", False, False
 
 

@@ -1,4 +1,7 @@
-"""What changes without anybody telling: files that documents name, certificates that end, a log that grows."""
+"""What changes without anybody telling: files that documents name, certificates that end, a log that grows.
+
+And what Envoy could not be told when it changed, as it was being started again or did not answer.
+"""
 
 import asyncio
 import os
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
 
 EVERY_S = 1.0
 RENEW_EVERY_S = 12 * 3600
+AGAIN_S = 10.0  # what Envoy could not be told is tried again after so long
 
 
 class Watch:
@@ -50,10 +54,12 @@ class Watch:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        renew = loop.time() + RENEW_EVERY_S
+        renew, again = loop.time() + RENEW_EVERY_S, 0.0
         while True:
             await asyncio.sleep(EVERY_S)
-            if self._changed() or self._gateway.mesh.identities.due() or loop.time() > renew:
+            behind = self._gateway.behind and loop.time() > again
+            if behind or self._changed() or self._gateway.mesh.identities.due() or loop.time() > renew:
+                again = loop.time() + AGAIN_S
                 renew = loop.time() + RENEW_EVERY_S
                 await self._gateway.refresh()
             if self._gateway.envoy.pid:

@@ -5,8 +5,9 @@ group is in no other table, so no trick with names reaches it without a certific
 """
 
 import re
+from collections.abc import Callable
 
-from corten.gateway import versions, xds_auth, xds_policy
+from corten.gateway import trust, versions, xds_auth, xds_policy
 from corten.gateway.fields import Jwt
 from corten.gateway.model import Route
 from corten.gateway.resolve import Cluster, Entry, Served
@@ -17,7 +18,6 @@ CONNECT_TIMEOUT = "2s"
 _NO_ROUTE = '{"message":"corten gateway: no Api is registered for this host, path and method"}\n'
 _REDIRECT_CODES = {301: "MOVED_PERMANENTLY", 302: "FOUND", 303: "SEE_OTHER", 307: "TEMPORARY_REDIRECT",
                    308: "PERMANENT_REDIRECT"}
-_MESHED: Json = {"metadata": {"filter_metadata": {"envoy.transport_socket_match": {"mesh": True}}}}
 _RAW: Json = {"name": "raw", "typed_config": typed("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer")}
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -26,12 +26,18 @@ _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 class Side:
-    """Of which listener a table is: with TLS or not, for clients with a certificate or for all; where secrets are."""
+    """Of which listener a table is: with TLS or not, for clients with a certificate or for all; where secrets are.
 
-    __slots__ = ("certified", "folder", "https_port", "secure")
+    `keeps_reasons`: whether Envoy can log why a request failed that gets an error page.
+    """
 
-    def __init__(self, secure: bool, certified: bool, https_port: int, folder: str) -> None:
+    __slots__ = ("certified", "folder", "https_port", "keeps_reasons", "secure")
+
+    def __init__(
+        self, secure: bool, certified: bool, https_port: int, folder: str, keeps_reasons: Callable[[], bool],
+    ) -> None:
         self.secure, self.certified, self.https_port, self.folder = secure, certified, https_port, folder
+        self.keeps_reasons = keeps_reasons
 
 
 def table(served: Served, name: str, hosts: list[str], side: Side) -> Json:
@@ -68,7 +74,8 @@ def _routes(entry: Entry, side: Side) -> list[Json]:
 def _route(entry: Entry, match: Json, side: Side) -> Json:
     route: Json = {
         "name": entry.name, "stat_prefix": stat_name(entry.name), "match": match,
-        "typed_per_filter_config": {**xds_policy.filters(entry.policy, entry.owner, side.folder),
+        "typed_per_filter_config": {**xds_policy.filters(entry.policy, entry.owner, side.folder,
+                                                       side.keeps_reasons),
                                     **versions.filters(entry.version)},
         **xds_policy.headers(entry.policy), **_answer(entry),
     }
@@ -177,17 +184,27 @@ def _cluster(cluster: Cluster, site: Site) -> Json:
         plain = {"name": "plain", "match": {}, "transport_socket": _tls(
             cluster.endpoints[0][0] if cluster.tls else "").get("transport_socket", _RAW)}
         meshed = {"transport_socket_matches": [
-            {"name": "mesh", "match": {"mesh": True}, "transport_socket": upstream(EDGE, site)}, plain]}
+            *({"name": f"mesh {service}", "match": {"mesh": service},
+               "transport_socket": upstream(EDGE, [{"exact": trust.uri(site.domain, service)}], site)}
+              for service in sorted(set(cluster.meshed.values()))), plain]}
     return {
         **typed("envoy.config.cluster.v3.Cluster"), "name": cluster.name, "alt_stat_name": stat_name(cluster.name),
         "type": "STRICT_DNS" if cluster.dns else "STATIC", "connect_timeout": CONNECT_TIMEOUT,
         "load_assignment": {"cluster_name": cluster.name, "endpoints": [{"lb_endpoints": [
-            {**_endpoint(*endpoint), **(_MESHED if endpoint in cluster.meshed else {})}
+            {**_endpoint(*endpoint), **_meshed(cluster, endpoint)}
             for endpoint in sorted(set(cluster.endpoints))]}]},
         **_http(cluster.protocol == "http2"), **_tls(cluster.endpoints[0][0] if cluster.tls else ""),
         **meshed, **xds_policy.circuit(cluster.circuit), **xds_policy.outlier(cluster.outlier, cluster.name),
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
     }
+
+
+def _meshed(cluster: Cluster, endpoint: tuple[str, int]) -> Json:
+    """Which certificate who answers there has to show."""
+    if endpoint not in cluster.meshed:
+        return {}
+    match = {"mesh": cluster.meshed[endpoint]}
+    return {"metadata": {"filter_metadata": {"envoy.transport_socket_match": match}}}
 
 
 def _outside(target: Target, name: str, http2: bool) -> Json:

@@ -109,7 +109,7 @@ def chains(caller: Member, found: list[Hop], site: Site) -> list[Json]:
     streams = [hop for hop in found if not hop.http]
     made: list[Json] = []
     for port in sorted({hop.port for hop in streams}):
-        made.append({"name": f"out-{port}", "filters": [outward_stream(caller, site)],
+        made.append({"name": f"out-{port}", "filters": outward_stream(caller, site),
                      "filter_chain_match": {"prefix_ranges": near(caller), "destination_port": port}})
     for hop in streams:
         says = {**STREAM_AUDIT, "caller": trust.uri(site.domain, caller.service),
@@ -125,6 +125,6 @@ def chains(caller: Member, found: list[Hop], site: Site) -> list[Json]:
 def outward(caller: Member, found: list[Hop], site: Site) -> Json:
     """The outward listener of a member: hops, and the way of zero trust."""
     chain = {"name": "out", "filter_chain_match": {"prefix_ranges": near(caller)},
-             "filters": [outward_stream(caller, site)]}
+             "filters": outward_stream(caller, site)}
     return member_listener(f"out-{caller.short}", "127.0.0.1", OUT_PORT, [chain, *chains(caller, found, site)],
                            caller, site)

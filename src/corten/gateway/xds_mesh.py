@@ -98,10 +98,10 @@ def _anyone(site: Site) -> list[Json]:
     return [{"prefix": f"spiffe://{site.domain}/"}]
 
 
-def upstream(name: str, site: Site) -> Json:
-    """How who has the secret `name` calls a member."""
+def upstream(name: str, peers: list[Json], site: Site) -> Json:
+    """How who has the secret `name` calls a member whose name is one of `peers`."""
     return {"name": "tls", "typed_config": typed(
-        f"{_TLS}UpstreamTlsContext", common_tls_context=_common(name, _anyone(site), site))}
+        f"{_TLS}UpstreamTlsContext", common_tls_context=_common(name, peers, site))}
 
 
 def _downstream(member: Member, peers: list[Json], site: Site) -> Json:
@@ -124,11 +124,18 @@ def near(member: Member) -> list[Json]:
             for place in member.places]
 
 
-def outward_stream(member: Member, site: Site) -> Json:
-    """What takes a connection to where it was going, in TLS; a line in the audit log when it fails."""
+def outward_stream(member: Member, site: Site) -> list[Json]:
+    """What takes a connection to where it was going, in TLS; a line in the audit log when it fails.
+
+    Who answers must be the one who was called: his certificate has to name the address that the connection went to.
+    """
+    called = {"object_key": "envoy.network.upstream_subject_alt_names", "format_string": {
+        "text_format_source": {"inline_string": "%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%"}}}
+    check = {"name": "called", "typed_config": typed(
+        "envoy.extensions.filters.network.set_filter_state.v3.Config", on_new_connection=[called])}
     says = {**STREAM_AUDIT, "caller": trust.uri(site.domain, member.service),
             "why": "%UPSTREAM_TRANSPORT_FAILURE_REASON%", "level": member.level}
-    return stream(f"out-{member.short}", [audit_log(site.audit, says, failed=True)])
+    return [check, stream(f"out-{member.short}", [audit_log(site.audit, says, failed=True)])]
 
 
 def stream(cluster: str, logs: list[Json]) -> Json:
@@ -139,7 +146,8 @@ def stream(cluster: str, logs: list[Json]) -> Json:
 
 
 def _outward(member: Member, site: Site) -> Json:
-    return _cluster(f"out-{member.short}", site, member, transport_socket=upstream(identity(member), site))
+    tls = upstream(identity(member), _anyone(site), site)
+    return _cluster(f"out-{member.short}", site, member, transport_socket=tls)
 
 
 def _cluster(name: str, site: Site, member: Member, **more: object) -> Json:

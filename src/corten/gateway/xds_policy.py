@@ -4,6 +4,7 @@ The filters themselves are in the listener for good, switched off (xds_listener.
 So a changed policy is a changed route table: it holds for open connections too, and no connection is closed.
 """
 
+from collections.abc import Callable
 from hashlib import sha256
 
 from corten.base import jsonio
@@ -26,7 +27,7 @@ _RETRY_ON = frozenset((
 ))
 
 
-def filters(policy: PolicyBody, owner: str, folder: str) -> Json:
+def filters(policy: PolicyBody, owner: str, folder: str, keeps_reasons: Callable[[], bool]) -> Json:
     """The `typed_per_filter_config` of a route; `folder`: where secrets are read from. Raises InvalidArgument."""
     found: Json = xds_auth.filters(policy, owner, folder)
     limits = _limits(policy, owner)
@@ -48,7 +49,7 @@ def filters(policy: PolicyBody, owner: str, folder: str) -> Json:
         found[f"corten.{name}"] = http_filter(
             "compressor.v3.CompressorPerRoute", overrides={"response_direction_config": {}})
     if policy.errors:
-        found["corten.errors"] = _errors(policy.errors)
+        found["corten.errors"] = _errors(policy.errors, keeps_reasons())
     return found
 
 
@@ -200,13 +201,15 @@ def _origin(text: str) -> Json:
     return {"exact": text}
 
 
-def _errors(pages: dict[str, ErrorPage]) -> Json:
+def _errors(pages: dict[str, ErrorPage], keeps_reasons: bool) -> Json:
+    """Pages instead of answers; the audit log says why there was one, if this Envoy can."""
+    kept: Json = {"preserve_response_code_details": True} if keeps_reasons else {}
     matchers = []
     for status, page in pages.items():
         answer = typed(
             "envoy.extensions.http.custom_response.local_response_policy.v3.LocalResponsePolicy",
             status_code=int(status), body={"inline_string": page.body},
-            response_headers_to_add=[header_option("content-type", page.type)],
+            response_headers_to_add=[header_option("content-type", page.type)], **kept,
         )
         matchers.append({
             "predicate": {"single_predicate": {

@@ -9,6 +9,7 @@ import errno
 import socket
 import struct
 from collections.abc import Sequence
+from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network
 
 from corten.linux import nft_expressions as nft
@@ -61,7 +62,7 @@ class Fence:
 def build(netns_fd: int, fence: Fence) -> None:
     """Put the fence up in a namespace, or another in place of the one that is there: no moment without. Raises OSError.
 
-    Blocking, about a millisecond.
+    Blocking, about a millisecond; some 30 when another is there, and none when it is this one already.
     """
     with Nftables(netns_fd) as nftables:
         try:
@@ -69,7 +70,9 @@ def build(netns_fd: int, fence: Fence) -> None:
         except NetlinkError as error:
             if error.errno != errno.EEXIST:
                 raise
-            nftables.commit(_change(fence, fresh=False))
+            mark = _mark(fence)
+            if not any(chain.table == TABLE and chain.name == mark for chain in nftables.chains()):
+                nftables.commit(_change(fence, fresh=False))
 
 
 def tear_down(netns_fd: int) -> None:
@@ -91,9 +94,16 @@ def _change(fence: Fence, *, fresh: bool) -> Transaction:
     change.chain("inbound", "nat", nft.HOOK_PREROUTING, nft.PRIORITY_DSTNAT)
     change.chain("in", "filter", nft.HOOK_INPUT, nft.PRIORITY_FILTER)
     change.chain("out", "filter", nft.HOOK_OUTPUT, nft.PRIORITY_FILTER)
+    change.chain(_mark(fence))
     for chain, expressions in rules(fence):
         change.rule(chain, expressions)
     return change
+
+
+def _mark(fence: Fence) -> str:
+    """The name of an empty chain that tells one fence from another: the kernel itself says which one is up."""
+    said = b"".join(b"%b %d %b" % (chain.encode(), len(text), text) for chain, text in rules(fence))
+    return f"is-{sha256(said).hexdigest()[:16]}"
 
 
 def rules(fence: Fence) -> list[Line]:
