@@ -39,9 +39,9 @@ class Admin:
             raise Internal("Envoy's answer is too long")
         return answer.status, answer.body
 
-    async def counters(self, pattern: str = "") -> dict[str, int]:
-        """Counters and gauges whose name fits an RE2 pattern. Raises Unavailable."""
-        text = (await self.ask("GET", f"/stats?filter={pattern}" if pattern else "/stats")).decode()
+    async def counters(self, pattern: str, kind: str = "All") -> dict[str, int]:
+        """Counters and gauges whose name fits an RE2 pattern; `kind`: All, Counters or Gauges. Raises Unavailable."""
+        text = (await self.ask("GET", f"/stats?type={kind}&filter={pattern}")).decode()
         found = {}
         for line in text.splitlines():
             name, _, value = line.rpartition(": ")

@@ -19,7 +19,10 @@ from corten.gateway.xds_mesh import MESH, STATS
 from corten.gateway.xds_shapes import Json
 
 Files = dict[str, list[Json]]  # name without .json -> resources
+Counts = tuple[int, int]  # how often it was taken, how often refused
+ALWAYS = ("lds", "cds")  # read by Envoy itself from its start on
 VERDICT_S = 30.0
+WARMING = r"^listener_manager\.total_listeners_warming$"
 INSTANCES = "/proc/sys/fs/inotify/max_user_instances"
 FEW_WATCHES, SPARE_WATCHES, MANY_WATCHES = 24, 512, 8192
 _JWT = "extension_config_discovery.http_filter.corten.jwt"
@@ -51,6 +54,9 @@ class Delivery:
         self.envoy = envoy
         self.folder = envoy.folder
         self.now: Files = {}
+        self._listeners: bytes | None = None  # what Envoy reads of them; None: not looked at yet
+        self._known: dict[str, Counts] = {}  # what was last seen of files that nothing but a change is counted of
+        self._known_of = 0  # the process that counted
 
     def load(self) -> None:
         """What an earlier daemon has left, so that nothing is written again that is there."""
@@ -70,11 +76,12 @@ class Delivery:
             if not self.envoy.pid:
                 self._write(wanted)
                 await self.envoy.start()
-                await self._verdict(dict.fromkeys(self._watched(wanted), (0, 0)))
+                await self._verdict(dict.fromkeys(self._watched(list(wanted)), (0, 0)))
             else:
                 await self._change(_grown(self.now, wanted))
                 await self._change(wanted)
         except BaseException:
+            self._known.clear()
             self._write(before)
             if not before:
                 await self.envoy.stop()
@@ -90,8 +97,7 @@ class Delivery:
         first = {name: resources for name, resources in changed.items() if name != "lds"}
         for part in (first, {"lds": changed["lds"]} if "lds" in changed else {}):
             if part:
-                known = self._watched({**self.now}) if part is first else ["lds"]
-                base = await self._counts([name for name in part if name in known])
+                base = await self._base(self._watched(list(part)))
                 self._write(part)
                 await self._verdict(base)
                 if "lds" in part:
@@ -100,16 +106,18 @@ class Delivery:
     async def _listening(self) -> None:
         """Wait until every listener listens. Raises Refused: what one reads is not there or wrong."""
         since, deadline = self.envoy.log_size(), asyncio.get_running_loop().time() + VERDICT_S
-        while (await self.envoy.admin.counters(r"^listener_manager\.total_listeners_warming$")).popitem()[1]:
+        while (await self.envoy.admin.counters(WARMING, "Gauges")).popitem()[1]:
             if asyncio.get_running_loop().time() > deadline:
                 raise Refused(f"Envoy does not come to listen: {self.envoy.last_words(max(0, since - 8192))}")
             await asyncio.sleep(0.002)
 
-    def _watched(self, files: Files) -> list[str]:
-        """The files whose verdict is counted: those that a listener reads."""
-        listeners = msgspec.json.encode(files.get("lds", []))
-        return [name for name in files if counter_of(name) and (
-            name in ("lds", "cds") or f"{self.folder}/{name}.json".encode() in listeners)]
+    def _watched(self, names: list[str]) -> list[str]:
+        """Of these the files whose verdict is counted: those that a listener reads."""
+        if self._listeners is None:
+            self._listeners = msgspec.json.encode(self.now.get("lds", []))
+        listeners = self._listeners
+        return [name for name in names if counter_of(name) and (
+            name in ALWAYS or f"{self.folder}/{name}.json".encode() in listeners)]
 
     def _write(self, files: Files) -> None:
         for name, resources in sorted(files.items(), key=lambda item: item[0] == "lds"):
@@ -118,15 +126,23 @@ class Delivery:
                 version = sha256(text).hexdigest()[:16].encode()
                 atomic_write(f"{self.folder}/{name}.json", b'{"version_info":"%b","resources":%b}' % (version, text))
                 self.now[name] = resources
+                if name == "lds":
+                    self._listeners = text
 
-    async def _counts(self, names: list[str]) -> dict[str, tuple[int, int]]:
+    async def _base(self, names: list[str]) -> dict[str, Counts]:
+        """What is counted before a change. To ask costs Envoy more the more it counts."""
+        if self._known_of == self.envoy.pid and all(name in self._known for name in names):
+            return {name: self._known[name] for name in names}
+        return await self._counts(names)
+
+    async def _counts(self, names: list[str]) -> dict[str, Counts]:
         if not names:
             return {}
-        found = await self.envoy.admin.counters(r"\.update_(success|rejected)$")
+        found = await self.envoy.admin.counters(r"\.update_(success|rejected)$", "Counters")
         return {name: (found.get(f"{counter_of(name)}.update_success", 0),
                        found.get(f"{counter_of(name)}.update_rejected", 0)) for name in names}
 
-    async def _verdict(self, base: dict[str, tuple[int, int]]) -> None:
+    async def _verdict(self, base: dict[str, Counts]) -> None:
         """Wait until each file was taken. Raises Refused with Envoy's reason."""
         since = self.envoy.log_size()
         restarts, deadline, pause = self.envoy.restarts, asyncio.get_running_loop().time() + VERDICT_S, 0.001
@@ -144,11 +160,20 @@ class Delivery:
                     raise Refused(f"Envoy refuses this: {self.envoy.last_words(max(0, since - 8192))}")
                 if taken > waiting[name][0]:
                     del waiting[name]
+                    self._know(name, (taken, refused))
             if waiting and asyncio.get_running_loop().time() > deadline:
                 raise Unavailable(f"Envoy has not taken {', '.join(sorted(waiting))} in {VERDICT_S:.0f} s")
             if waiting:
                 await asyncio.sleep(pause)
                 pause = min(0.05, pause * 1.5)
+
+
+    def _know(self, name: str, counts: Counts) -> None:
+        """Of other files a listener that begins to read one is counted too."""
+        if self._known_of != self.envoy.pid:
+            self._known_of, self._known = self.envoy.pid, {}
+        if name in ALWAYS:
+            self._known[name] = counts
 
 
 def allow_watches(count: int) -> None:
