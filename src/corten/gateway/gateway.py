@@ -384,8 +384,7 @@ class Gateway:
 
     async def refresh(self) -> None:
         """Files that documents name have changed, or a certificate is to be renewed."""
-        async with self._lock:
-            await self._quietly(locked=True)
+        await self._quietly()
 
     async def _quietly(self, locked: bool = False) -> None:
         """Bring Envoy up to date when nobody waits who could be told."""

@@ -21,7 +21,7 @@ from corten.gateway.identities import Identities
 from corten.gateway.members import Member
 from corten.gateway.resolve import Served
 from corten.gateway.xds_hops import Hop
-from corten.gateway.xds_mesh import Site
+from corten.gateway.xds_mesh import Own, Site
 from corten.gateway.xds_shapes import Json
 from corten.linux import mount
 from corten.linux.namespaces import check_type
@@ -41,7 +41,7 @@ class Mesh:
         self.site = Site(folder, audit, domain, f"{engine.layout.exec_root}/mesh")
         self.identities = Identities(Authority(f"{kept}/trust", domain), engine.config.trust_life_s)
         self.members: list[Member] = []
-        self._inward: dict[str, tuple[tuple[object, ...], list[Json]]] = {}  # by short id: key and listeners
+        self._own: dict[str, Own] = {}  # by short id
         self._fences: dict[str, tuple[object, ...]] = {}  # by short id: the key of what is up
 
     # --- what is to be
@@ -74,22 +74,25 @@ class Mesh:
         held = {name: self.identities.of(name, *one) for name, one in names.items()}
         found = dict([xds_mesh.authorities(self.identities.authority.root())])
         found.update(xds_mesh.secret(name, one.chain, one.key) for name, one in held.items())
-        found.update(xds_mesh.tables(members, self.site))
-        found["cds"] = xds_mesh.clusters(members, self.site)
-        found["lds"] = []
+        found.update(cds=[], lds=[])
         for member in members:
             if not member.revoked:  # else what was open is closed with its listeners
-                found["lds"] += self._listeners(member, xds_hops.hops(member, members), found)
+                own = self._own_of(member)
+                found.update(own.tables)
+                found["cds"] += own.clusters
+                found["lds"] += [*self._outward(member, xds_hops.hops(member, members), found), *own.listeners]
         return found
 
-    def _listeners(self, member: Member, hops: list[Hop], found: Files) -> list[Json]:
+    def _own_of(self, member: Member) -> Own:
+        kept = self._own.get(member.short)
+        if kept is None or kept.key != member.key:
+            kept = self._own[member.short] = Own(member, self.site)
+        return kept
+
+    def _outward(self, member: Member, hops: list[Hop], found: Files) -> list[Json]:
         site = self.site
         member.hops = sorted({(hop.address, hop.port) for hop in hops if hop.http})
-        kept = self._inward.get(member.short)
-        if kept is None or kept[0] != member.key:
-            kept = member.key, [xds_mesh.inward(member, site), *xds_mesh.published(member, site)]
-            self._inward[member.short] = kept
-        made = [xds_hops.outward(member, hops, site), *kept[1]]
+        made = [xds_hops.outward(member, hops, site)]
         if member.hops:
             found[f"rds.{xds_hops.table_name(member)}"] = [xds_hops.table(member, hops, site)]
             made.append(xds_hops.listener(member, site))
@@ -159,7 +162,7 @@ class Mesh:
     def _let_go(self, short: str) -> None:
         path = f"{self.site.namespaces}/{short}"
         self._fences.pop(short, None)
-        self._inward.pop(short, None)
+        self._own.pop(short, None)
         try:
             mount.umount(path, MNT_DETACH)
         except OSError:

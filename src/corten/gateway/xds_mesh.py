@@ -50,16 +50,20 @@ class Site:
 # --- what each member has
 
 
-def clusters(members: list[Member], site: Site) -> list[Json]:
-    """Two each: to where it was sent, in TLS; and to its own program."""
-    return [one for member in members if not member.revoked
-            for one in (_outward(member, site), _inward(member, site))]
+class Own:
+    """What is a member's own whatever the others are, as long as its `key` is the same.
 
+    `clusters`: to where it was sent, in TLS, and to its own program; `tables`: by the name of their file, one for each
+    HTTP port; `listeners`: what it is called by.
+    """
 
-def tables(members: list[Member], site: Site) -> dict[str, list[Json]]:
-    """Route tables by the name of their file: one for each HTTP port."""
-    return {f"rds.{table_name(member, port)}": [_table(member, port, site)]
-            for member in members if not member.revoked for port in member.http}
+    __slots__ = ("clusters", "key", "listeners", "tables")
+
+    def __init__(self, member: Member, site: Site) -> None:
+        self.key = member.key
+        self.clusters = [_outward(member, site), _inward(member, site)]
+        self.tables = {f"rds.{table_name(member, port)}": [_table(member, port, site)] for port in member.http}
+        self.listeners = [inward(member, site), *published(member, site)]
 
 
 def table_name(member: Member, port: int) -> str:
