@@ -7,7 +7,6 @@ goes through the same reader and confined worker as any other. Source: tonistiig
 
 import posixpath
 import stat
-import tarfile
 import urllib.parse
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -20,10 +19,14 @@ from corten.base.errors import InvalidArgument
 from corten.build.buildkit.connection import Inbox, send_many
 from corten.build.buildkit.messages import MESSAGES, new
 from corten.build.context import DOCKERFILE_LIMIT
+from corten.image.tar_reader import BLOCK_DEVICE, CHAR, DIRECTORY, FIFO, HARDLINK, REGULAR, SYMLINK
+from corten.image.tar_writer import END, header, padding
 
 STAT, REQ, DATA, FIN, ERR = range(5)
 _LIMIT_ENTRIES = 1 << 20
 _AHEAD_BYTES, _AHEAD_FILES = 8 << 20, 2000
+_PIECE_BYTES = 1 << 18  # of the tar that is made
+_MOST_DEVICE = 0o7777777  # a number that ustar has room for
 _LINKS = 8
 # io/fs.FileMode of Go: the bits above the permissions
 _GO_FOLDER, _GO_LINK, _GO_DEVICE = 1 << 31, 1 << 27, 1 << 26
@@ -73,20 +76,24 @@ class FolderListing:
         transfer = self._transfer
         chosen = [number for number, entry in enumerate(transfer.entries) if paths is None or entry.path in paths]
         transfer.want(chosen)
+        held = bytearray()
         for path in gone:
             above, _, name = path.rpartition("/")
-            yield tarfile.TarInfo(f"{above}/.wh.{name}" if above else f".wh.{name}").tobuf(
-                tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+            held += header((f"{above}/.wh.{name}" if above else f".wh.{name}").encode(), REGULAR, 0)
         for number in chosen:
-            header = _header(transfer.entries[number])
-            if header is None:
-                continue
-            yield header.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-            if header.isreg():
+            entry = transfer.entries[number]
+            held += _header(entry)
+            if _is_file(entry):
                 async for piece in transfer.content(number):
-                    yield piece
-                yield b"\0" * (-header.size % 512)
-        yield b"\0" * 1024
+                    held += piece
+                    if len(held) >= _PIECE_BYTES:
+                        yield bytes(held)
+                        held.clear()
+                held += padding(entry.size)
+            if len(held) >= _PIECE_BYTES:
+                yield bytes(held)
+                held.clear()
+        yield bytes(held) + END
 
 
 async def read_file(session: Session, folder: str, name: str) -> bytes | None:
@@ -176,7 +183,9 @@ class _Transfer:
 
     async def _ask_ahead(self) -> None:
         """Ask for the next files in one piece, once half of what was asked for ahead has come."""
-        if not self._wanted or (self._asked and self._ahead_bytes > _AHEAD_BYTES // 2):
+        if not self._wanted:
+            return
+        if self._asked and (self._ahead_bytes > _AHEAD_BYTES // 2 or len(self._asked) > _AHEAD_FILES // 2):
             return
         asked = []
         while self._wanted and len(self._asked) < _AHEAD_FILES:
@@ -233,30 +242,25 @@ def _is_file(entry: Any) -> bool:
     return not entry.mode & _GO_KIND and not entry.linkname
 
 
-def _header(entry: Any) -> tarfile.TarInfo | None:
-    """A tar header of an entry; None for what a context cannot hold (sockets)."""
-    info = tarfile.TarInfo(entry.path)
-    info.mode = entry.mode & 0o777 | sum(bit for go, bit in _GO_SPECIAL if entry.mode & go)
-    info.uid, info.gid, info.mtime = entry.uid, entry.gid, entry.modTime // 1_000_000_000
-    info.linkname = entry.linkname
-    kind = entry.mode & _GO_KIND
-    if kind & _GO_SOCKET:
-        return None
-    if kind & _GO_FOLDER:
-        info.type = tarfile.DIRTYPE
-    elif kind & _GO_LINK:
-        info.type = tarfile.SYMTYPE
-    elif kind & _GO_FIFO:
-        info.type = tarfile.FIFOTYPE
-    elif kind & _GO_DEVICE:
-        info.type = tarfile.CHRTYPE if kind & _GO_CHARACTER else tarfile.BLKTYPE
-        info.devmajor, info.devminor = entry.devmajor, entry.devminor
-    elif entry.linkname:
-        info.type = tarfile.LNKTYPE
-    else:
-        info.size = entry.size
-    if info.size < 0:
-        raise InvalidArgument(f"{entry.path}: invalid size")
-    info.pax_headers = {f"SCHILY.xattr.{name}": value.decode("utf-8", "surrogateescape")
-                        for name, value in entry.xattrs.items()}
-    return info
+def _header(entry: Any) -> bytes:
+    """A tar header of an entry; nothing for what a context cannot hold (sockets). Raises InvalidArgument."""
+    device = entry.devmajor, entry.devminor
+    if min(entry.uid, entry.gid, entry.size, *device) < 0 or max(device) > _MOST_DEVICE:
+        raise InvalidArgument(f"{entry.path}: invalid size, owner or device")
+    go = entry.mode & _GO_KIND
+    if go & _GO_SOCKET:
+        return b""
+    kind = HARDLINK if entry.linkname else REGULAR
+    if go & _GO_FOLDER:
+        kind = DIRECTORY
+    elif go & _GO_LINK:
+        kind = SYMLINK
+    elif go & _GO_FIFO:
+        kind = FIFO
+    elif go & _GO_DEVICE:
+        kind = CHAR if go & _GO_CHARACTER else BLOCK_DEVICE
+    mode = entry.mode & 0o777 | sum(bit for bits, bit in _GO_SPECIAL if entry.mode & bits)
+    return header(
+        entry.path.encode(), kind, mode, entry.uid, entry.gid, entry.size if kind == REGULAR else 0, entry.modTime,
+        entry.linkname.encode(), *device,
+        {name.encode(): value for name, value in entry.xattrs.items()} if entry.xattrs else None)
