@@ -3,9 +3,12 @@
 import contextlib
 import http.server
 import json
+import os
 import shutil
 import socket
+import stat
 import subprocess
+import tarfile
 import threading
 from pathlib import Path
 
@@ -209,3 +212,61 @@ def test_a_folder_is_fetched_once_and_then_what_changed(client):
     assert (kept / "three").stat().st_ino == numbers["three"]
     client.engine.api("POST", "/build/prune")
     assert places() == []
+
+
+def tree_of(folder):
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        status = path.lstat()
+        attributes = {} if path.is_symlink() else {name: os.getxattr(path, name) for name in os.listxattr(path) if name.startswith("user.")}
+        content = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+        mode = 0 if path.is_symlink() else stat.S_IMODE(status.st_mode)
+        found[str(path.relative_to(folder))] = (stat.S_IFMT(status.st_mode), mode, content, attributes)
+    return found
+
+
+def member_of(tar, member):
+    kind = stat.S_IFLNK if member.issym() else stat.S_IFDIR if member.isdir() else stat.S_IFREG
+    attributes = {name[13:]: value.encode() for name, value in member.pax_headers.items() if name.startswith("SCHILY.xattr.user.")}
+    content = member.linkname if member.issym() else None if member.isdir() else tar.extractfile(member).read()
+    return kind, 0 if member.issym() else member.mode & 0o7777, content, attributes
+
+
+def test_whatever_files_have_become_is_what_is_copied(client, tmp_path):
+    place = client.context
+
+    def built():
+        client.build("FROM scratch\nCOPY . /\n", "-o", f"type=tar,dest={tmp_path}/out.tar")
+        with tarfile.open(tmp_path / "out.tar") as tar:
+            return {member.name.strip("/"): member_of(tar, member) for member in tar if member.name.strip("/")}
+
+    client.write(short="s\n", long="l" * 9000, empty="", bits="b\n", mine="m\n", link="not yet\n", named="n\n", **{".dockerignore": "Dockerfile\n"})
+    (place / "large").write_bytes(os.urandom(5 << 20))
+    (place / "folder").mkdir()
+    (place / "folder/below").write_text("below\n")
+    (place / "file").symlink_to("short")
+    os.setxattr(place / "named", "user.colour", b"blue")
+
+    def expected():
+        return {name: one for name, one in tree_of(place).items() if name != "Dockerfile"}
+
+    assert built() == expected()
+    client.write(short="s" * 70_000, long="l\n", empty="filled\n", bits="")
+    (place / "bits").chmod(0o4750)
+    os.chown(place / "mine", 7, 7)
+    (place / "mine").chmod(0o400)
+    for name in ("link", "file", "folder/below"):
+        (place / name).unlink()
+    (place / "folder").rmdir()
+    (place / "folder").write_text("a file\n")
+    (place / "link").symlink_to("long")
+    (place / "file").write_text("no link\n")
+    (place / "large").write_bytes(os.urandom(3 << 20))
+    os.removexattr(place / "named", "user.colour")
+    assert built() == expected()
+    os.link(place / "long", place / "other")
+    client.write(long="both\n")
+    assert built() == expected()
+    (place / "other").unlink()
+    (place / "other").write_text("one\n")
+    assert built() == expected()

@@ -7,9 +7,10 @@ it meanwhile gets a folder of its own. They go with `builder prune`, when many o
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from typing import Protocol
 
+from corten.base.errors import InvalidArgument
 from corten.base.files import remove_tree
 from corten.base.ids import new_id
 from corten.build.context import Tree
@@ -17,6 +18,7 @@ from corten.image import unpack, worker
 
 _KEPT = 8
 _TIMEOUT_S = 1800.0
+_RING_BYTES, _RINGS = 1 << 20, 256  # when the worker begins; how often it is told of more
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -69,18 +71,18 @@ class Folder:
     async def _apply(self, tar: AsyncGenerator[bytes]) -> None:
         path = f"{self.path}/context.tar"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        unpacking = _Unpacking(self.path, descriptor, {"whiteouts": not self.whole, "over": bool(self.entries)})
         try:
             async with aclosing(tar):
                 async for piece in tar:
                     view = memoryview(piece)
                     while view:
                         view = view[os.write(descriptor, view):]
-            job = {"descriptor": descriptor, "folder": "context", "limit_bytes": unpack.LIMIT_BYTES,
-                   "limit_entries": unpack.LIMIT_ENTRIES, "whiteouts": not self.whole, "apply": bool(self.entries)}
-            question = {"root": self.path, "jobs": [job], "cpu_seconds": int(_TIMEOUT_S),
-                        "memory_bytes": unpack.MEMORY_BYTES}
-            await worker.ask("corten.image.unpack_worker", question, [descriptor], _TIMEOUT_S)
+                    if unpacking.grown(len(piece)):
+                        break  # it has failed
+            await unpacking.end()
         finally:
+            await unpacking.close()
             os.close(descriptor)
             os.unlink(path)
 
@@ -95,6 +97,64 @@ class Folder:
         if hasattr(self, "tree"):
             self.tree.close()
         await asyncio.to_thread(remove_tree, self.path)
+
+
+class _Unpacking:
+    """A folder's tar that is written to `descriptor`, unpacked by the worker while it grows, if it grows long.
+
+    The bell is arrival.py's; it is rung ever more seldom, so that its pipe never fills.
+    """
+
+    def __init__(self, root: str, descriptor: int, how: Mapping[str, bool]) -> None:
+        self._job: dict[str, object] = {"descriptor": descriptor, "folder": "context",
+                                        "limit_bytes": unpack.LIMIT_BYTES, "limit_entries": unpack.LIMIT_ENTRIES, **how}
+        self._root, self._given = root, [descriptor]
+        self._size = self._rung = 0
+        self._bell = self._rope = -1
+        self._asking: asyncio.Task[object] | None = None
+
+    def grown(self, size: int) -> bool:
+        """So many bytes more are there; whether the worker has ended, which it should not."""
+        self._size += size
+        if self._size - self._rung >= max(_RING_BYTES, self._size // _RINGS):
+            self._rung = self._size
+            if self._asking is None:
+                self._bell, self._rope = os.pipe2(os.O_CLOEXEC)
+                self._job["bell"] = self._bell
+                self._given.append(self._bell)
+                self._asking = asyncio.create_task(self._ask(None))  # the client takes the time that it takes
+            else:
+                self._ring(b".")
+        return self._asking is not None and self._asking.done()
+
+    def _ring(self, sign: bytes) -> None:
+        with suppress(BrokenPipeError):
+            os.write(self._rope, sign)
+
+    async def _ask(self, timeout_s: float | None) -> None:
+        question = {"root": self._root, "jobs": [self._job], "cpu_seconds": int(_TIMEOUT_S),
+                    "memory_bytes": unpack.MEMORY_BYTES}
+        await worker.ask("corten.image.unpack_worker", question, self._given, timeout_s)
+
+    async def end(self) -> None:
+        """All of it is there: return when it is unpacked. Raises what the worker says."""
+        if self._asking is None:
+            await self._ask(_TIMEOUT_S)
+            return
+        self._ring(b"!")
+        try:
+            await asyncio.wait_for(self._asking, _TIMEOUT_S)
+        except TimeoutError:
+            raise InvalidArgument("the files took too long to unpack") from None
+
+    async def close(self) -> None:
+        """Nothing of it runs any more."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
+        for descriptor in (self._bell, self._rope):
+            if descriptor >= 0:
+                os.close(descriptor)
 
 
 class Folders:

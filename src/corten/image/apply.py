@@ -1,17 +1,19 @@
 """A layer put onto a copy of the layers below: whiteouts remove, instead of becoming overlay's marks.
 
-For the storage driver vfs. Runs in a confined worker; standard library only. Nothing is opened but by Extractor's ways.
+For the storage driver vfs, and for the kept folders of builds. Runs in a confined worker; standard library only.
+Nothing is opened but by Extractor's ways.
 """
 
 import os
 import stat
 
-from corten.image.extract import META, OPAQUE, WHITEOUT, Extractor, Refused, remove_tree
+from corten.image.extract import KEPT_XATTRS, META, OPAQUE, WHITEOUT, Extractor, Refused, remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corten.image.tar_reader import Entry, Reader
 
+_OVER = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -103,3 +105,30 @@ class Applier(Extractor):
             remove_tree(folder, name)
         else:
             os.unlink(name, dir_fd=folder)
+
+
+class Updater(Applier):
+    """An Applier for a folder nobody reads meanwhile: a file is written over where it is, if nothing else is its name.
+
+    Giving blocks back costs a disk far more than filling them again.
+    """
+
+    def _empty_file(self, entry: "Entry", parent: int, name: bytes, path: bytes) -> int:
+        try:
+            descriptor = os.open(name, _OVER, dir_fd=parent)
+        except OSError:  # nothing, or no file: as ever
+            return super()._empty_file(entry, parent, name, path)
+        try:
+            status = os.fstat(descriptor)
+            kept = any(os.fsencode(one).startswith(KEPT_XATTRS) for one in os.listxattr(descriptor))
+            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and not kept:
+                if status.st_size > entry.size:
+                    os.ftruncate(descriptor, entry.size)
+                os.fchown(descriptor, 0, 0)
+                os.fchmod(descriptor, entry.mode & 0o777)
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        return super()._empty_file(entry, parent, name, path)

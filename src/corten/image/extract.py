@@ -18,7 +18,7 @@ WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
 META = b".wh..wh."
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_KEPT_XATTRS = (b"user.", b"security.capability")
+KEPT_XATTRS = (b"user.", b"security.capability")
 _CACHED = 256
 _SMALL = 1 << 16
 _BLOCK = 4096  # of the file systems layers are on
@@ -166,13 +166,17 @@ class Extractor:
 
     # --- members
 
-    def _file(self, reader: Reader, entry: Entry, parent: int, name: bytes, path: bytes) -> None:
+    def _empty_file(self, entry: Entry, parent: int, name: bytes, path: bytes) -> int:
+        """A new file of root's, open for writing."""
         try:
-            descriptor = os.open(name, _CREATE, entry.mode & 0o777, dir_fd=parent)
+            return os.open(name, _CREATE, entry.mode & 0o777, dir_fd=parent)
         except FileExistsError:
             self._clear(parent, name, path)
             parent = self._parent(path.rpartition(b"/")[0])
-            descriptor = os.open(name, _CREATE, entry.mode & 0o777, dir_fd=parent)
+            return os.open(name, _CREATE, entry.mode & 0o777, dir_fd=parent)
+
+    def _file(self, reader: Reader, entry: Entry, parent: int, name: bytes, path: bytes) -> None:
+        descriptor = self._empty_file(entry, parent, name, path)
         try:
             size = entry.size
             if 0 < size <= _SMALL:
@@ -303,7 +307,7 @@ class Extractor:
 def _set_xattrs(descriptor: int, xattrs: dict[bytes, bytes]) -> None:
     """Those a layer may bring; `trusted.overlay.*` and labels of security modules are the machine's own affair."""
     for name, value in xattrs.items():
-        if name.startswith(_KEPT_XATTRS) and not name.startswith(b"user.overlay."):
+        if name.startswith(KEPT_XATTRS) and not name.startswith(b"user.overlay."):
             try:
                 os.setxattr(descriptor, name, value)
             except OSError as error:

@@ -1,15 +1,15 @@
 """The process that unpacks layers: confined to a staging folder, it turns blobs into files.
 
 Question: {"root": staging folder, "jobs": [{"descriptor", "folder", "limit_bytes", "limit_entries", "whiteouts": False
-for an archive that is no layer, "apply": True where the folder holds the layers below already, "bell" of a blob still
-arriving}], "cpu_seconds", "memory_bytes"}.
+for an archive that is no layer, "apply": True where the folder holds the layers below already, "over": True where its
+files may be written over too, "bell" of a blob still arriving}], "cpu_seconds", "memory_bytes"}.
 Answer: {"layers": [{"sha256", "size", "disk", "entries", "implicit", "opaque", "removed"}]}, in the order of the jobs;
 `sha256` is of the uncompressed bytes, "" for a blob that is not compressed (its digest says it); names are latin-1.
 """
 
 import os
 
-from corten.image.apply import Applier
+from corten.image.apply import Applier, Updater
 from corten.image.beneath import open_root
 from corten.image.confine import enter
 from corten.image.extract import Extractor
@@ -33,7 +33,7 @@ def _unpack(job: "dict[str, Any]", kind: str) -> "dict[str, Any]":
     else:
         source = MapSource(descriptor)
     root = open_root(f"/{job['folder']}")
-    kind_of = Applier if job.get("apply") else Extractor
+    kind_of = Updater if job.get("over") else Applier if job.get("apply") else Extractor
     extractor = kind_of(root, whiteouts=bool(job.get("whiteouts", True)), limit_bytes=int(job["limit_bytes"]),
                           limit_entries=int(job["limit_entries"]))
     extractor.run(Reader(source))
