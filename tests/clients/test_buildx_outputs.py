@@ -3,6 +3,7 @@
 import json
 import subprocess
 import tarfile
+from pathlib import Path
 
 import pytest
 import registry_server
@@ -70,6 +71,30 @@ def test_here_in_a_file_and_pushed_at_once(files, tmp_path):
         assert meta["containerimage.descriptor"]["digest"] == meta["containerimage.digest"]
     assert files.engine.api("GET", "/images/here:1/json").status == 200
     assert (tmp_path / "image.tar").stat().st_size
+
+
+def test_pushed_by_its_digest_alone(files, tmp_path):
+    with running_registry() as registry:
+        name = f"{registry.host}/team/app"
+        files.build(TEXT, "-o", f"type=image,name={name},push-by-digest=true,name-canonical=true", "--metadata-file", tmp_path / "meta",
+                    "--provenance=false")
+        digest = json.loads((tmp_path / "meta").read_text())["containerimage.digest"]
+        manifest, _ = registry.get_manifest("team/app", digest)
+        assert registry.get_blob("team/app", manifest["config"]["digest"])
+        assert registry.request("GET", "/v2/team/app/tags/list")[0] == 404
+        assert files.engine.docker("pull", f"{name}@{digest}").returncode == 0
+
+
+def test_docker_build_is_buildx_where_the_plugin_is(files):
+    plugins = Path(files.environment["DOCKER_CONFIG"], "cli-plugins")
+    plugins.mkdir(parents=True, exist_ok=True)
+    (plugins / "docker-buildx").symlink_to(files.plugin)
+    files.write(Dockerfile="FROM busybox\nRUN --mount=type=tmpfs,target=/t echo by docker >/made\n")
+    for flags in ((), ("--no-cache",)):
+        done = subprocess.run(["docker", "build", "--progress=plain", *flags, "-t", "default:1", files.context], env=files.environment,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=110)
+        assert done.returncode == 0 and "[2/2] RUN --mount=type=tmpfs" in done.stderr, done.stderr
+    assert files.run("default:1", "cat", "/made") == "by docker\n"
 
 
 @pytest.mark.parametrize(("flags", "text"), [
