@@ -124,8 +124,10 @@ class Updater(Applier):
             if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and not kept:
                 if status.st_size > entry.size:
                     os.ftruncate(descriptor, entry.size)
-                os.fchown(descriptor, 0, 0)
-                os.fchmod(descriptor, entry.mode & 0o777)
+                if status.st_uid or status.st_gid:
+                    os.fchown(descriptor, 0, 0)
+                if stat.S_IMODE(status.st_mode) != entry.mode & 0o777:
+                    os.fchmod(descriptor, entry.mode & 0o777)
                 return descriptor
         except BaseException:
             os.close(descriptor)
