@@ -2,7 +2,7 @@
 
 import functools
 
-from images import busybox_layer, entry, folder, layer
+from images import busybox_layer, entry, folder, layer, symlink
 from machine_images import (
     bash_layers,
     nginx_layers,
@@ -71,21 +71,32 @@ def compose_images():
 
 
 _ADDUSER = b"""#!/bin/sh
-for name; do :; done
-echo "$name:x:1000:" >>/etc/group
-echo "$name:x:1000:1000::/home/$name:/bin/sh" >>/etc/passwd
-mkdir -p "/home/$name" && chown 1000:1000 "/home/$name"
+uid=1000 group=
+while getopts Du:G: flag; do case $flag in u) uid=$OPTARG ;; G) group=$OPTARG ;; esac; done
+shift $((OPTIND - 1))
+if [ "$group" ]; then gid=$(grep "^$group:" /etc/group | cut -d: -f3); else gid=$uid; echo "$1:x:$gid:" >>/etc/group; fi
+echo "$1:x:$uid:$gid::/home/$1:/bin/sh" >>/etc/passwd
+mkdir -p "/home/$1" && chown "$uid:$gid" "/home/$1"
+"""
+_ADDGROUP = b"""#!/bin/sh
+gid=1000
+[ "$1" = -g ] && gid=$2 && shift 2
+echo "$1:x:$gid:" >>/etc/group
 """
 
 
 def moby_images():
-    """busybox under its other name, with the groups and the `adduser -D` its official image has, and Debian's programs."""
-    known = "root:0 daemon:1 bin:2 sys:3 adm:4 tty:5 disk:6 lp:7 mail:8 kmem:9 wheel:10 operator:37 staff:50 users:100 nogroup:65534"
+    """busybox under its other name, with what its official image has (groups, its own shell, adduser, addgroup), and
+    Debian's programs.
+    """
+    known = ("root:0 daemon:1 bin:2 sys:3 adm:4 tty:5 disk:6 lp:7 mail:8 kmem:9 wheel:10 audio:29 operator:37 staff:50 "
+             "users:100 nogroup:65534")
     names = [word.split(":") for word in known.split()]
     users = (b"root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\n"
              b"operator:x:37:37:Operator:/var:/bin/false\nnobody:x:65534:65534:nobody:/home:/bin/false\n")
     groups = "".join(f"{name}:x:{number}:\n" for name, number in names).encode()
-    full = layer([entry("etc/passwd", users), entry("etc/group", groups), entry("bin/adduser", _ADDUSER, 0o755)])
+    full = layer([entry("etc/passwd", users), entry("etc/group", groups), entry("bin/adduser", _ADDUSER, 0o755),
+                  entry("bin/addgroup", _ADDGROUP, 0o755), symlink("bin/sh", "busybox")])
     yield ("busybox:glibc",), [*shell_layers(), full], CONFIG
     yield ("debian:bookworm-slim",), bash_layers(), {**CONFIG, "Cmd": ["bash"]}
 

