@@ -22,7 +22,7 @@ class Builder:
         """What it says."""
         (self.context / "Dockerfile").write_text(dockerfile)
         done = subprocess.run(self._command(flags), env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              timeout=110)
+                              timeout=280)
         assert done.returncode == code, done.stderr + done.stdout
         return done.stderr
 

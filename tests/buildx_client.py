@@ -21,14 +21,14 @@ class Client:
         """Its progress, as plain text."""
         (self.context / "Dockerfile").write_text(dockerfile)
         done = subprocess.run([self.plugin, "build", "--progress=plain", *flags, self.context], env=self.environment,
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=110)
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280)
         assert done.returncode == code, done.stderr
         return done.stderr
 
     def bake(self, *flags):
         """Its progress, as plain text."""
         done = subprocess.run([self.plugin, "bake", "--progress=plain", *flags], env=self.environment, cwd=self.context,
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=110)
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280)
         assert done.returncode == 0, done.stderr
         return done.stderr
 

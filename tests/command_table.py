@@ -100,7 +100,7 @@ class World:
             text = text.replace(str(value), "{" + name + "}")
         return text
 
-    def call(self, words, timeout=40):
+    def call(self, words, timeout=180):
         return subprocess.run([*self.command, *words], capture_output=True, text=True, timeout=timeout,
                               stdin=subprocess.DEVNULL, env=self.environment)
 

@@ -15,7 +15,7 @@ COMMAND = [sys.executable, "-IS", "-c",
            f"import sys; sys.path.insert(0, {REPOSITORY!r}); from corten.cli.main import start; start()"]
 
 
-def corten(socket, *words, stdin=None, timeout=60, text=True):
+def corten(socket, *words, stdin=None, timeout=180, text=True):
     """Run it against the engine at `socket`; a CompletedProcess."""
     given = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
     return subprocess.run([*COMMAND, "-H", f"unix://{socket}", *words], capture_output=True, text=text, timeout=timeout, **given)

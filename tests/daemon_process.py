@@ -66,7 +66,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.unix_path)
 
 
-def call(path, method, url, body=None, timeout=60, headers=None):
+def call(path, method, url, body=None, timeout=180, headers=None):
     """One request over the unix socket `path`; `body` may be bytes or something for JSON."""
     connection = _UnixConnection(path, timeout)
     headers = dict(headers or {})
@@ -174,10 +174,10 @@ class Daemon:
 
     # --- asking
 
-    def api(self, method, url, body=None, timeout=60, headers=None):
+    def api(self, method, url, body=None, timeout=180, headers=None):
         return call(self.socket, method, url, body, timeout, headers)
 
-    def docker(self, *arguments, stdin=None, timeout=60):
+    def docker(self, *arguments, stdin=None, timeout=180):
         """Run the docker CLI against this daemon; a CompletedProcess of texts."""
         return subprocess.run(
             [DOCKER, "-H", f"unix://{self.socket}", *arguments], input=stdin, capture_output=True, text=True,

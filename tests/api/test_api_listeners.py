@@ -38,7 +38,7 @@ class Secure:
     def docker(self, *arguments, stdin=""):
         return subprocess.run(
             [DOCKER, "-H", f"tcp://127.0.0.1:{self.port}", "--tlsverify", "--tlscacert", self.ca[0], "--tlscert",
-             self.client[0], "--tlskey", self.client[1], *arguments], input=stdin, capture_output=True, text=True, timeout=60)
+             self.client[0], "--tlskey", self.client[1], *arguments], input=stdin, capture_output=True, text=True, timeout=180)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_docker_over_tls(secure):
 def corten(*words, stdin="", **environment):
     """Our command line with nothing of this machine's settings."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DOCKER_", "CORTEN_"))}
-    return subprocess.run([*COMMAND, *words], input=stdin, capture_output=True, text=True, timeout=60,
+    return subprocess.run([*COMMAND, *words], input=stdin, capture_output=True, text=True, timeout=180,
                           env={**inherited, "HOME": "/nonexistent", **environment})
 
 
@@ -179,6 +179,6 @@ def test_the_read_only_socket(secure):
 def test_hosts_that_are_refused(tmp_path, flags, text):
     done = subprocess.run(
         [sys.executable, "-m", "corten.daemon.main", "--data-root", f"{tmp_path}/d", "--exec-root", f"{tmp_path}/r", *flags],
-        capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+        capture_output=True, text=True, timeout=180, stdin=subprocess.DEVNULL)
     assert done.returncode == 1 and text in done.stderr, done.stderr
     assert json.dumps(sorted(os.listdir(tmp_path))) in ("[]", '["d", "r"]')

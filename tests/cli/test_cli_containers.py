@@ -146,5 +146,5 @@ def test_dial_stdio_joins_a_client_to_the_daemon(engine):
     """What `-H ssh://` runs at the other end: HTTP in, HTTP out, each direction ending by itself."""
     done = subprocess.run(
         [sys.executable, "-m", "corten.cli", "-H", f"unix://{engine.socket}", "system", "dial-stdio"],
-        input=b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n", capture_output=True, timeout=60)
+        input=b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n", capture_output=True, timeout=180)
     assert done.returncode == 0 and done.stdout.startswith(b"HTTP/1.1 200 OK") and done.stdout.endswith(b"OK"), done

@@ -41,7 +41,7 @@ def corten(engine, tmp_path):
     def run(*words, stdin=""):
         environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "DOCKER_CONFIG": str(folder)}
         return subprocess.run(
-            [*COMMAND, "-H", f"unix://{engine.socket}", *words], input=stdin, capture_output=True, text=True, timeout=60, env=environment
+            [*COMMAND, "-H", f"unix://{engine.socket}", *words], input=stdin, capture_output=True, text=True, timeout=180, env=environment
         )
 
     def helper(name, host):
@@ -120,12 +120,12 @@ def test_the_docker_cli_uses_what_we_keep(corten, registry, engine):
     assert login(corten, registry).returncode == 0
     environment = {**os.environ, "DOCKER_CONFIG": str(corten.file.parent)}
     done = subprocess.run(
-        [DOCKER, "-H", f"unix://{engine.socket}", "pull", f"{registry.host}/t/x:v1"], capture_output=True, text=True, env=environment, timeout=60
+        [DOCKER, "-H", f"unix://{engine.socket}", "pull", f"{registry.host}/t/x:v1"], capture_output=True, text=True, env=environment, timeout=180
     )
     assert done.returncode == 0, done.stderr
     done = subprocess.run(
         [DOCKER, "-H", f"unix://{engine.socket}", "login", "-u", "ann", "--password-stdin", registry.host], input="secret",
-        capture_output=True, text=True, env=environment, timeout=60,
+        capture_output=True, text=True, env=environment, timeout=180,
     )
     assert done.returncode == 0, done.stderr
     assert corten("pull", f"{registry.host}/t/x:v1").returncode == 0

@@ -57,7 +57,7 @@ def test_a_push_has_provenance_and_runs_everywhere(files):
                                         ("podman", "--root", f"{short}/pod", "--runroot", f"{short}/run", "--storage-driver", "vfs",
                                          "pull", "--tls-verify=false", name)):
                 if shutil.which(program):
-                    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=110, check=False)
+                    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=280, check=False)
                     assert done.returncode == 0, done.stderr
         files.build(TEXT, *SECRET, "-t", f"{registry.host}/team/app:2", "--push", "--provenance=false")
         assert registry.get_manifest("team/app", "2")[0]["config"] and len(index["manifests"]) == 2

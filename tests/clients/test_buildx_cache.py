@@ -13,7 +13,7 @@ TEXT = "FROM busybox\nRUN dd if=/dev/zero of=/big bs=1k count=300\nRUN --mount=t
 
 def buildx(client, *words):
     done = subprocess.run([client.plugin, *words], env=client.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          timeout=110)
+                          timeout=280)
     return done.stdout + done.stderr
 
 

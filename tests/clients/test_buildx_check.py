@@ -7,7 +7,7 @@ import subprocess
 def call(client, what, dockerfile, *flags):
     (client.context / "Dockerfile").write_text(dockerfile)
     return subprocess.run([client.plugin, "build", "--call", what, *flags, client.context], env=client.environment,
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=110)
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280)
 
 
 def test_checks_are_shown_with_their_lines(client):

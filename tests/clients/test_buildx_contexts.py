@@ -60,7 +60,7 @@ def test_a_folder_is_a_base_and_takes_a_stage_s_place(client, tmp_path):
 def test_a_tar_on_standard_input(client, tmp_path):
     tar = archive({"Dockerfile": b"FROM busybox\nCOPY in /\n", "in": b"of the tar\n"}, "gz")
     subprocess.run([client.plugin, "build", "-t", "uploaded", "-"], env=client.environment, input=tar, check=True,
-                   timeout=110)
+                   timeout=280)
     assert client.run("uploaded", "cat", "/in") == "of the tar\n"
 
 
@@ -68,7 +68,7 @@ def test_a_dockerfile_on_standard_input_with_a_context_and_without(client):
     client.write(data="from the context\n")
     for flags, text in ((("-f", "-", client.context), "FROM busybox\nCOPY data /\n"), (("-",), "FROM busybox\nRUN echo from nowhere >/data\n")):
         subprocess.run([client.plugin, "build", "-t", "typed", *flags], env=client.environment, input=text, text=True, check=True,
-                       timeout=110)
+                       timeout=280)
         assert client.run("typed", "cat", "/data").startswith("from ")
 
 
@@ -126,7 +126,7 @@ RUN --mount=type=ssh echo $SSH_AUTH_SOCK >/where; stat -c '%a %u' $SSH_AUTH_SOCK
 def test_a_tar_behind_a_url(client, tmp_path):
     with serving({"/app.tar.gz": archive({"Dockerfile": b"FROM busybox\nCOPY in /\n", "in": b"fetched\n"}, "gz")}) as host:
         subprocess.run([client.plugin, "build", "-t", "fetched", f"http://{host}/app.tar.gz"], env=client.environment, check=True,
-                       stdin=subprocess.DEVNULL, timeout=110)
+                       stdin=subprocess.DEVNULL, timeout=280)
     assert client.run("fetched", "cat", "/in") == "fetched\n"
 
 

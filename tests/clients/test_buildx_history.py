@@ -10,7 +10,7 @@ from buildx_client import Client
 
 def history(client, *arguments, code=0):
     done = subprocess.run([client.plugin, "history", *arguments], env=client.environment, stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=110, check=False)
+                          capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == code, done.stderr
     return done.stdout + done.stderr
 

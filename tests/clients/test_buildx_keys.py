@@ -132,7 +132,7 @@ def test_the_classic_builder_goes_by_the_image_before(client, monkeypatch):
     ids = []
     for state in "121":
         client.write(Dockerfile=f"FROM busybox\nLABEL state={state}\nCOPY data /\nRUN {ONCE}once\n")
-        done = client.engine.docker("build", "-t", f"keys:{state}", str(client.context), timeout=110)
+        done = client.engine.docker("build", "-t", f"keys:{state}", str(client.context), timeout=280)
         ids.append((inspect(client, f"keys:{state}")["Id"], done.stdout.count("Using cache")))
     assert ids[0][0] == ids[2][0] != ids[1][0] and [count for _, count in ids] == [0, 0, 3]
     assert layers(client, "keys:1")[-1] != layers(client, "keys:2")[-1]

@@ -36,7 +36,7 @@ def test_a_folder_and_a_tar_of_the_files(files, tmp_path):
 def test_a_file_to_standard_output(files):
     (files.context / "Dockerfile").write_text(TEXT)
     done = subprocess.run([files.plugin, "build", "-o", "-", files.context], env=files.environment,
-                          stdin=subprocess.DEVNULL, capture_output=True, timeout=110, check=True)
+                          stdin=subprocess.DEVNULL, capture_output=True, timeout=280, check=True)
     assert b"folder/data" in done.stdout
 
 

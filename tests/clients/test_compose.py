@@ -44,7 +44,7 @@ class Project:
     def __call__(self, *arguments, code=0):
         done = subprocess.run(
             self.command(*arguments), env=self.environment,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=110)
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280)
         assert done.returncode == code, (arguments, done.stdout, done.stderr)
         return done.stdout
 

@@ -20,7 +20,7 @@ def service():
 
 
 def ask(*words):
-    done = subprocess.run([*TALK, "ask", *words], capture_output=True, text=True, timeout=110, stdin=subprocess.DEVNULL)
+    done = subprocess.run([*TALK, "ask", *words], capture_output=True, text=True, timeout=280, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)
 
@@ -37,5 +37,5 @@ def test_every_kind_of_call(world, tmp_path):
         world.applied({"kind": "Api", "name": "orders", "hosts": ["shop.example", "127.0.0.1"], "tls": {}, "routes": [{"path": "/shop.Orders"}],
                        "backends": [{"address": f"127.0.0.1:{port}", "protocol": "http2"}],
                        "policy": {"apiKeys": {"keys": {"a": "key-of-nobody"}}}})
-        refused = subprocess.run([*TALK, "ask", f"127.0.0.1:{world.port}"], capture_output=True, text=True, timeout=110)
+        refused = subprocess.run([*TALK, "ask", f"127.0.0.1:{world.port}"], capture_output=True, text=True, timeout=280)
         assert refused.returncode == 1 and "UNAUTHENTICATED" in refused.stderr, refused.stderr

@@ -57,7 +57,7 @@ def compose(tmp_path_factory):
     return compose_program(tmp_path_factory.mktemp("compose"))
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_the_shop_by_docker_compose_at_each_level(market, compose, tmp_path):
     """The documents first, so that nothing runs before its policy is in force; then up, and the three levels."""
     def run(*words):

@@ -47,7 +47,7 @@ def test_rules_of_the_configuration_file(started, tmp_path):
     wrong = {"maxUsedSpace": "1", "filter": ["colour=red"]}
     file.write_text(json.dumps({"builder": {"gc": {"policy": [wrong]}}}))
     done = subprocess.run([sys.executable, "-m", "corten.daemon.main", "--config-file", str(file), "-H", f"unix://{tmp_path}/s",
-                           "--data-root", f"{tmp_path}/data", "--exec-root", f"{tmp_path}/run"], capture_output=True, text=True, timeout=110)
+                           "--data-root", f"{tmp_path}/data", "--exec-root", f"{tmp_path}/run"], capture_output=True, text=True, timeout=280)
     assert done.returncode and "invalid filter colour" in done.stderr
     file.write_text(json.dumps({"builder": {"gc": {"policy": [{"maxUsedSpace": "700k"}]}}}))
     builder = started("--config-file", str(file))

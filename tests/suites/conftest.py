@@ -10,7 +10,7 @@ from lecture_client import LAUNCHER, PROGRAMS, Client, traces
 @pytest.fixture(scope="session")
 def _launcher():
     """./corten has done its first use, so that it prints nothing of its own."""
-    subprocess.run([LAUNCHER, "--version"], check=True, capture_output=True, timeout=110)
+    subprocess.run([LAUNCHER, "--version"], check=True, capture_output=True, timeout=280)
 
 
 @pytest.fixture(params=list(PROGRAMS))

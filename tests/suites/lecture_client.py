@@ -21,7 +21,7 @@ class Client:
         self.command = [self.program, "-H", f"unix://{engine.socket}"]
         self.environment = {**os.environ, "DOCKER_BUILDKIT": "0", "DOCKER_CONFIG": str(folder), "TERM": "xterm"}
 
-    def run(self, *words, stdin=None, timeout=60, text=True, cwd=None):
+    def run(self, *words, stdin=None, timeout=180, text=True, cwd=None):
         """A CompletedProcess; `stdin` is what it reads, or an open file."""
         given = {"input": stdin} if isinstance(stdin, (str, bytes)) else {"stdin": stdin or subprocess.DEVNULL}
         return subprocess.run([*self.command, *map(str, words)], capture_output=True, text=text, timeout=timeout, cwd=cwd,

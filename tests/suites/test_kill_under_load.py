@@ -147,7 +147,7 @@ class Follower(threading.Thread):
         return text.decode()
 
 
-@pytest.mark.timeout(120 + 10 * ROUNDS)
+@pytest.mark.timeout(300 + 10 * ROUNDS)
 @pytest.mark.parametrize("victim", ["daemon", "zygote", "pump", "anchor"])
 def test_nothing_is_lost(own_engine, victim):
     engine = own_engine

@@ -121,7 +121,7 @@ def storm(engine, starts):
     return histories
 
 
-@pytest.mark.timeout(120 + CONTAINERS)
+@pytest.mark.timeout(300 + CONTAINERS)
 def test_every_answer_is_explained_and_nothing_is_left(own_engine):
     own_engine.wait(own_engine.run("true", name="first"))
     own_engine.clear()
