@@ -159,6 +159,21 @@ def test_a_part_that_is_stopped(own_engine, role):
     works(engine)
 
 
+def test_output_is_told_however_late(own_engine):
+    """Also by `run --rm`, after which there is no log to look into."""
+    engine = own_engine
+    engine.run("sleep", "1000", name="steady")
+    pump = until(lambda: engine.pid_of("pump"), "a pump")
+    os.kill(pump, signal.SIGSTOP)
+    try:
+        running = subprocess.Popen([DOCKER, "-H", f"unix://{engine.socket}", "run", "--rm", "--network", "none", "busybox",
+                                    "sh", "-c", "echo out; exit 3"], stdout=subprocess.PIPE, text=True)
+        time.sleep(7)
+    finally:
+        os.kill(pump, signal.SIGCONT)
+    assert running.communicate(timeout=PATIENCE_S)[0] == "out\n" and running.returncode == 3
+
+
 def test_the_code_of_an_exec_is_told_however_late(own_engine):
     """The output's end is seen at once; the end itself is the zygote's to tell."""
     engine = own_engine

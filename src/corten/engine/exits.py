@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from corten.engine.containers import Containers
 
 _TURNS = 3  # of the loop, in which those who wait for the code are told
-DRAIN_TIMEOUT_S = 5.0  # the pump has this long to write the last output before the log goes
+DRAIN_TIMEOUT_S = 30.0  # the pump has this long to write the last output before the log goes
 
 
 def on_event(containers: "Containers", event: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from corten.engine.log_files import LogFiles
 from corten.linux.inotify import IN_MODIFY, IN_Q_OVERFLOW, Inotify
 
-DRAIN_S = 5.0  # a busy machine lets the pump wait
+DRAIN_S = 30.0  # a busy machine or a slow disk lets the pump wait
 
 
 class LogWatch:
@@ -96,7 +96,7 @@ class Follower:
 
 
 async def end_of_output(exited: "asyncio.Future[int] | asyncio.Event", drained: Callable[[], asyncio.Event]) -> None:
-    """Returns when the container has ended and its last byte is in the log, or 5 s after its end."""
+    """Returns when the container has ended and its last byte is in the log, or half a minute after its end."""
     await (exited.wait() if isinstance(exited, asyncio.Event) else exited)
     try:
         async with asyncio.timeout(DRAIN_S):
