@@ -4,9 +4,9 @@ import os
 from ipaddress import ip_address, ip_network
 
 import pytest
-from netns_hosts import ask, outside
+from netns_hosts import ask, outside, silent
 
-from corten.base.errors import InvalidArgument, NotFound, Unsupported
+from corten.base.errors import Forbidden, InvalidArgument, NotFound, Unsupported
 from corten.daemon import config as flags
 from corten.engine.default_settings import DefaultNetwork, network_options
 from corten.engine.network_records import CreateNetwork
@@ -136,9 +136,60 @@ def test_ranges_and_routers_lie_in_the_network(tmp_path, given, kind):
         host.networks = host._open()
 
 
+def test_without_a_default_network_a_container_has_its_loopback_alone(tmp_path):
+    """As dockerd does it: no network named bridge, ports are not published, other networks work."""
+    with outside(tmp_path, bridge="none") as host:
+        assert [one["Name"] for one in host.networks.list()] == ["host", "none"]
+        with pytest.raises(NotFound, match="network bridge not found"):
+            host.networks.inspect("bridge")
+        with pytest.raises(Forbidden, match="predefined bridge network"):
+            host.loop.run(host.networks.create(CreateNetwork(name="bridge")))
+        record = host.record(ports={"80/tcp": ("", "8080")})
+        space = host.start(record)
+        space.serve(80)
+        assert space.ask("127.0.0.1", 80)  # it does listen
+        assert links_of(space) == {"lo"} and silent("127.0.0.1", 8080)
+        shown = host.networks.settings(record)
+        assert shown["Ports"] == {} and shown["Networks"]["bridge"]["IPAddress"] == ""
+        host.loop.run(host.networks.create(CreateNetwork(name="shop")))
+        host.loop.run(host.networks.connect("shop", record.id))
+        assert links_of(space) == {"lo", "eth0"}
+        member = host.start(host.record(network="shop", ports={"80/tcp": ("", "8081")}))
+        member.serve(80)
+        assert host.neighbour.ask("192.0.2.2", 8081)
+        assert space.ask(host.networks.connected(host.networks.get("shop"))[-1].networking["shop"].ip_address, 80)
+        host.restart()
+        assert host.neighbour.ask("192.0.2.2", 8081) and links_of(space) == {"lo", "eth0"}
+        host.loop.run(host.networks.disconnect("shop", record.id))
+        assert links_of(space) == {"lo"}
+
+
+def test_the_default_network_goes_with_its_bridge_and_comes_back(tmp_path):
+    with outside(tmp_path) as host:
+        runs, name = host.record(ports={"80/tcp": ("", "8080")}), host.networks.bridge
+        host.start(runs).serve(80)
+        assert ask("127.0.0.1", 8080) and os.path.exists(f"/proc/sys/net/ipv4/conf/{name}")
+        host.settings.bridge = "none"
+        host.restart()
+        assert host.networks.find("bridge") is None and not os.path.exists(f"/proc/sys/net/ipv4/conf/{name}")
+        assert silent("127.0.0.1", 8080)
+        host.restart()  # what is gone is gone
+        host.stop(runs)
+        host.settings.bridge = ""
+        host.restart()
+        host.start(runs).serve(80)
+        assert ask("127.0.0.1", 8080) and os.path.exists(f"/proc/sys/net/ipv4/conf/{name}")
+
+
+def links_of(space):
+    """The names of the links in a namespace."""
+    with Socket(space.fd) as inner:
+        return {link.name for link in inner.links()}
+
+
 @pytest.mark.parametrize(("line", "kind"), [
     (["--bip", "x"], InvalidArgument), (["--bip6", "10.0.0.1/8"], InvalidArgument), (["--mtu", "20"], InvalidArgument),
-    (["--ip", "300.1.1.1"], InvalidArgument), (["--dns", "x"], InvalidArgument), (["--bridge", "none"], Unsupported),
+    (["--ip", "300.1.1.1"], InvalidArgument), (["--dns", "x"], InvalidArgument),
     (["--fixed-cidr", "fd00::/64"], InvalidArgument), (["--iptables=false"], Unsupported),
     (["--userland-proxy"], Unsupported), (["--default-network-opt", "bridge"], InvalidArgument),
     (["--default-network-opt", "nope=a=b"], NotFound), (["--default-address-pool", "base=10.0.0.0/16"], InvalidArgument),

@@ -22,7 +22,7 @@ _LIST: dict[str, object] = {"action": "append"}
 
 # flags, attribute of NetworkSettings, what argparse is told
 FLAGS: tuple[Flag, ...] = (
-    (("-b", "--bridge"), "bridge", {"help": "Name of the default network's bridge"}),
+    (("-b", "--bridge"), "bridge", {"help": "Name of the default network's bridge; none: there is no default network"}),
     (("--bip",), "bip", {"help": "Address of the bridge with its prefix, 172.17.0.1/16"}),
     (("--bip6",), "bip6", {"help": "IPv6 address of the bridge with its prefix"}),
     (("--fixed-cidr",), "fixed_cidr", {"help": "Range the default network's containers get their IPv4 addresses from"}),
@@ -66,8 +66,6 @@ def settings(given: argparse.Namespace) -> NetworkSettings:
         value = getattr(given, attribute)
         if value is not None:
             setattr(found, attribute, value)
-    if found.bridge == "none":
-        raise Unsupported("--bridge none is not supported: the default network is made with the first container on it")
     for name, only in _FIXED:
         value = getattr(given, name)
         if value not in (None, only):

@@ -6,12 +6,18 @@ from corten.network import driver, ipam
 from corten.network.ipam import ROUTER_NAMES
 from corten.network.ipam import Network as Subnet
 
+NO_BRIDGE = "none"  # for a bridge: no default network, as dockerd has it
+
 
 class DefaultNetwork:
-    """The settings of the default network, parsed; the dictionaries are by IP version and lack what was not given."""
+    """The settings of the default network, parsed; the dictionaries are by IP version and lack what was not given.
+
+    `absent`: there is to be none.
+    """
 
     def __init__(self, settings: NetworkSettings, bridge: str) -> None:
         """Raises InvalidArgument for what cannot be."""
+        self.absent = settings.bridge == NO_BRIDGE
         self.ipv6 = settings.ipv6
         self.own = {
             version: ipam.parse_bridge_address(text, version)

@@ -48,7 +48,8 @@ def reserve(networks: Networks, record: ContainerRecord) -> None:
     chosen: dict[str, Network] = {}
     _by_name(networks, record)
     for name, endpoint in record.networking.items():
-        chosen[name] = _usable(networks, name, endpoint, record)
+        if not _withheld(networks, name):
+            chosen[name] = _usable(networks, name, endpoint, record)
     taken: dict[str, tuple[dict[int, Address], str]] = {}
     held: list[Held] = []
     try:
@@ -95,6 +96,11 @@ def _by_name(networks: Networks, record: ContainerRecord) -> None:
     record.networking = found
 
 
+def _withheld(networks: Networks, name: str) -> bool:
+    """Whether it is the default network of a daemon without: who is on it has a loopback alone, as in docker."""
+    return name == "bridge" and networks.plan.absent
+
+
 def _usable(networks: Networks, name: str, endpoint: EndpointConfig, record: ContainerRecord) -> Network:
     try:
         network = networks.get(name)
@@ -104,7 +110,7 @@ def _usable(networks: Networks, name: str, endpoint: EndpointConfig, record: Con
         raise NotFound(f"failed to set up container networking: network {gone} not found") from None
     if network.record.config_only:
         raise Forbidden("failed to set up container networking: cannot create endpoint on configuration-only network")
-    if endpoint.network_id and endpoint.network_id != network.record.id:
+    if endpoint.network_id not in ("", network.record.id) and not network.record.default:  # that one is known by name
         raise NotFound(f"failed to set up container networking: network {endpoint.network_id} not found")
     if network.record.driver == "host" and record.host_config.network_mode != "host":
         raise InvalidArgument(f"failed to set up container networking: {HOST_ONLY}")
@@ -117,14 +123,20 @@ def _usable(networks: Networks, name: str, endpoint: EndpointConfig, record: Con
 # --- attach
 
 
+def members(networks: Networks, record: ContainerRecord, names: Sequence[str] | None = None) -> list[Network]:
+    """The networks (those named, or all) that a container is on. Raises NotFound."""
+    wanted = names if names is not None else record.networking
+    return [networks.get(name) for name in wanted if not _withheld(networks, name)]
+
+
 def plugs(
     networks: Networks, record: ContainerRecord, names: Sequence[str] | None = None, first: int = 0
 ) -> list[tuple[str, Plug]]:
     """(device, link to be) of a container that has its addresses; names count on from `first`: `eth<first>`."""
     routes = {version: uplink(networks, record, version) for version in (4, 6)}
     found: list[tuple[str, Plug]] = []
-    for name in names if names is not None else record.networking:
-        network = networks.get(name)
+    for network in members(networks, record, names):
+        name = network.record.name
         has = addresses_of(record.networking[name])
         if not network.addressed or not has:
             continue
@@ -180,8 +192,7 @@ def prepare(networks: Networks, record: ContainerRecord) -> None:
     if record.host_config.network_mode == "host" or not record.network_settings.sandbox_id:
         return
     try:
-        for name in record.networking:
-            network = networks.get(name)
+        for network in members(networks, record):
             if network.addressed:
                 networks.ensure(network)
         protect(networks, record)
@@ -196,8 +207,7 @@ def attach(networks: Networks, record: ContainerRecord, netns_fd: int) -> None:
         return
     if mode != "host":
         _connect(networks, record, netns_fd)
-    for name in record.networking:
-        network = networks.get(name)
+    for network in members(networks, record):
         networks.publish(network, "connect", container=record.id)
 
 
@@ -212,8 +222,7 @@ def _connect(networks: Networks, record: ContainerRecord, netns_fd: int) -> None
 
 
 def _refresh(networks: Networks, record: ContainerRecord) -> None:
-    for name in record.networking:
-        network = networks.get(name)
+    for network in members(networks, record):
         network.ready = False
         networks.bridges.forget(network.record.bridge)
 

@@ -127,7 +127,8 @@ def _hosts_text(networks: Networks, record: ContainerRecord) -> str:
 
 def _extra(networks: Networks, record: ContainerRecord) -> list[tuple[str, str]]:
     route = uplink(networks, record) or "bridge"
-    gateways = networks.config.host_gateways or networks.get(route).source_addresses
+    network = networks.named().get(route)
+    gateways = networks.config.host_gateways or (network.source_addresses if network else [])
     return etc_files.parse_extra_hosts(record.host_config.extra_hosts or (), gateways)
 
 

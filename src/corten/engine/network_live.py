@@ -24,6 +24,7 @@ def reconcile(networks: Networks, live: list[ContainerRecord]) -> None:
     """Leases of the dead go, bridges, rules and ports of the living are there, links of nobody are removed."""
     ids = {record.id for record in live}
     _drop_dead(networks, ids)
+    _retire(networks)
     used: dict[str, Network] = {}
     ports: dict[str, list[Published]] = {}
     guards: dict[str, list[Guard]] = {}
@@ -58,6 +59,14 @@ def _drop_dead(networks: Networks, alive: set[str]) -> None:
             for (container_id,) in networks.db.execute(f"SELECT DISTINCT container_id FROM {table}"):  # noqa: S608
                 if container_id not in alive:
                     networks.db.execute(f"DELETE FROM {table} WHERE container_id = ?", container_id)  # noqa: S608
+
+
+def _retire(networks: Networks) -> None:
+    """The default network that is not to be any more goes, even from containers that run, as with docker."""
+    if networks.retired is not None:
+        _quietly(networks.bridges.remove, networks.retired.bridge)
+        networks.db.delete("network", networks.retired.id)
+        networks.retired = None
 
 
 def _devices(networks: Networks, used: dict[str, Network]) -> list[Rules]:
@@ -97,4 +106,3 @@ def _quietly(function: Callable[..., None], *arguments: object) -> None:
         function(*arguments)
     except (Error, OSError) as error:
         log.warning("network teardown: %s", error)
-

@@ -25,7 +25,7 @@ from corten.engine import (
     network_verbs,
 )
 from corten.engine.default_network import default_record
-from corten.engine.default_settings import DefaultNetwork, network_options
+from corten.engine.default_settings import NO_BRIDGE, DefaultNetwork, network_options
 from corten.engine.network_names import Resolver
 from corten.engine.network_records import (
     ContainerTable,
@@ -76,7 +76,8 @@ class Networks:
         self.db = db
         self.events = events
         self.config = settings = settings or NetworkSettings()
-        self.bridge = settings.bridge or bridge_name(layout.exec_root, EXEC_ROOT)
+        own_name = bridge_name(layout.exec_root, EXEC_ROOT)
+        self.bridge = own_name if settings.bridge in ("", NO_BRIDGE) else settings.bridge
         driver.check_link_name(self.bridge)
         self.plan = DefaultNetwork(settings, self.bridge)
         self.pools = [ipam.parse_pool(text) for text in settings.address_pools]
@@ -86,6 +87,7 @@ class Networks:
         self.reserver = Reserver(self._port_holders)
         self.held: HeldPorts = {}  # host ports by container id
         self.leaving: set[str] = set()  # host ends of links that should go with their namespace
+        self.retired: NetworkRecord | None = None  # the default network of an earlier daemon, until its device is gone
         self._networks: dict[str, Network] = {}
         self.watcher = Watch(self)
         self.resolver = Resolver(self)
@@ -93,14 +95,18 @@ class Networks:
     # --- life
 
     async def open(self) -> None:
-        """Read the networks; the first time make bridge, host and none. Touches no device."""
+        """Read the networks; the first time make bridge (unless it is not to be), host and none. Touches no device."""
         for _, data in self.db.all("network"):
             record = decode_network(data)
-            self._networks[record.name] = Network(record)
+            if record.default and self.plan.absent:
+                self.retired = record
+            else:
+                self._networks[record.name] = Network(record)
         for name, kind in _BUILTIN:
             if name not in self._networks:
                 self.store(NetworkRecord(id=new_id(), name=name, created_ns=now_ns(), driver=kind))
-        self.store(default_record(self))
+        if not self.plan.absent:
+            self.store(default_record(self))
 
     async def reconcile(self, live: Records) -> None:
         """Make kernel and database agree with the containers that run: orphans go, what is missing is put back."""

@@ -12,7 +12,7 @@ class NetworkSettings:
                  "ip_masq", "ipv6", "mtu", "network_options")
 
     def __init__(self) -> None:
-        self.bridge = ""  # the default network's device; default: the networks choose
+        self.bridge = ""  # the default network's device; default: the networks choose; none: there is no such network
         self.bip = self.bip6 = ""  # its addresses, with a prefix
         self.fixed_cidr = self.fixed_cidr_v6 = ""  # what its containers get theirs from
         self.default_gateway = self.default_gateway_v6 = ""  # whom they send to instead of the bridge
