@@ -12,7 +12,9 @@ from netns_hosts import ask, inside, outside, silent
 
 from corten.base.errors import Internal
 from corten.engine.network_records import CreateNetwork
+from corten.engine.records import EndpointConfig
 from corten.linux.netlink import Batch, Socket
+from corten.linux.routes import routes
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -241,6 +243,59 @@ def test_two_networks_connect_and_disconnect_while_running(host):
     assert space.ask("192.0.2.9", 7000) == "192.0.2.2"  # so does the way out
     host.loop.run(host.networks.disconnect("two", record.id))
     assert space.silent("192.0.2.9", 7000)
+
+
+def test_the_highest_gateway_priority_has_the_way_out_and_the_ports(host):
+    """Without one it is the first name; it moves with a connect and goes back with a disconnect."""
+    for name in ("alpha", "beta", "gamma"):
+        host.loop.run(host.networks.create(CreateNetwork(name=name)))
+    record = host.record(network="beta", ports={"80/tcp": ("", "8080")})
+    record.networking["alpha"] = EndpointConfig()
+    space = host.start(record)
+    space.serve(80)
+
+    def way_out():
+        """The network whose gateway is the default route, and that whose address the published port leads to."""
+        with Socket(space.fd) as inner:
+            gateway = next(str(route.gateway) for route in routes(inner) if route.destination.prefixlen == 0)
+        named = {name: endpoint for name, endpoint in record.networking.items() if endpoint.endpoint_id}
+        assert host.neighbour.ask("192.0.2.2", 8080) == "192.0.2.9"
+        [target] = set(host.networks.firewall.socket.elements(
+            host.networks.firewall.table, "ports_any").values())
+        return ([name for name, one in named.items() if one.gateway == gateway],
+                [name for name, one in named.items() if socket.inet_aton(one.ip_address) == target[:4]])
+
+    assert way_out() == (["alpha"], ["alpha"])
+    host.loop.run(host.networks.connect("gamma", record.id, EndpointConfig(gw_priority=7)))
+    assert way_out() == (["gamma"], ["gamma"])
+    host.loop.run(host.networks.disconnect("gamma", record.id))
+    assert way_out() == (["alpha"], ["alpha"])
+    host.stop(record)
+    record.networking["beta"].gw_priority = 1
+    space = host.start(record)
+    space.serve(80)
+    assert way_out() == (["beta"], ["beta"])
+
+
+def test_leases_outlive_the_daemon(host):
+    """Who runs keeps its address, nobody else gets it; one that was given back before the restart is not given next."""
+    host.loop.run(host.networks.create(CreateNetwork(name="two")))
+    records = [host.record(network="two") for _ in range(4)]
+    for record in records:
+        host.start(record)
+
+    def addresses():
+        return {record.id: record.networking["two"].ip_address for record in records if record.running}
+
+    before, last = addresses(), records[-1].networking["two"].ip_address
+    host.stop(records[-1])
+    host.restart()
+    later = [host.record(network="two") for _ in range(4)]
+    for record in later:
+        host.start(record)
+    given = [record.networking["two"].ip_address for record in later]
+    assert addresses() == {key: before[key] for key in addresses()} and len(addresses()) == 3
+    assert len({*given, *addresses().values(), last}) == 8
 
 
 def test_nothing_is_left_behind(host):

@@ -29,6 +29,9 @@ _SCHEMA = (
         network_id TEXT NOT NULL, address TEXT NOT NULL, container_id TEXT NOT NULL,
         PRIMARY KEY (network_id, address)) STRICT, WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS lease_container ON lease (container_id)",
+    """CREATE TABLE IF NOT EXISTS lease_turn (
+        network_id TEXT NOT NULL, subnet TEXT NOT NULL, address TEXT NOT NULL,
+        PRIMARY KEY (network_id, subnet)) STRICT, WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS port (
         proto TEXT NOT NULL, host_ip TEXT NOT NULL, port INTEGER NOT NULL, container_id TEXT NOT NULL,
         container_port INTEGER NOT NULL DEFAULT 0,

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from corten.engine.networks import Networks
 
 _INSERT = "INSERT INTO lease (network_id, address, container_id) VALUES (?, ?, ?)"
+_TURN = "INSERT OR REPLACE INTO lease_turn (network_id, subnet, address) VALUES (?, ?, ?)"
+_LAST = "SELECT address FROM lease_turn WHERE network_id = ? AND subnet = ?"
 _NONE = "no available IPv{} addresses on this network's address pools: {} ({})"
 
 
@@ -51,14 +53,23 @@ def _fixed(networks: Networks, network: Network, text: str, container_id: str) -
 def _next(networks: Networks, network: Network, pools: list[AddressPool], container_id: str) -> Address:
     """Of the first pool that has one left."""
     for pool in pools:
-        for address in ipam.candidates(pool.subnet, pool.range, pool.last, pool.reserved):
+        for address in ipam.candidates(pool.subnet, pool.range, _given_last(networks, network, pool), pool.reserved):
             try:
                 networks.db.execute(_INSERT, network.record.id, str(address), container_id)
             except NameTaken:
                 continue
             pool.last = int(address)
+            networks.db.execute(_TURN, network.record.id, str(pool.subnet), str(address))
             return address
     raise Internal(_NONE.format(pools[0].subnet.version, network.record.name, network.record.id))
+
+
+def _given_last(networks: Networks, network: Network, pool: AddressPool) -> int:
+    """The address given last, 0 before the first: the turn goes on where an earlier daemon left it."""
+    if pool.last is None:
+        rows = networks.db.execute(_LAST, network.record.id, str(pool.subnet))
+        pool.last = int(ip_address(str(rows[0][0]))) if rows else 0
+    return pool.last
 
 
 def fill(endpoint: EndpointConfig, network: Network, addresses: dict[int, Address], endpoint_id: str) -> None:

@@ -135,7 +135,7 @@ class AddressPool:
         self.router = ip_address(other) if other else self.gateway
         taken = (ip_address(address) for address in (gateway, *auxiliary.values()) if address)
         self.reserved = frozenset(int(address) for address in taken if address.version == self.subnet.version)
-        self.last = 0  # the address given last, as a number
+        self.last: int | None = None  # the address given last, as a number; None: the database knows
 
     @property
     def gateway_interface(self) -> IPv4Interface | IPv6Interface | None:

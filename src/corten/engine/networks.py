@@ -331,7 +331,9 @@ class Networks:
 
     def forget(self, network: Network) -> None:
         """Know it no more; its device is the caller's."""
-        self.db.delete("network", network.record.id)
+        with self.db.transaction():
+            self.db.delete("network", network.record.id)
+            self.db.execute("DELETE FROM lease_turn WHERE network_id = ?", network.record.id)
         self._networks.pop(network.record.name, None)
 
     def devices(self) -> set[str]:
