@@ -213,19 +213,19 @@ def test_console_socket(oci):
 def test_hooks_run_in_order_with_the_state(oci):
     trace = f"{oci.boxes.folder}/trace"
     with open(f"{oci.boxes.folder}/hook", "w") as file:
-        file.write(f"#!/bin/sh\necho $1 $(sed 's/.*\"status\": *\"\\([a-z]*\\)\".*/\\1/') >> {trace}\n")
+        file.write(f"#!/bin/sh\necho $1 $WORD $(sed 's/.*\"status\": *\"\\([a-z]*\\)\".*/\\1/') >> {trace}\n")
     os.chmod(f"{oci.boxes.folder}/hook", 0o755)
 
     def change(spec):
-        spec["hooks"] = {kind: [{"path": f"{oci.boxes.folder}/hook", "args": ["hook", kind], "env": ["PATH=/bin"]}]
+        spec["hooks"] = {kind: [{"path": f"{oci.boxes.folder}/hook", "args": ["hook", kind], "env": ["PATH=/bin", f"WORD={kind[4:]}"]}]
                          for kind in ("prestart", "createRuntime", "createContainer", "poststart", "poststop")}
     path = oci.bundle("true", change=change)
     oci("create", "-b", path, "c")
     oci("start", "c")
     oci("delete", "-f", "c")
     assert open(trace).read().split("\n") == [
-        "prestart creating", "createRuntime creating", "createContainer creating", "poststart running",
-        "poststop stopped", ""]
+        "prestart tart creating", "createRuntime teRuntime creating", "createContainer teContainer creating",
+        "poststart start running", "poststop stop stopped", ""]
 
 
 def test_a_failing_hook_fails_create(oci):
@@ -236,11 +236,26 @@ def test_a_failing_hook_fails_create(oci):
     assert os.listdir(oci.root) == []
 
 
-def test_a_hook_is_given_no_more_than_its_time(oci):
+@pytest.mark.parametrize("kind", ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"])
+def test_a_hook_is_given_no_more_than_its_time(oci, kind):
     def change(spec):
-        spec["hooks"] = {"createContainer": [{"path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": 1}]}
-    code, _, text = oci("create", "-b", oci.bundle("true", change=change), "c")
-    assert code == 1 and "timed out after 1s" in text
+        spec["hooks"] = {kind: [{"path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": 1}]}
+
+    path = oci.bundle("true", change=change)
+    code = 0
+    for call in (("create", "-b", path, "c"), ("start", "c"), ("delete", "-f", "c")):
+        code, _, text = oci(*call)
+        if text:
+            break
+    assert f"error running {kind} hook #0: timed out after 1s" in text
+    assert code == (0 if kind == "poststop" else 1)  # the container is gone by then: a warning
+    oci("delete", "-f", "c")
+
+
+def test_a_hook_with_no_time_at_all(oci):
+    change = {"createRuntime": [{"path": "/bin/true", "timeout": -1}]}
+    code, _, text = oci("create", "-b", oci.bundle("true", change=lambda spec: spec.update(hooks=change)), "c")
+    assert code == 1 and "error running createRuntime hook #0: timeout must be greater than 0, not -1" in text
 
 
 def test_spec_and_features(oci):

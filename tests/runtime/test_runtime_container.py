@@ -165,7 +165,10 @@ def test_limits_of_the_cgroup(boxes):
         "cpu": {"quota": 25000, "period": 50000, "shares": 300, "cpus": "0"},
         "devices": [{"allow": False, "access": "rwm"}, {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rw"}]}
     spec["linux"]["devices"] = [{"path": "/dev/port", "type": "c", "major": 1, "minor": 4}]
+    place = spec["linux"]["cgroupsPath"] = f"/{boxes.name}/limits"
     child, bundle = boxes.start(spec)
+    with open(f"/proc/{child.pid}/cgroup") as file:
+        assert all(line.rstrip("\n").endswith(f":{place}") for line in file if ":pids:" in line or line.startswith("0::"))
     found = cgroup.stats(bundle.cgroup)
     swap = 96 << 20 if "memory" in cgroup.hierarchies().v1 else 32 << 20  # v1 counts memory and swap together
     assert found["memory"]["limit"] == 64 << 20 and found["memory"]["swap_limit"] == swap
@@ -177,6 +180,12 @@ def test_limits_of_the_cgroup(boxes):
         assert boxes.exec(child, bundle, "cat", "/sys/fs/cgroup/pids/pids.max").output == "20\n"
     result = boxes.exec(child, bundle, "sh", "-c", "head -c 1 /dev/port; echo; echo x > /dev/null && echo fine")
     assert "Operation not permitted" in result.output and "fine" in result.output
+
+
+def test_too_little_memory_to_begin_with(boxes):
+    spec = boxes.spec("true")
+    spec["linux"]["resources"] = {"memory": {"limit": 4096}}
+    assert "container init was OOM-killed (memory limit too low?)" in str(boxes.run(spec=spec).failure)
 
 
 def test_out_of_memory_is_counted(boxes):

@@ -173,10 +173,12 @@ def test_masks_need_mounts_of_its_own(boxes):
 def test_time_offsets(boxes):
     def change(spec):
         spec["linux"]["namespaces"].append({"type": "time"})
-        spec["linux"]["timeOffsets"] = {"boottime": {"secs": 1000000000}, "monotonic": {"secs": 5, "nanosecs": 6}}
+        spec["linux"]["timeOffsets"] = {
+            "boottime": {"secs": 1000000000, "nanosecs": 7}, "monotonic": {"secs": 5, "nanosecs": 6}}
 
-    result = boxes.run("cat", "/proc/uptime", change=change)
-    assert float(result.output.split()[0]) > 1000000000
+    result = boxes.run("cat", "/proc/self/timens_offsets", "/proc/uptime", change=change)
+    assert result.output.split()[:6] == ["monotonic", "5", "6", "boottime", "1000000000", "7"]
+    assert float(result.output.split()[6]) > 1000000000
     assert namespaces.open_own and os.readlink("/proc/self/ns/time") == os.readlink("/proc/self/ns/time_for_children")
 
 

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from corten.base.errors import InvalidArgument, Unsupported
+from corten.linux.libc import syscall
 
 
 def one(boxes, *arguments, process=None, linux=None, output=True, **more):
@@ -41,10 +42,21 @@ def test_a_memory_policy_that_the_kernel_refuses(boxes):
 
 
 def test_scheduler_and_io_priority(boxes):
-    found = one(boxes, "cat", "/proc/self/stat", process={
-        "scheduler": {"policy": "SCHED_BATCH", "nice": 7}, "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 6}})
-    fields = found.rsplit(")", 1)[1].split()
-    assert (fields[16], fields[38]) == ("7", "3")  # nice, policy (SCHED_BATCH)
+    child, _ = boxes.start(boxes.spec(
+        "sleep", "100", scheduler={"policy": "SCHED_BATCH", "nice": 7, "flags": ["SCHED_FLAG_RESET_ON_FORK"]},
+        ioPriority={"class": "IOPRIO_CLASS_BE", "priority": 6}))
+    assert os.sched_getscheduler(child.pid) == os.SCHED_BATCH | os.SCHED_RESET_ON_FORK
+    assert os.getpriority(os.PRIO_PROCESS, child.pid) == 7
+    assert syscall("ioprio_get", 1, child.pid) == 2 << 13 | 6
+
+
+def test_a_real_time_priority(boxes):
+    result = boxes.run("cat", "/proc/self/stat", change=lambda spec: spec["process"].update(
+        scheduler={"policy": "SCHED_FIFO", "priority": 5}))
+    if "operation not permitted" in str(result.failure):
+        pytest.skip("machine: its cgroup gives no real time")
+    fields = result.output.rsplit(")", 1)[1].split()
+    assert (fields[37], fields[38]) == ("5", "1")  # rt_priority, policy (SCHED_FIFO)
 
 
 def test_exec_cpu_affinity_is_for_execs_only(boxes):
@@ -54,6 +66,16 @@ def test_exec_cpu_affinity_is_for_execs_only(boxes):
     assert sorted(os.sched_getaffinity(child.pid)) == allowed
     found = boxes.exec(child, bundle, "grep", "Cpus_allowed_list", "/proc/self/status").output
     assert found.split() == ["Cpus_allowed_list:", str(allowed[-1])]
+    del bundle.spec["process"]["execCPUAffinity"]["final"]
+    found = boxes.exec(child, bundle, "grep", "Cpus_allowed_list", "/proc/self/status").output
+    assert found.split() == ["Cpus_allowed_list:", str(allowed[0])]
+
+
+@pytest.mark.parametrize(("word", "shown"), [("shared", "shared:"), ("unbindable", "unbindable"), ("private", "- overlay")])
+def test_the_roots_propagation(boxes, word, shown):
+    found = one(boxes, "cat", "/proc/self/mountinfo", linux={"rootfsPropagation": word})
+    root = next(line for line in found.splitlines() if line.split(" ")[4] == "/")
+    assert root.split(" ", 6)[6].startswith(shown)
 
 
 def test_personality(boxes):
@@ -85,7 +107,9 @@ def test_a_domainname_and_its_sysctl_agree(boxes):
 
 @pytest.mark.parametrize(("process", "linux", "text"), [
     ({"apparmorProfile": "docker-default"}, {}, "AppArmor"), ({"selinuxLabel": "system_u:r:x:s0"}, {}, "SELinux"),
-    ({}, {"mountLabel": "system_u:r:x:s0"}, "SELinux"), ({}, {"intelRdt": {"closID": "x"}}, "intelRdt"),
+    ({}, {"mountLabel": "system_u:r:x:s0"}, "SELinux"), *[({}, {"intelRdt": fields}, "intelRdt") for fields in (
+        {"closID": "x"}, {"schemata": ["L3:0=f"]}, {"l3CacheSchema": "L3:0=f"}, {"memBwSchema": "MB:0=10"},
+        {"enableMonitoring": True})],
     ({}, {"personality": {"domain": "LINUX", "flags": ["x"]}}, "personality.flags"),
 ])
 def test_what_the_kernel_has_not_is_refused_by_name(boxes, process, linux, text):

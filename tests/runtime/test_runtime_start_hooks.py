@@ -35,8 +35,13 @@ def test_a_start_hook_is_the_programs_user(boxes):
 
 @pytest.mark.parametrize("init", [True, False])
 def test_a_start_hook_is_told_of_the_containers_first_process(boxes, init):
-    result = boxes.run("cat", "/tmp/state", change=with_hook("cat > /tmp/state"), init=init)
+    def change(spec):
+        with_hook("(cat; echo $WORD) > /tmp/state")(spec)
+        spec["hooks"]["startContainer"][0]["env"] = ["PATH=/bin", "WORD=its-own"]
+
+    result = boxes.run("cat", "/tmp/state", change=change, init=init)
     assert result.failure is None and '"pid":1,' in result.output.replace(" ", "")
+    assert result.output.endswith("its-own\n")
     assert '"status":"created"' in result.output.replace(" ", "")
 
 

@@ -162,11 +162,13 @@ def test_the_owners_of_an_id_mapped_mount(boxes, word, host, owner):
     assert (result.output, result.failure) == (f"{owner or '0:0'}\n", None)
 
 
-def test_an_id_mapped_mount_without_a_user_namespace(boxes):
+@pytest.mark.parametrize("owner", [0, 10])
+def test_an_id_mapped_mount_without_a_user_namespace(boxes, owner):
     source = f"{boxes.folder}/source"
     os.makedirs(source)
     open(f"{source}/file", "w").close()
-    maps = [{"containerID": 0, "hostID": 1000, "size": 10}]
+    os.chown(f"{source}/file", owner, owner)
+    maps = [{"containerID": owner, "hostID": 1000, "size": 10}]
     mount = {"destination": "/mnt", "type": "bind", "source": source, "options": ["bind", "idmap"],
              "uidMappings": maps, "gidMappings": maps}
     result = boxes.run("stat", "-c", "%u:%g", "/mnt/file", change=lambda spec: spec["mounts"].append(mount))

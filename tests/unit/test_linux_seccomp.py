@@ -236,6 +236,29 @@ def test_compiled_code_means_the_rules(rules, name, arguments):
             assert got == meaning({"syscalls": rules}, name, arguments)
 
 
+@pytest.mark.parametrize(("argument", "second", "value"), [(0x123, 0x23, 7), (0x120, 0x23, 1), (0x100, 0x23, 1), (0xF03, 3, 7)])
+def test_a_masked_argument_is_compared_with_the_second_value(argument, second, value):
+    condition = {"index": 0, "value": 0xFF, "valueTwo": second, "op": "SCMP_CMP_MASKED_EQ"}
+    profile = {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+        {"names": ["close"], "action": "SCMP_ACT_ERRNO", "errnoRet": 7, "args": [condition]}]}
+    program, _ = seccomp.compile_profile(profile, "x86_64")
+    found = interpret(program, ARCHITECTURES[X86_64], numbers(X86_64)["close"], (argument, 0, 0, 0, 0, 0))
+    assert found == seccomp.RET_ERRNO | value
+
+
+@pytest.mark.parametrize(("rule", "text"), [
+    ({"names": ["close"]}, "string  is not a valid action for seccomp"),
+    ({"names": ["close"], "action": "SCMP_ACT_X"}, "string SCMP_ACT_X is not a valid action for seccomp"),
+    ({"names": [""], "action": "SCMP_ACT_ALLOW"}, "empty string is not a valid syscall"),
+    ({"names": ["close"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 1}]}, "string  is not a valid operator"),
+    ({"names": ["close"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 6, "value": 1, "op": "SCMP_CMP_EQ"}]},
+     "syscalls only have up to 6 arguments"),
+])
+def test_rules_that_say_nothing(rule, text):
+    with pytest.raises(InvalidArgument, match=text):
+        seccomp.compile_profile({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule]}, "x86_64")
+
+
 # --- libseccomp says the same of the default profile
 
 LIBSECCOMP = ctypes.util.find_library("seccomp")

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import struct
 
 import pytest
 from hypothesis import given
@@ -63,6 +64,16 @@ def test_a_relative_source_is_below_the_bundle():
 def test_deadlines_that_the_kernel_would_refuse(entry, text):
     with pytest.raises(InvalidArgument, match=text):
         schedule.parse_scheduler({"policy": "SCHED_DEADLINE", **entry})
+
+
+@pytest.mark.parametrize(("entry", "numbers"), [
+    ({"policy": "SCHED_FIFO", "priority": 5, "flags": ["SCHED_FLAG_RESET_ON_FORK"]}, (1, 1, 0, 5, 0, 0, 0)),
+    ({"policy": "SCHED_BATCH", "nice": -7}, (3, 0, -7, 0, 0, 0, 0)),
+    ({"policy": "SCHED_DEADLINE", "runtime": 2000, "deadline": 3000, "period": 4000}, (6, 0, 0, 0, 2000, 3000, 4000)),
+])
+def test_a_scheduler_becomes_the_kernels_structure(entry, numbers):
+    """struct sched_attr of linux/sched/types.h: policy, flags, nice, priority, runtime, deadline, period."""
+    assert schedule.parse_scheduler(entry) == struct.pack("=IIQiIQQQ", 48, *numbers)
 
 
 @pytest.mark.parametrize("entry", [{}, {"mode": "BAD"}, {"mode": "MPOL_BIND", "flags": ["x"]},

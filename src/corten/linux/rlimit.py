@@ -27,7 +27,7 @@ def parse(entries: list[dict[str, Any]] | None) -> list[tuple[int, int, int]]:
     for entry in entries or ():
         number = NUMBERS.get(entry.get("type", ""))
         if number is None:
-            raise InvalidArgument(f"invalid rlimit type: {entry.get('type')!r}")
+            raise InvalidArgument(f"wrong rlimit value: {entry.get('type') or ''}")
         if number in found:
             raise InvalidArgument(f"rlimit {entry['type']} is given twice")
         soft, hard = _value(entry.get("soft", 0)), _value(entry.get("hard", 0))

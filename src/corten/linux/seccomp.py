@@ -62,13 +62,17 @@ class Condition:
     __slots__ = ("index", "mask", "narrow", "operator", "value")
 
     def __init__(self, entry: dict[str, Any]) -> None:
-        self.index = int(entry["index"])
-        self.operator = str(entry["op"]).removeprefix("SCMP_CMP_")
-        self.value = int(entry["value"])
+        self.index = int(entry.get("index") or 0)
+        self.operator = str(entry.get("op") or "").removeprefix("SCMP_CMP_")
+        self.value = int(entry.get("value") or 0)
         self.mask = (1 << 64) - 1
         self.narrow = False
-        if not 0 <= self.index <= 5 or self.operator not in OPERATORS or not 0 <= self.value < 1 << 64:
-            raise InvalidArgument(f"invalid seccomp argument: {entry!r}")
+        if self.operator not in OPERATORS:
+            raise InvalidArgument(f"string {entry.get('op') or ''} is not a valid operator for seccomp")
+        if not 0 <= self.index <= 5:
+            raise InvalidArgument(f"seccomp: syscalls only have up to 6 arguments ({self.index} given)")
+        if not 0 <= self.value < 1 << 64:
+            raise InvalidArgument(f"seccomp: {self.value} is not a number of 64 bits")
         if self.operator == "MASKED_EQ":  # value is the mask, valueTwo what the masked argument must be
             self.mask, self.value = self.value, int(entry.get("valueTwo") or 0)
             self.operator = "EQ"
@@ -106,7 +110,7 @@ def compile_profile(profile: dict[str, Any], machine: str = MACHINE) -> tuple[by
     wanted = profile.get("architectures") or [NATIVE[machine]]
     for name in wanted:
         if name not in ARCHITECTURES and name not in _FOREIGN:
-            raise InvalidArgument(f"invalid seccomp architecture: {name!r}")
+            raise InvalidArgument(f"string {name} is not a valid arch for seccomp")
     rules = _parse_rules(profile.get("syscalls") or (), default)
     sections = {name: _section(name, rules, default) for name in wanted if name in ARCHITECTURES}
     code = _dispatch(sections)
@@ -151,7 +155,7 @@ _FOREIGN = frozenset(f"SCMP_ARCH_{name}" for name in (
 
 def _action(name: object, errno: object) -> int:
     if name not in ACTIONS:
-        raise InvalidArgument(f"invalid seccomp action: {name!r}")
+        raise InvalidArgument(f"string {name or ''} is not a valid action for seccomp")
     value = ACTIONS[str(name)]
     if errno is not None and value not in (RET_ERRNO, RET_TRACE):
         raise InvalidArgument(f"invalid seccomp errnoRet: {name} takes none")
@@ -173,6 +177,8 @@ def _parse_rules(entries: Any, default: int) -> dict[str, list[Rule]]:
         # several conditions on one argument are alternatives, as libseccomp's callers have always treated them
         chains = [conditions] if len(set(indexes)) == len(indexes) else [[one] for one in conditions]
         for name in entry.get("names") or ():
+            if not name:
+                raise InvalidArgument("seccomp: empty string is not a valid syscall")
             rules = found.setdefault(name, [])
             if value != default:
                 rules.extend((value, chain) for chain in chains)

@@ -87,7 +87,7 @@ class Child:
         elif not kind and self.pidfd < 0:
             self.state = UNBORN
         elif not kind and self.state in (CREATING, BORN):
-            self._fail(StepFailed("start the init", detail="the container's init ended before it was ready"))
+            self._fail(self._ended_early())
         return self.state
 
     def wait(self) -> str:
@@ -132,6 +132,15 @@ class Child:
     def _fail(self, failure: StepFailed) -> None:
         self.failure = failure
         self.state = FAILED
+
+    def _ended_early(self) -> StepFailed:
+        """It said nothing: somebody has killed it, and the kernel tells when that was itself."""
+        from corten.linux import cgroup_oom
+
+        text = "the container's init ended before it was ready"
+        if self._bundle is not None and self._bundle.cgroup and cgroup_oom.oom_kills(self._bundle.cgroup):
+            text = "container init was OOM-killed (memory limit too low?)"
+        return StepFailed("start the init", detail=text)
 
     def _run_hooks(self) -> None:
         """prestart and createRuntime run here, in the runtime's namespaces; one that fails ends the container."""

@@ -58,10 +58,14 @@ def parse_devices(entries: list[dict[str, Any]] | None) -> list[Device]:
 def _parse(entry: dict[str, Any]) -> Device:
     kind = _KINDS.get(entry.get("type", ""))
     where = entry.get("path")
-    if kind is None or not isinstance(where, str) or not where.startswith("/"):
-        raise InvalidArgument(f"invalid device: {where!r}")
-    mode = entry.get("fileMode")
-    number = posix.makedev(entry.get("major") or 0, entry.get("minor") or 0)
+    if kind is None:
+        raise InvalidArgument(f'invalid device type "{entry.get("type") or ""}"')
+    if not isinstance(where, str) or not where.startswith("/"):
+        raise InvalidArgument(f"invalid device path: {where or ''!r}: it must be absolute")
+    mode, major, minor = entry.get("fileMode"), entry.get("major") or 0, entry.get("minor") or 0
+    if not (0 <= major < 1 << 12 and 0 <= minor < 1 << 20):  # the kernel's numbers; a rule's -1 stands for all of them
+        raise InvalidArgument(f"invalid device {where}: there is no number {major}:{minor}")
+    number = posix.makedev(major, minor)
     permissions = 0o666 if mode is None else mode & 0o7777
     return Device(pathnames.normal(where), kind | permissions, number, entry.get("uid") or 0, entry.get("gid") or 0)
 

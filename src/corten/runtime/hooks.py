@@ -47,6 +47,9 @@ def run(name: str, hook: dict[str, Any], document: bytes, inherited: dict[str, s
         own = posix.environ.items()  # as in runc: a hook that says nothing of it has the caller's
         environment = {pathnames.decode(name): pathnames.decode(value) for name, value in own}
     timeout = hook.get("timeout")
+    if timeout is not None and timeout <= 0:
+        text = f"error running {name}: timeout must be greater than 0, not {timeout}"
+        raise StepFailed(f"run the {name}", path=path, detail=text)
     stdin = posix.memfd_create("state", posix.MFD_CLOEXEC)
     posix.write(stdin, document)
     posix.lseek(stdin, 0, 0)

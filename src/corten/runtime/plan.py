@@ -93,8 +93,10 @@ class Plan:
         self.pid_namespace_path = ""
         for entry in linux.get("namespaces") or ():
             kind = _NAMESPACE_FILES.get(entry.get("type"))
-            if kind is None or kind in self.kinds:
-                raise InvalidArgument(f"invalid or duplicated namespace type: {entry.get('type')!r}")
+            if kind is None:
+                raise InvalidArgument(f'namespace "{entry.get("type") or ""}" does not exist')
+            if kind in self.kinds:
+                raise InvalidArgument(f'malformed spec file: duplicated ns "{entry["type"]}"')
             self.kinds.add(kind)
             path = entry.get("path")
             if not path:
