@@ -205,5 +205,7 @@ def test_flags_as_dockerd_takes_them():
                            "1.1.1.1", "--dns", "::1", "--mtu=9000"]).network
     assert network.ipv6 and not network.icc and not network.ip_masq and network.mtu == 9000
     assert network.dns == ["1.1.1.1", "::1"]
+    without = flags.parse(["--bridge", "none"]).network
+    assert DefaultNetwork(without, "x0").absent and not DefaultNetwork(network, "x0").absent
     assert network_options(["bridge=a.b=c=d"]) == {"bridge": {"a.b": "c=d"}}
     assert DefaultNetwork(network, "x0").options["com.docker.network.bridge.enable_icc"] == "false"
