@@ -101,6 +101,26 @@ def test_a_client_that_leaves_leaves_nothing(engine):
     until(lambda: len(os.listdir(place)) <= before + 2, "their end")
 
 
+def test_a_client_that_leaves_its_exec_leaves_nothing(engine, leaks):
+    """Gone before it has been told of the start, and before there is any output."""
+    ref = engine.run("sleep", "1000")
+    place = f"/proc/{engine.process.pid}/fd"
+    engine.api("GET", "/_ping")
+    before = len(os.listdir(place))
+    ids = []
+    for _ in range(20):
+        ids.append(engine.api("POST", f"/containers/{ref}/exec", {"Cmd": ["true"], "AttachStdout": True}).json["Id"])
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(engine.socket)
+        client.sendall(f"POST /exec/{ids[-1]}/start HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n"
+                       "Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 2\r\n\r\n{}".encode())
+        client.close()
+    for exec_id in ids:
+        until(lambda found=exec_id: not engine.api("GET", f"/exec/{found}/json").json["Running"], "its end")
+    until(lambda: len(os.listdir(place)) <= before + 2, "their end")
+    assert engine.api("DELETE", f"/containers/{ref}?force=1").status == 204
+
+
 # --- attach
 
 

@@ -386,6 +386,42 @@ def test_exec_runs_and_tells_its_code(engine):
     assert engine.api("POST", f"/exec/{exec_id}/start", {}).message == f"exec command {exec_id} has already run"
 
 
+def started_by_many(engine, exec_id, count):
+    """The status and the output that each of `count` clients has got who start one exec at the same moment."""
+    payload = b'{"Detach":false,"Tty":false}'
+    head = (f"POST /exec/{exec_id}/start HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\n\r\n").encode()
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(count)]
+    for client in clients:
+        client.settimeout(90)
+        client.connect(engine.socket)
+    for client in clients:
+        client.sendall(head + payload)
+    found = []
+    for client in clients:
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += client.recv(4096)
+        first, _, rest = data.partition(b"\r\n\r\n")
+        if b" 101 " in first:
+            while piece := client.recv(4096):
+                rest += piece
+        found.append((int(first.split()[1]), rest))
+        client.close()
+    return sorted(found)
+
+
+def test_an_exec_is_started_once(engine, leaks):
+    """Of several who start it at once one has it; the others are told so."""
+    container_id = engine.run()
+    for _ in range(5):
+        exec_id = exec_of(engine, container_id, "sh", "-c", "echo once")
+        (status, output), *others = started_by_many(engine, exec_id, 3)
+        assert (status, unframed(output)) == (101, b"once\n")
+        assert [status for status, _ in others] == [409, 409]
+    assert engine.api("DELETE", f"/containers/{container_id}?force=1").status == 204
+
+
 def test_exec_of_what_is_not_there(engine):
     container_id = engine.run()
     exec_id = exec_of(engine, container_id, "nope")

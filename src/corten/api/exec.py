@@ -1,12 +1,14 @@
 """The exec family of the API: create, start (a hijacked stream, or detached), resize, inspect."""
 
+import asyncio
+
 from corten.api.attach import stream_type, terminal_size
 from corten.api.request import Request
 from corten.api.response import Response, empty, hijacked, json_response
 from corten.api.router import Route
 from corten.base.errors import Error
 from corten.engine.engine import Engine
-from corten.engine.exec import close_all
+from corten.engine.exec import close_all, close_late
 from corten.engine.records import ExecRequest, ExecStartRequest
 from corten.engine.streams import STDOUT, frame_header, parse_detach_keys, run_duplex
 
@@ -23,15 +25,20 @@ async def start(request: Request, engine: Engine) -> Response:
     """POST /exec/{id}/start: a failure after the take-over is told in the stream, as Docker does."""
     body = await request.json(ExecStartRequest)
     exec_id = request.params["id"]
-    made = engine.execs.check_start(exec_id)
     if body.detach:
         close_all(await engine.execs.start(exec_id, attach=False, console_size=body.console_size))
         return empty(200)
-    asked = made.request
+    asked = engine.execs.get(exec_id).request
+    starting = engine.execs.start_beside(exec_id, body.console_size)
     exited = engine.execs.exited(exec_id)
-    connection = await request.hijack(stream_type(request, body.tty))  # the start says how, the exec what
     try:
-        started = await engine.execs.start(exec_id, attach=True, console_size=body.console_size)
+        await asyncio.sleep(0)  # it is asked for before the client is told: that is on its way meanwhile
+        connection = await request.hijack(stream_type(request, body.tty))  # the start says how, the exec what
+    except BaseException:
+        starting.add_done_callback(close_late)
+        raise
+    try:
+        started = await starting
     except Error as error:
         text = f"{error}\r\n".encode()
         await connection.write(text if body.tty else frame_header(STDOUT, len(text)) + text)

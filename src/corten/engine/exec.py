@@ -124,7 +124,7 @@ class Execs:
             raise Conflict(f"container {record.id} is not running")
 
     def check_start(self, exec_id: str) -> ExecRecord:
-        """Whether it may be started now; to be asked before a connection is taken over. Raises NotFound, Conflict."""
+        """Whether it may be started now. Raises NotFound, Conflict."""
         made = self.get(exec_id)
         if made.exit_code is not None:
             raise Conflict(f"exec command {exec_id} has already run")
@@ -140,8 +140,18 @@ class Execs:
         self, exec_id: str, *, attach: bool, console_size: list[int] | None = None
     ) -> ExecStarted:
         """Run it; the caller closes the descriptors (`attach`) and awaits `exited`. Raises ExecFailed, Error."""
+        return await self._start(self._begin(exec_id), attach, console_size)
+
+    def start_beside(self, exec_id: str, console_size: list[int] | None) -> "asyncio.Task[ExecStarted]":
+        """`start` for one who has something to do meanwhile; whether it may be started now is checked at once."""
+        return self.engine.spawn(self._start(self._begin(exec_id), True, console_size))
+
+    def _begin(self, exec_id: str) -> ExecRecord:
         made = self.check_start(exec_id)
         made.started = True
+        return made
+
+    async def _start(self, made: ExecRecord, attach: bool, console_size: list[int] | None) -> ExecStarted:
         record = self.engine.containers.get(made.container_id)
         request = made.request
         try:
@@ -167,12 +177,11 @@ class Execs:
             if not attach and not made.silent:
                 self._keep(made)
             elif not made.silent:
-                self.engine.spawn(self._keep_soon(made))
+                asyncio.get_running_loop().call_later(KEEP_S, self._keep_if_running, made)
         return started
 
-    async def _keep_soon(self, made: ExecRecord) -> None:
+    def _keep_if_running(self, made: ExecRecord) -> None:
         """Whoever is attached to it loses it with this daemon anyway; a short one is not worth a write."""
-        await asyncio.sleep(KEEP_S)
         if made.running:
             self._keep(made)
 
@@ -315,6 +324,12 @@ class Execs:
         if command:
             action = f"{action}: {' '.join(made.request.cmd or ())}"
         self.engine.containers.publish(record, action, 0, execID=made.id, **extra)
+
+
+def close_late(starting: "asyncio.Task[ExecStarted]") -> None:
+    """Nobody listens any more: what a start under way hands over is closed."""
+    if not starting.cancelled() and starting.exception() is None:
+        close_all(starting.result())
 
 
 def close_all(started: ExecStarted) -> None:

@@ -67,10 +67,13 @@ def pidfd_open(pid: int) -> int:
 
 def pid_of(pidfd: int) -> int:
     """The pid, in the caller's pid namespace, of the process a descriptor is of. Raises ProcessLookupError."""
-    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as lines:
-        for line in lines:
-            if line.startswith("Pid:") and int(line.split()[1]) > 0:
-                return int(line.split()[1])
+    descriptor = posix.open(f"/proc/self/fdinfo/{pidfd}", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        words = posix.read(descriptor, 4096).partition(b"\nPid:")[2].split(None, 1)
+    finally:
+        posix.close(descriptor)
+    if words and int(words[0]) > 0:
+        return int(words[0])
     raise ProcessLookupError(3, "pidfd: No such process")
 
 

@@ -27,11 +27,12 @@ import socket
 MAX_FDS = 8
 _PACKET_BYTES = 64 << 10
 _SPILL = b"{\"memfd\":1}"
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def send(sock: socket.socket, message: dict[str, object], fds: tuple[int, ...] | list[int] = ()) -> None:
     """Send one message; the descriptors are duplicated. Raises OSError (BlockingIOError: the reader is too slow)."""
-    data = json.dumps(message, separators=(",", ":")).encode()
+    data = _encode(message).encode()
     if len(data) <= _PACKET_BYTES:
         socket.send_fds(sock, [data], list(fds))
         return
