@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from runtime_box import read_console
 
+from corten.linux import fd
 from corten.runtime import program
 from corten.runtime.exec import may_be_traced
 
@@ -107,6 +108,29 @@ def test_the_console_is_the_terminal_itself(boxes, canary):
     text = read_console(child, "end", 60)
     assert "character special file" in text and "/dev/" in text.splitlines()[1]
     os.close(child.console)
+
+
+def test_a_terminal_is_of_a_devpts_alone(boxes):
+    """A folder of the image at /dev/pts, with a ptmx of its own making, gives no terminal."""
+    os.makedirs(f"{boxes.lower}/dev/pts", exist_ok=True)
+    Path(boxes.lower, "dev/pts/ptmx").write_text("mine\n")
+    spec = boxes.spec("true", terminal=True)
+    spec["mounts"] = [one for one in spec["mounts"] if not one["destination"].startswith("/dev")]
+    child, _ = boxes.start(spec)
+    assert str(child.failure) == "open the console: /dev/pts is not a devpts"
+    assert Path(boxes.lower, "dev/pts/ptmx").read_text() == "mine\n"
+
+
+def test_a_write_to_proc_is_proven_to_be_one(tmp_path):
+    """What lies over a file of /proc is not written to (CVE-2025-52881)."""
+    (tmp_path / "oom_score_adj").write_text("mine\n")
+    folder = os.open(tmp_path, os.O_PATH)
+    try:
+        with pytest.raises(OSError, match="not a file of procfs"):
+            fd.write_proc(folder, "oom_score_adj", b"0")
+    finally:
+        os.close(folder)
+    assert (tmp_path / "oom_score_adj").read_text() == "mine\n"
 
 
 def test_a_kernel_setting_goes_to_the_kernel(boxes):

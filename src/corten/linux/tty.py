@@ -4,6 +4,7 @@ import fcntl
 import posix
 import struct
 
+from corten.base.errors import InvalidArgument
 from corten.linux.fd import DEVPTS_SUPER_MAGIC, filesystem_type
 
 TIOCSPTLCK = 0x40045431
@@ -14,12 +15,12 @@ TIOCSWINSZ = 0x5414
 
 
 def open_pair(devpts: int) -> tuple[int, int]:
-    """(master, slave) of a new pty of the devpts mount whose folder `devpts` is. Raises OSError.
+    """(master, slave) of a new pty of the devpts mount whose folder `devpts` is. Raises OSError, InvalidArgument.
 
     The slave comes from the master by ioctl, never by a name: nothing in the container can stand in its place.
     """
     if filesystem_type(devpts) != DEVPTS_SUPER_MAGIC:
-        raise OSError(0, "open: not a devpts", "/dev/pts")
+        raise InvalidArgument("/dev/pts is not a devpts")
     master = posix.open("ptmx", posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC, dir_fd=devpts)
     try:
         fcntl.ioctl(master, TIOCSPTLCK, struct.pack("i", 0))
