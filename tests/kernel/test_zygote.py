@@ -239,3 +239,28 @@ def test_nothing_goes_on_where_the_folder_is_gone(layout):
             await asyncio.sleep(0.02)
 
     asyncio.run(scenario())
+
+
+def test_ends_that_nobody_can_ask_for_any_more_are_let_go(layout, rootfs):
+    """The folder of a daemon that is gone for good: half a minute later nothing of it runs."""
+    async def scenario():
+        world = World(layout, rootfs)
+        world.changed = asyncio.Event()
+        world.client = await ZygoteClient.connect(layout, world.on_event)
+        await world.run("c", "true")
+        await world.event("exit", "c")
+        world.client.close()
+        for _ in range(3000):
+            if not any(os.path.isdir(place) for place in cgroup.folders(f"{GROUPS}/c")):
+                break
+            await asyncio.sleep(0.02)
+        shutil.rmtree(layout.exec_root)
+        deadline = time.monotonic() + 120
+        while left := processes(layout):
+            assert time.monotonic() < deadline, left
+            await asyncio.sleep(0.1)
+        for place in cgroup.folders(GROUPS):
+            if os.path.isdir(place):
+                os.rmdir(place)
+
+    asyncio.run(scenario())

@@ -16,7 +16,7 @@ from corten.zygote import protocol, reaper
 from corten.zygote.anchor import PR_SET_CHILD_SUBREAPER, Anchor, Held
 from corten.zygote.descriptors import close_others, lock_fd
 from corten.zygote.endings import Endings, judge
-from corten.zygote.entry import CREATING, RUNNING, STARTING, Entry
+from corten.zygote.entry import CREATING, EXITED, RUNNING, STARTING, Entry
 from corten.zygote.groups import Groups
 from corten.zygote.launcher_keeper import LauncherKeeper
 from corten.zygote.pump_keeper import PumpKeeper
@@ -27,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-IDLE_S = 30.0  # without a daemon and without containers
+IDLE_S = 30.0  # without a daemon and without containers that run
 _FULL_S = 0.1  # no descriptor for a client: until one may be free
 
 
@@ -69,10 +69,15 @@ class Zygote:
                     action(events)
             if self._timers:
                 self._run_timers()
-            if self.clients or self.entries:
+            if self._needed:
                 self.needed_s = time.monotonic()
-            elif time.monotonic() > self.needed_s + IDLE_S:
+            elif time.monotonic() > self.needed_s + IDLE_S and not (self.entries and os.path.isdir(self.layout.exits)):
                 self.end()
+
+    @property
+    def _needed(self) -> bool:
+        """By a daemon or a process; ends are kept for the next daemon, for as long as there is a place to ask at."""
+        return bool(self.clients) or any(entry.state != EXITED for entry in self.entries.values())
 
     def _use_the_pause(self) -> None:
         """Nothing to do: make what the next start or exec would have to wait for."""
@@ -87,7 +92,7 @@ class Zygote:
             return PAUSE_S
         if self._timers:
             return max(0.0, min(self._timers, key=_when)[0] - time.monotonic())
-        return None if self.clients or self.entries else IDLE_S
+        return None if self._needed else IDLE_S
 
     def after(self, delay_s: float, action: "Callable[[], None]") -> None:
         """Call something later."""
@@ -103,11 +108,11 @@ class Zygote:
 
     def end(self) -> None:
         """Leave nothing behind: no socket, no anchor, no pump. A daemon that comes later starts others."""
-        try:
-            os.unlink(self.layout.zygote_socket)
-            self.anchor.send(b"Q")
-        except OSError:
-            pass
+        for leave in (lambda: os.unlink(self.layout.zygote_socket), lambda: self.anchor.send(b"Q")):
+            try:
+                leave()
+            except OSError:
+                pass  # the folder is gone; the anchor is
         self.over = True
 
     # --- epoll
