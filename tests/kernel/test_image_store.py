@@ -110,8 +110,7 @@ def test_we_read_what_umoci_writes(engine, tmp_path):
     load(engine, tmp_path / "a.tar")
     write_save(engine, ["ours:1"], tmp_path / "save.tar")
     layout.mkdir()
-    with tarfile.open(tmp_path / "save.tar") as tar:
-        tar.extractall(layout, filter="data")
+    _run("tar", "-xf", str(tmp_path / "save.tar"), "-C", str(layout))
     (layout / "manifest.json").unlink()  # umoci knows nothing of docker's own list of what is there
     index = json.loads((layout / "index.json").read_text())
     index["manifests"][0]["annotations"] = {"org.opencontainers.image.ref.name": "theirs:1"}
