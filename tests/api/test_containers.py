@@ -265,6 +265,7 @@ def test_events_of_one_life(engine):
     assert [e["Action"] for e in events if e["Type"] == "container"] == ["create", "start", "die", "destroy"]
     die = next(e for e in events if e["Action"] == "die")
     began, ended = (datetime.datetime.fromisoformat(state[name]) for name in ("StartedAt", "FinishedAt"))
+    assert began <= ended
     assert die["Actor"]["Attributes"] == {
         "image": "busybox", "name": "evt", "k": "v", "exitCode": "0", "execDuration": str((ended - began).seconds)}
     assert die["status"] == "die" and die["id"] == container_id and die["from"] == "busybox"

@@ -40,6 +40,9 @@ _SCHEMA = (
 )
 
 
+_RESERVE_BYTES = 128 << 10
+
+
 class NameTaken(Conflict):
     """The unique name or key is in use."""
 
@@ -74,6 +77,7 @@ class Database:
         os.close(descriptor)
         self._connection = sqlite3.connect(path, isolation_level=None, cached_statements=256)
         self._depth = 0
+        self._reserve = f"{path}-reserve"
         run = self._connection.execute
         try:
             run("PRAGMA locking_mode = EXCLUSIVE")
@@ -93,6 +97,7 @@ class Database:
         except sqlite3.DatabaseError as error:
             self._connection.close()
             raise Internal(f"{path} is damaged: {error}. Nothing has been changed: put a copy of it back") from None
+        self._reserve_room()
 
     def close(self) -> None:
         """Fold the log into the file and let go of it."""
@@ -133,10 +138,36 @@ class Database:
         row = self._connection.execute(_sql(table, "SELECT record FROM {table} WHERE key = ?"), (key,)).fetchone()
         return bytes(row[0]) if row else None
 
-    def delete(self, table: str, key: str) -> None:
-        """Forget `key`; absent is fine."""
-        with _disk_errors():
-            self._connection.execute(_sql(table, "DELETE FROM {table} WHERE key = ?"), (key,))
+    def delete(self, table: str, *keys: str) -> None:
+        """Forget these keys, all or none; absent ones are fine. A full disk is no hindrance, but in a transaction."""
+        try:
+            self._delete(table, keys)
+        except OSError:
+            if self._depth or not self._use_reserve():
+                raise
+            self._delete(table, keys)
+
+    def _delete(self, table: str, keys: tuple[str, ...]) -> None:
+        with self.transaction(), _disk_errors():
+            self._connection.executemany(_sql(table, "DELETE FROM {table} WHERE key = ?"), [(key,) for key in keys])
+
+    def _reserve_room(self) -> None:
+        """Keep a little of the disk back: what frees room has to be written down too."""
+        descriptor = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, _RESERVE_BYTES)
+        except OSError:
+            os.unlink(self._reserve)
+        finally:
+            os.close(descriptor)
+
+    def _use_reserve(self) -> bool:
+        """Give it up until the next start; whether it was there."""
+        try:
+            os.unlink(self._reserve)
+        except FileNotFoundError:
+            return False
+        return True
 
     def all(self, table: str) -> list[tuple[str, bytes]]:
         """Every key with its record, in the order of the keys."""

@@ -87,6 +87,7 @@ async def _launch_once(containers: "Containers", record: ContainerRecord) -> Non
         finally:
             os.close(created.netns)
             os.close(created.pidfd)
+        started_ns = now_ns()  # not later: a short one may have ended when the answer comes
         await engine.zygote.start(record.id)
     except BaseException:
         await engine.gateway.leave(record)
@@ -100,7 +101,7 @@ async def _launch_once(containers: "Containers", record: ContainerRecord) -> Non
     state = record.state
     state.status, state.pid, state.start_time = "running", created.pid, created.start_time
     state.exit_code, state.error, state.oom_killed = 0, "", False
-    state.started_ns, state.finished_ns = now_ns(), state.finished_ns
+    state.started_ns = started_ns
     engine.gateway.joined(record)
 
 

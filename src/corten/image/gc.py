@@ -30,11 +30,10 @@ def collect(store: "ImageStore") -> Swept:
 def _sweep(store: "ImageStore", leased: set[str]) -> Swept:
     swept = Swept()
     needed = {chain for image in store.images.values() for chain in image.record.chain_ids} | leased
-    for chain in [chain for chain in store.layers if chain not in needed]:
-        layer = store.layers[chain]
-        swept.layers.append(chain)
-        swept.bytes_freed += layer.size
-        store.drop_layer(chain)
+    swept.layers = [chain for chain in store.layers if chain not in needed]
+    swept.bytes_freed = sum(store.layers[chain].size for chain in swept.layers)
+    if swept.layers:
+        store.drop_layers(swept.layers)
     _folders(store, leased)
     swept.bytes_freed += _blobs(store, leased)
     return swept

@@ -44,7 +44,7 @@ class Table(Protocol):
 
     def put(self, table: str, key: str, record_json: bytes, name: str | None = None) -> None: ...
 
-    def delete(self, table: str, key: str) -> None: ...
+    def delete(self, table: str, *keys: str) -> None: ...
 
     def all(self, table: str) -> list[tuple[str, bytes]]: ...
 
@@ -295,10 +295,11 @@ class ImageStore:
             self._table.delete("image_record", image_id)
         self.images.pop(image_id, None)
 
-    def drop_layer(self, chain_id: str) -> None:
-        """Forget a layer's record; its folder is gc's affair."""
-        self._table.delete("layer", chain_id)
-        del self.layers[chain_id]
+    def drop_layers(self, chain_ids: list[str]) -> None:
+        """Forget the records of layers; their folders are gc's affair."""
+        self._table.delete("layer", *chain_ids)
+        for chain_id in chain_ids:
+            del self.layers[chain_id]
 
     def usage_bytes(self) -> int:
         """What all layers and all blobs take on the disk, half-fetched ones too."""
