@@ -17,6 +17,7 @@ from distribution_fixture import Local, built, own_distribution
 from fault_proxy import Fault, fault_proxy
 from registry_server import MANIFEST_V2, digest_of, layer, needs_registry, running_registry
 
+from corten.engine.db import Database
 from corten.image.gc import forget_downloads
 from corten.registry.settings import Settings
 
@@ -251,6 +252,21 @@ def test_a_full_disk(registry, size):
         assert all(resumed)
         check_image(local, f"{registry.host}/t/x:v1")
         close(local)
+
+
+def test_what_frees_room_is_written_down_on_a_full_disk():
+    with small_disk(4_000_000) as folder:
+        database = Database(f"{folder}/corten.db")
+        database.put("layer", "old", b"{}")
+        with open(f"{folder}/filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
+            while True:
+                filler.write(bytes(1 << 12))
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            for number in range(1000):
+                database.put("layer", f"new{number}", bytes(1 << 12))
+        database.delete("layer", "old")
+        assert database.get("layer", "old") is None
+        database.close()
 
 
 def test_a_disk_full_while_pushing(registry):

@@ -195,8 +195,6 @@ def test_exits_while_the_daemon_is_away_are_told_to_the_next(layout, rootfs):
     go(layout, rootfs, scenario)
 
 
-
-
 @pytest.mark.parametrize("killed", [False, True])
 def test_told_to_start_while_it_still_mounts(layout, rootfs, killed):
     """The word waits for it; whoever kills the zygote meanwhile has it die with that, and start anew."""

@@ -8,7 +8,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from corten.base.errors import Conflict, Internal
 
@@ -153,13 +153,14 @@ class Database:
 
     def _reserve_room(self) -> None:
         """Keep a little of the disk back: what frees room has to be written down too."""
-        descriptor = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.posix_fallocate(descriptor, 0, _RESERVE_BYTES)
-        except OSError:
-            os.unlink(self._reserve)
-        finally:
-            os.close(descriptor)
+        with suppress(OSError):  # the disk is full already, and a daemon starts all the same
+            descriptor = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, _RESERVE_BYTES)
+            except OSError:
+                os.unlink(self._reserve)
+            finally:
+                os.close(descriptor)
 
     def _use_reserve(self) -> bool:
         """Give it up until the next start; whether it was there."""

@@ -167,7 +167,6 @@ class Delivery:
                 await asyncio.sleep(pause)
                 pause = min(0.05, pause * 1.5)
 
-
     def _know(self, name: str, counts: Counts) -> None:
         """Of other files a listener that begins to read one is counted too."""
         if self._known_of != self.envoy.pid:
